@@ -1,0 +1,87 @@
+"""The one kernel decorator, and the only place that configures Numba.
+
+Rule: a kernel sees arrays and numbers only, allocates nothing, and never raises.
+
+Numba's disk cache does not notice edits in other files or changed globals, so its folder is named by a
+digest of every source file that kernels can see. The folder must be set before the first kernel is made,
+hence at import of this module.
+"""
+
+import functools
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_PACKAGE = Path(__file__).parent
+# The floors that hold kernels, or constants that kernels bake in.
+_KERNEL_SOURCES = ("_jit.py", "spec.py", "policy.py", "tlp", "stats", "workload", "link")
+_KEPT_CACHES = 4
+
+
+def sources_digest() -> str:
+    """Return a short digest of all source files that can end up in compiled code."""
+    digest = hashlib.sha256()
+    for name in _KERNEL_SOURCES:
+        path = _PACKAGE / name
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(str(file.relative_to(_PACKAGE)).encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _cache_dir() -> Path:
+    """Return a writable cache folder for this state of the sources; drop the oldest of its siblings."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sevpcie"
+    folder = base / f"kernels-{sources_digest()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="sevpcie-kernels-"))
+    others = sorted(base.glob("kernels-*"), key=lambda p: p.stat().st_mtime, reverse=True)
+    for old in others[_KEPT_CACHES:]:
+        if old != folder:
+            shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+JIT_DISABLED = bool(numba.config.DISABLE_JIT)
+if not JIT_DISABLED and "NUMBA_CACHE_DIR" not in os.environ:
+    numba.config.CACHE_DIR = str(_cache_dir())
+
+
+def _interpreted(function: F) -> F:
+    """Let a function run without JIT as compiled code does: integer overflow wraps silently."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any) -> Any:
+        with np.errstate(over="ignore"):
+            return function(*args)
+
+    return wrapper  # type: ignore[return-value]
+
+
+def _compiled(function: F, **options: bool) -> F:
+    # Kernels allocate nothing, so reference counts of their arrays cannot change: without them (`_nrt`) calls
+    # between kernels are several times cheaper.
+    return numba.njit(cache=True, nogil=True, _nrt=False, **options)(function)  # type: ignore[no-any-return]
+
+
+def kernel(function: F) -> F:
+    """Compile a function of arrays and numbers that allocates nothing."""
+    return _interpreted(function) if JIT_DISABLED else _compiled(function)
+
+
+def inline_kernel(function: F) -> F:
+    """Compile a kernel into its callers: for small ones, and for those with one caller."""
+    return _interpreted(function) if JIT_DISABLED else _compiled(function, forceinline=True)

@@ -1,0 +1,128 @@
+"""The public Python API: what the command line and the notebooks use, and nothing else.
+
+Rule: thin. Running is `experiment`, looking is `report`; heavy imports happen inside the calls.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .experiment.compare import compare_scenarios
+from .experiment.scenario import Scenario, load_scenario, scenario_from_trace
+from .record import RunRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = ["Comparison", "Scenario", "compare", "load"]
+
+# The main job, in the order in which people read it.
+MAIN_SCENARIOS = ("nvme", "nic", "gpu", "mix")
+
+
+class Comparison:
+    """The result of a comparison: the record, and ways to look at it."""
+
+    def __init__(self, record: RunRecord) -> None:
+        self.record = record
+
+    def frame(self) -> "pd.DataFrame":
+        """Return one tidy row per workload, class, scheme and policy; columns as documented in `report.frame`."""
+        from .report.frame import to_frame
+
+        return to_frame(self.record.to_dict())
+
+    def plot_cdf(self, scenario: str | None = None) -> "Figure":
+        """Return latency distributions of one scenario (the first by default)."""
+        from .report.figures import fig_cdf
+
+        return fig_cdf(self.record.to_dict(), scenario or self.record.results[0].scenario)
+
+    def plot_overhead(self) -> "Figure":
+        """Return added latency by workload and protection, with intervals and ranges."""
+        from .report.figures import fig_overhead
+
+        return fig_overhead(self.record.to_dict())
+
+    def to_json(self) -> str:
+        """Return the record as JSON."""
+        return self.record.to_json()
+
+    def save(self, path: str | Path) -> None:
+        """Write the record to a file. Raises ConfigError if it cannot be written."""
+        self.record.save(path)
+
+    def _repr_html_(self) -> str:
+        html: str = self.frame().to_html(index=False)
+        return html
+
+
+def _scenarios(
+    asked: None | str | Path | Scenario | Sequence[str | Path | Scenario],
+    trace: str | Path | None,
+    as_: str | None,
+    link: str | None,
+) -> list[Scenario]:
+    if trace is not None:
+        return [scenario_from_trace(trace, as_, link)]
+    if asked is None:
+        return [load_scenario(name) for name in MAIN_SCENARIOS]
+    if isinstance(asked, str | Path | Scenario):
+        asked = [asked]
+    return [s if isinstance(s, Scenario) else load_scenario(s) for s in asked]
+
+
+def compare(
+    scenarios: None | str | Path | Scenario | Sequence[str | Path | Scenario] = None,
+    *,
+    schemes: Sequence[str] | None = None,
+    policies: Sequence[str] | None = None,
+    baseline: str = "none",
+    budget_pct: float | None = None,
+    requests: int | None = None,
+    seeds: int | None = None,
+    seed: int | None = None,
+    quick: bool = False,
+    jobs: int | None = None,
+    trace: str | Path | None = None,
+    as_: str | None = None,
+    link: str | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Comparison:
+    """Compare protected links with a baseline.
+
+    Parameters
+    ----------
+    scenarios : shipped names, TOML files or Scenario objects; every shipped one by default.
+    schemes, policies : protections instead of the scenarios' own.
+    baseline : scheme that overheads are measured against.
+    budget_pct, requests, seeds, seed : instead of the scenarios' own values.
+    quick : fewer requests; a first look.
+    jobs : threads; all cores by default.
+    trace : replay this recording instead; as_ : gpu, nic or nvme (default: by content); link : such as gen5x16.
+    progress : called as (stage, done, total); total 0 means unknown.
+
+    Raises
+    ------
+    ConfigError, FormatError : something asked for cannot be used; one line says what and where.
+    RunError : a run did not finish.
+    """
+    options: dict[str, Any] = {
+        "schemes": schemes,
+        "policies": policies,
+        "baseline": baseline,
+        "budget_pct": budget_pct,
+        "requests": requests,
+        "seeds": seeds,
+        "seed": seed,
+        "quick": quick,
+        "jobs": jobs,
+        "progress": progress,
+    }
+    return Comparison(compare_scenarios(_scenarios(scenarios, trace, as_, link), **options))
+
+
+def load(path: str | Path) -> Comparison:
+    """Read a record that `compare` wrote. Raises ConfigError or FormatError."""
+    return Comparison(RunRecord.load(path))

@@ -1,0 +1,103 @@
+"""The list of commands, their groups in `--help`, and how one line of arguments becomes a call.
+
+A command is a function that returns its exit code, or None for 0. It raises `SevPcieError`; `main` translates
+that.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Final, NamedTuple
+
+import typer
+from typer.core import TyperGroup
+
+from ..errors import MisuseError
+from . import compare, gate, list_, report, rerun, schema, show
+
+_SUMMARY: Final = """What does encrypting the PCIe link cost my workload, and what does it buy?
+
+Simulates NVMe, NIC and GPU traffic with and without link encryption and compares latency and throughput."""
+
+
+class Entry(NamedTuple):
+    """One command: its name, function and an example for the overview."""
+
+    name: str
+    function: Callable[..., int | None]
+    example: str
+
+
+GROUPS: Final[dict[str, list[Entry]]] = {
+    "Daily": [
+        Entry("compare", compare.compare, "sevpcie compare nvme --wide"),
+        Entry("report", report.report, "sevpcie report results/runs/first -o first.html"),
+        Entry("gate", gate.gate, "sevpcie gate record.json --thresholds limits.toml"),
+        Entry("list", list_.list_, "sevpcie list schemes"),
+        Entry("show", show.show, "sevpcie show nvme > my.toml"),
+    ],
+    "Trust": [
+        Entry("rerun", rerun.rerun, "sevpcie rerun record.json"),
+        Entry("schema", schema.schema, "sevpcie schema record"),
+    ],
+}
+
+
+class _Grouped(TyperGroup):
+    """Prints the commands by group, each with an example, without the start-up cost of a help renderer."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write one section per group."""
+        width = max(len(name) for name in self.commands)
+        for title, entries in GROUPS.items():
+            with formatter.section(title):
+                for entry in entries:
+                    summary = self.commands[entry.name].get_short_help_str(limit=200)
+                    formatter.write(f"  {entry.name:{width}}  {summary}\n")
+                    formatter.write(f"  {'':{width}}  $ {entry.example}\n")
+
+
+def run(arguments: list[str]) -> int:
+    """Parse the arguments, run the command, return its exit code."""
+    command = typer.main.get_command(_app())
+    try:
+        with command.make_context("sevpcie", arguments) as context:
+            return command.invoke(context) or 0
+    except typer.Exit as stop:
+        return stop.exit_code
+    except typer.TyperException as error:
+        # Raised by the parser: an unknown option, a missing argument, a value of the wrong type.
+        path = getattr(getattr(error, "ctx", None), "command_path", "sevpcie")
+        raise MisuseError(f"{error.format_message().rstrip('.')} (see '{path} --help')") from None
+
+
+def _app() -> typer.Typer:
+    app = typer.Typer(
+        cls=_Grouped,
+        add_completion=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    app.callback(invoke_without_command=True, help=_SUMMARY)(_overview)
+    for entries in GROUPS.values():
+        for entry in entries:
+            app.command(entry.name, epilog=f"Example: {entry.example}")(entry.function)
+    return app
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"sevpcie {version('sevpcie-core')}")
+        raise typer.Exit
+
+
+def _overview(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Print the help if no command is named."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())

@@ -1,0 +1,125 @@
+"""`sevpcie compare`: the main job."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+
+import typer
+
+from ..errors import MisuseError
+from . import options, output
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from ..record import RunRecord
+
+FailOn: TypeAlias = Literal["over", "inconclusive"]
+
+
+def compare(
+    scenario: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SCENARIO", help="Shipped names or TOML files. Default: every shipped scenario."
+        ),
+    ] = None,
+    trace: Annotated[
+        Path | None, typer.Option("--trace", metavar="FILE", help="Replay a recording instead of scenarios.")
+    ] = None,
+    as_: Annotated[
+        Literal["gpu", "nic", "nvme"] | None,
+        typer.Option("--as", help="What the recording is of. Default: by its content."),
+    ] = None,
+    link: Annotated[
+        str | None, typer.Option("--link", metavar="LINK", help="Link of the trace, such as gen5x16.")
+    ] = None,
+    scheme: Annotated[
+        list[str] | None, typer.Option("--scheme", metavar="NAME", help="Protection to compare; repeatable.")
+    ] = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option("--policy", metavar="NAME", help="What is protected: selective or all; repeatable."),
+    ] = None,
+    baseline: Annotated[
+        str, typer.Option("--baseline", metavar="SCHEME", help="What overheads are measured against.")
+    ] = "none",
+    budget: Annotated[
+        float | None,
+        typer.Option("--budget", metavar="PCT", min=0.0, help="Allowed added latency in per cent."),
+    ] = None,
+    fail_on: Annotated[
+        FailOn | None,
+        typer.Option("--fail-on", help="End with 99 if a verdict is over; with inconclusive also with 4."),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer requests: a first look.")] = False,
+    requests: Annotated[
+        int | None,
+        typer.Option("--requests", metavar="N", min=1, help="Requests per device that generates."),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option("--seeds", metavar="N", min=1, help="Paired repetitions.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="The first seed.")] = None,
+    jobs: options.Jobs = None,
+    json: options.Json = False,
+    wide: options.Wide = False,
+    quiet: options.Quiet = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Write record, report and scenarios here."),
+    ] = None,
+) -> int:
+    """Compare encrypted with plaintext links on generated or recorded traffic."""
+    if trace is not None and scenario:
+        raise MisuseError(f"--trace and scenarios ({', '.join(scenario)}) together; expected one of them")
+    for option, value in (("--as", as_), ("--link", link)):
+        if value is not None and trace is None:
+            raise MisuseError(f"{option} {value} without --trace; a scenario names its own")
+    if out is not None:
+        from .outdir import check
+
+        check(out)
+
+    from ..api import compare as run
+
+    with Progress(quiet) as progress:
+        comparison = run(
+            scenario or None,
+            schemes=scheme or None,
+            policies=policy or None,
+            baseline=baseline,
+            budget_pct=budget,
+            requests=requests,
+            seeds=seeds,
+            seed=seed,
+            quick=quick,
+            jobs=jobs,
+            trace=trace,
+            as_=as_,
+            link=link,
+            progress=progress,
+        )
+        record = comparison.record
+        if fail_on is not None:
+            asked = record.options.model_copy(update={"fail_on": fail_on})
+            record = record.model_copy(update={"options": asked})
+        if out is not None:
+            from .outdir import publish
+
+            progress("drawing", 0, 0)
+            publish(out, record)
+    output.warn(record.warnings, quiet)
+    if json:
+        print(record.to_json(), end="")
+    else:
+        output.print_table(record, wide)
+    return verdict_code(record, fail_on)
+
+
+def verdict_code(record: "RunRecord", fail_on: FailOn | None) -> int:
+    """Return what the verdicts (end to end) make of the exit code."""
+    if fail_on is None:
+        return 0
+    words = {row.verdict.end_to_end for row in record.results if row.verdict is not None}
+    if "over" in words:
+        return 99
+    return 4 if fail_on == "inconclusive" and "inconclusive" in words else 0

@@ -1,0 +1,422 @@
+"""The main job: run scenarios under a baseline and under protections, and make the record.
+
+Rule: every number of a row comes from samples of all seeds; what differs between arms is scheme and policy only.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+from ..link.params import CONTEXTS
+from ..record import RunRecord, results_digest
+from ..stats.hist import Histogram
+from . import overhead
+from .fingerprint import host_facts, versions
+from .model import Scenario
+from .resolved import Arm, Resolved, Scheme, WorkloadRun
+from .runner import Sample, Task, ranged, shortened
+from .scenario import load_scheme
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+
+# Requests per generating device of a quick look; traces are replayed whole.
+QUICK_REQUESTS = 1000
+
+_ENDS = ("favourable", "unfavourable")
+_NS = 1e-3
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Everything that ran for one workload: samples[arm][seed][group], ends[arm][end][group] of the first seed."""
+
+    scenario: Resolved
+    workload: WorkloadRun
+    first: Task
+    arms: tuple[Arm, ...]
+    samples: list[list[dict[str, Sample]]]
+    ends: list[list[dict[str, Sample]]]
+
+
+class _Meter:
+    """Counts TLPs and simulating time over all threads."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.tlps = 0
+        self.seconds = 0.0
+
+    def run(self, task: Task, arm: Arm, variant: str) -> dict[str, Sample]:
+        begin = time.perf_counter()
+        samples, tlps = task.run(arm, variant)
+        elapsed = time.perf_counter() - begin
+        with self.lock:
+            self.tlps += tlps
+            self.seconds += elapsed
+        return samples
+
+
+def _in_parallel(jobs: int, work: Sequence[Callable[[], None]], step: Callable[[], None]) -> None:
+    """Run independent work on threads; an interrupt or an error stops what has not begun."""
+    pool = ThreadPoolExecutor(max_workers=jobs)
+    try:
+        futures: list[Future[None]] = [pool.submit(w) for w in work]
+        for future in as_completed(futures):
+            future.result()
+            step()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _baseline_arm(name: str) -> Arm:
+    scheme = load_scheme(name)
+    return Arm(scheme, "off" if scheme.mechanism == "none" else "all")
+
+
+def run_all(
+    scenarios: Sequence[Resolved], baseline: Arm, jobs: int, meter: _Meter, progress: Progress
+) -> list[Cell]:
+    """Run every workload of every scenario under every arm and seed."""
+    cells: list[Cell] = []
+    work: list[Callable[[], None]] = []
+    for scenario in scenarios:
+        arms = (baseline, *[a for a in scenario.arms if _key(a) != _key(baseline)])
+        for workload in scenario.workloads:
+            progress("preparing", 0, 0)
+            first = Task.prepare(scenario, workload, scenario.seed)
+            blank: list[dict[str, Sample]] = [{} for _ in range(scenario.seeds)]
+            cell = Cell(
+                scenario,
+                workload,
+                first,
+                arms,
+                [list(blank) for _ in arms],
+                [[{}, {}] if ranged(a.scheme) else [] for a in arms],
+            )
+            cells.append(cell)
+            work.extend(_work_of(cell, i, meter) for i in range(scenario.seeds))
+    stop = threading.Event()
+    guarded = [_unless(stop, w) for w in work]
+    done = 0
+    progress("compiling", 0, 0)
+    # The first piece compiles every kernel, before threads would wait for each other's compiler.
+    if guarded:
+        guarded[0]()
+        done = 1
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        progress("simulating", done, len(work))
+
+    progress("simulating", done, len(work))
+    try:
+        _in_parallel(jobs, guarded[1:], step)
+    except BaseException:
+        stop.set()
+        raise
+    return cells
+
+
+def _unless(stop: threading.Event, work: Callable[[], None]) -> Callable[[], None]:
+    return lambda: None if stop.is_set() else work()
+
+
+def _work_of(cell: Cell, seed_index: int, meter: _Meter) -> Callable[[], None]:
+    def work() -> None:
+        scenario = cell.scenario
+        task = (
+            cell.first
+            if seed_index == 0
+            else Task.prepare(scenario, cell.workload, scenario.seed + seed_index)
+        )
+        for a, arm in enumerate(cell.arms):
+            cell.samples[a][seed_index] = meter.run(task, arm, "typical")
+            if seed_index == 0 and cell.ends[a]:
+                cell.ends[a][:] = [meter.run(task, arm, end) for end in _ENDS]
+
+    return work
+
+
+def _key(arm: Arm) -> tuple[str, str]:
+    return (arm.scheme.name, "off" if arm.scheme.mechanism == "none" else arm.policy)
+
+
+def _percentiles(histogram: Histogram) -> dict[str, float | None]:
+    def ns(percent: float) -> float | None:
+        value = histogram.percentile_ps(percent)
+        return None if value is None else value * _NS
+
+    mean = histogram.mean_ps * _NS if histogram.samples else None
+    return {"p50": ns(50), "p90": ns(90), "p99": ns(99), "p999": ns(99.9), "mean": mean}
+
+
+def _cdf(histogram: Histogram) -> dict[str, list[float]]:
+    value, fraction = histogram.cdf()
+    return {"ns": [float(v) * _NS for v in value], "p": [float(p) for p in fraction]}
+
+
+def _throughput_gbps(sample: Sample) -> float:
+    # Bits per ps are Tb/s.
+    return 8000.0 * sample.application_bytes / sample.span_ps if sample.span_ps > 0 else 0.0
+
+
+def _loose(histogram: Histogram, percent: float) -> float:
+    """Return a percentile of one seed: paired differences need no samples above it of their own."""
+    return histogram.percentile_ps(percent, least_above=0) or 0.0
+
+
+# Metric of a row -> (what it is in one sample, ns per unit or None, whether more is worse).
+_METRICS: dict[str, tuple[Callable[[Sample], float | None], float | None, bool]] = {
+    "latency_p50": (lambda s: _loose(s.latency, 50), _NS, True),
+    "latency_p99": (lambda s: _loose(s.latency, 99), _NS, True),
+    "io_path_p50": (lambda s: _loose(s.io_path, 50), _NS, True),
+    "io_path_p99": (lambda s: _loose(s.io_path, 99), _NS, True),
+    "throughput": (_throughput_gbps, None, False),
+    "job": (lambda s: s.job_ps, _NS, True),
+}
+_END_TO_END = ("latency_p50", "latency_p99")
+_IO_PATH = ("io_path_p50", "io_path_p99")
+
+
+def _changes(
+    base: Sequence[Sample], protected: Sequence[Sample], ends: Sequence[Sample], reported: dict[str, Any]
+) -> dict[str, overhead.Change | None]:
+    """Return the change of every metric; None where the metric itself is not reported."""
+    out: dict[str, overhead.Change | None] = {}
+    for name, (value, unit, more_is_worse) in _METRICS.items():
+        if reported.get(name, True) is None:
+            out[name] = None
+            continue
+        series = [[value(s) for s in samples] for samples in (base, protected, ends)]
+        if any(v is None for v in series[0]):
+            out[name] = None
+            continue
+        numbers = [[float(v or 0.0) for v in s] for s in series]
+        out[name] = overhead.change(
+            numbers[0], numbers[1], numbers[2], time_unit_ns=unit, more_is_worse=more_is_worse
+        )
+    return out
+
+
+def _row(cell: Cell, arm_index: int, group: str) -> dict[str, Any]:
+    """Return one row of the results, without its verdict's reason."""
+    arm = cell.arms[arm_index]
+    samples = [s[group] for s in cell.samples[arm_index]]
+    latency = samples[0].latency.merge(*[s.latency for s in samples[1:]])
+    io_path = samples[0].io_path.merge(*[s.io_path for s in samples[1:]])
+    seeds = len(samples)
+    payload = sum(s.payload_bytes for s in samples)
+    wire = sum(s.wire_bytes for s in samples)
+    link = sum(s.link_bytes for s in samples)
+    ide = sum(s.ide_bytes for s in samples)
+    jobs = [s.job_ps for s in samples if s.job_ps is not None]
+    row: dict[str, Any] = {
+        "scenario": cell.scenario.name,
+        "workload": cell.workload.name,
+        "class": group,
+        "scheme": arm.scheme.name,
+        "policy": _key(arm)[1],
+        "requests": sum(s.requests for s in samples),
+        "latency_ns": _percentiles(latency),
+        "io_path_ns": _percentiles(io_path),
+        "throughput_gbps": sum(_throughput_gbps(s) for s in samples) / seeds,
+        "job_ms": sum(jobs) / len(jobs) * 1e-9 if jobs else None,
+        "wire": {
+            "payload_bytes": payload,
+            "wire_bytes": wire,
+            "tlps": sum(s.tlps for s in samples),
+            "efficiency": payload / wire if wire else 0.0,
+            "header_bytes": wire - payload - link - ide,
+            "link_bytes": link,
+            "ide_bytes": ide,
+        },
+        "overhead": None,
+        "verdict": None,
+        "decided_by": None,
+        "limited_by": samples[0].limited_by,
+        "cdf": _cdf(latency),
+        "io_path_cdf": _cdf(io_path),
+    }
+    if arm_index > 0:
+        base = [s[group] for s in cell.samples[0]]
+        ends = [e[group] for e in cell.ends[arm_index]]
+        reported = {
+            "latency_p50": row["latency_ns"]["p50"],
+            "latency_p99": row["latency_ns"]["p99"],
+            "io_path_p50": row["io_path_ns"]["p50"],
+            "io_path_p99": row["io_path_ns"]["p99"],
+        }
+        changes = _changes(base, samples, ends, reported)
+        row["overhead"] = {name: asdict(c) if c else None for name, c in changes.items()}
+        words = {}
+        reasons = []
+        for name, metrics in (("end_to_end", _END_TO_END), ("io_path", _IO_PATH)):
+            words[name], reason = overhead.verdict([changes[m] for m in metrics], cell.scenario.budget_pct)
+            reasons.append(reason)
+        row["verdict"] = words
+        # The reason of the end-to-end verdict, or else of the io path's; "" asks for a parameter's name.
+        row["decided_by"] = reasons[0] if reasons[0] is not None else reasons[1]
+    return row
+
+
+def _parameters(scheme: Scheme) -> list[str]:
+    """Return the unknown engine parameters that can matter: with room for every context, none is ever lost."""
+    names = list(ranged(scheme))
+    if scheme.engine["key_entries"].low >= CONTEXTS:
+        names = [n for n in names if n not in ("key_entries", "key_miss_cycles")]
+    return names
+
+
+def _name_reasons(cells: Sequence[Cell], rows: list[dict[str, Any]], jobs: int, meter: _Meter, progress: Progress) -> None:
+    """Name the engine parameter on which each open verdict hangs most: each alone at its worse end, first seed."""
+    lookup = {(c.scenario.name, c.workload.name): c for c in cells}
+    wanted: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["decided_by"] == "":
+            cell = lookup[row["scenario"], row["workload"]]
+            arm = [_key(a) for a in cell.arms].index((row["scheme"], row["policy"]))
+            wanted.setdefault((row["scenario"], row["workload"], arm), []).append(row)
+
+    def work_of(key: tuple[str, str, int], open_rows: list[dict[str, Any]]) -> Callable[[], None]:
+        def work() -> None:
+            cell = lookup[key[0], key[1]]
+            arm = cell.arms[key[2]]
+            task = Task.prepare(*shortened(cell.scenario, cell.workload), cell.scenario.seed)
+            typical = meter.run(task, arm, "typical")
+            alone = {name: meter.run(task, arm, name) for name in _parameters(arm.scheme)}
+            for row in open_rows:
+                group = row["class"]
+                end_to_end = row["verdict"]["end_to_end"] == "inconclusive"
+                metrics = [m for m in (_END_TO_END if end_to_end else _IO_PATH) if row["overhead"][m]]
+
+                def effect(name: str, group: str = group, metrics: list[str] = metrics) -> float:
+                    return max(
+                        (_METRICS[m][0](alone[name][group]) or 0.0) / max(_METRICS[m][0](typical[group]) or 0.0, 1.0)
+                        for m in metrics
+                    )
+
+                row["decided_by"] = "engine." + max(alone, key=effect)
+
+        return work
+
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        progress("asking which parameter decides", done, len(wanted))
+
+    _in_parallel(jobs, [work_of(k, r) for k, r in wanted.items()], step)
+
+
+def _arms_asked(
+    scenario: Scenario, schemes: Sequence[str] | None, policies: Sequence[str] | None
+) -> list[tuple[Any, str]] | None:
+    """Return the arms when --scheme or --policy names some: the scenario's own that fit, else all combinations."""
+    if not schemes and not policies:
+        return None
+    own = [(entry.scheme, entry.policy) for entry in scenario.arm]
+    fit = [(s, p) for s, p in own if (not schemes or s in schemes) and (not policies or p in policies)]
+    missing_schemes = [s for s in schemes or () if s not in [f[0] for f in fit]]
+    missing_policies = [p for p in policies or () if p not in [f[1] for f in fit]]
+    fit += [(s, p) for s in missing_schemes for p in policies or ("selective", "all")]
+    fit += [(s, p) for p in missing_policies for s in schemes or list(dict.fromkeys(str(o[0]) for o in own))]
+    return list(dict.fromkeys(fit))
+
+
+def compare_scenarios(
+    scenarios: Iterable[Scenario],
+    *,
+    schemes: Sequence[str] | None = None,
+    policies: Sequence[str] | None = None,
+    baseline: str = "none",
+    budget_pct: float | None = None,
+    requests: int | None = None,
+    seeds: int | None = None,
+    seed: int | None = None,
+    quick: bool = False,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> RunRecord:
+    """Run scenarios and return their record.
+
+    Parameters
+    ----------
+    schemes, policies : protections instead of the scenarios' own.
+    baseline : scheme that overheads are measured against.
+    budget_pct, requests, seeds, seed : instead of the scenarios' own.
+    quick : QUICK_REQUESTS requests where none are asked for.
+    jobs : threads; all cores by default.
+
+    Raises
+    ------
+    ConfigError, FormatError : something asked for cannot be used.
+    RunError : a run did not finish.
+    """
+    report = progress or (lambda stage, done, total: None)
+    report("reading", 0, 0)
+    threads = jobs or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    count = requests if requests is not None else (QUICK_REQUESTS if quick else None)
+    adjusted = [
+        s.with_options(
+            requests=count,
+            seeds=seeds,
+            seed=seed,
+            budget_pct=budget_pct,
+            arms=_arms_asked(s, schemes, policies),
+        )
+        for s in scenarios
+    ]
+    resolved = [s.resolve() for s in adjusted]
+    base = _baseline_arm(baseline)
+    meter = _Meter()
+    cells = run_all(resolved, base, threads, meter, report)
+    rows = list(_rows(cells))
+    _name_reasons(cells, rows, threads, meter, report)
+    all_seeds = sorted({s.seed + i for s in resolved for i in range(s.seeds)})
+    arms = list(dict.fromkeys(_key(a) for c in cells for a in c.arms))
+    return RunRecord.from_dict(
+        {
+            "schema_version": 1,
+            "command": "compare",
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "complete": True,
+            "versions": versions(),
+            "host": host_facts().model_dump(),
+            "options": {
+                "budget_pct": resolved[0].budget_pct,
+                "fail_on": None,
+                "quick": quick,
+                "baseline": baseline,
+                "requests": requests,
+                "jobs": threads,
+                "scenarios": [
+                    {"name": s.name, "digest": s.digest(), "scenario": s.to_dict()} for s in adjusted
+                ],
+                "arms": [{"scheme": s, "policy": p} for s, p in arms],
+            },
+            "seeds": all_seeds,
+            "simulator": {
+                "tlps": meter.tlps,
+                "seconds": meter.seconds,
+                "tlps_per_s": meter.tlps / meter.seconds if meter.seconds else 0.0,
+                "threads": threads,
+            },
+            "digest": results_digest(rows),
+            "warnings": [],
+            "results": rows,
+        }
+    )
+
+
+def _rows(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
+    for cell in cells:
+        for group in cell.first.groups:
+            for arm_index in range(len(cell.arms)):
+                yield _row(cell, arm_index, group.name)

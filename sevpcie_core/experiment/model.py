@@ -1,0 +1,326 @@
+"""Scenarios: what to compare, as a file says it.
+
+Rule: a Scenario that exists is valid, except for what only a run can find out (a trace may vanish). It
+keeps presets by name, so that it stays short and editable; `resolve` looks everything up. Its identity,
+`digest`, covers what a run reads and nothing that only people read.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeAlias
+
+from pydantic import Field, PrivateAttr, ValidationError
+
+from .. import spec
+from ..errors import ConfigError, FormatError
+from ..units import format_rate
+from ..workload import traces
+from . import presets, resolved
+from .fields import Choice, Name, Number, Text, Whole
+from .problems import Origin, Place, first_problem
+from .quantities import Time
+from .tables import NicTable, Table
+from .toml_text import dumps
+from .traffic import (
+    MAX_REQUESTS,
+    SAMPLE,
+    ArmEntry,
+    DeviceEntry,
+    HostReference,
+    LinkReference,
+    NicLoad,
+    NvmeLoop,
+    Reference,
+    RegionsTable,
+    WorkloadEntry,
+    names_file,
+)
+
+# What is compared when a scenario names no arms.
+_DEFAULT_ARMS = (
+    ArmEntry(scheme="sev-pcie", policy="selective"),
+    ArmEntry(scheme="sev-pcie", policy="all"),
+    ArmEntry(scheme="pcie-ide", policy="all"),
+)
+
+# Tags of 14 bits exist in flit mode only (PCIe Base r6.x, section 2.2.6.2); before it tags have at most 10
+# bits.
+_MAX_TAGS_NON_FLIT = 1 << 10
+
+_TraceReader: TypeAlias = Callable[[str, Place], resolved.TraceFile]
+
+
+class Scenario(Table):
+    """A set of workloads on devices behind one host, and the protections to compare.
+
+    Made by `load_scenario` or `from_dict`, which raise ConfigError; the constructor raises pydantic's
+    ValidationError.
+    """
+
+    schema_version: Annotated[int, Choice((1,))] = 1
+    name: Annotated[str, Name()]
+    title: Annotated[str, Text()] = ""
+    link: LinkReference | None = None
+    host: HostReference = "server"
+    seed: Annotated[int, Whole(0, 2**62)] = 1
+    seeds: Annotated[int, Whole(1, 1000)] = 5
+    budget_pct: Annotated[float, Number(0, 1000, above=True)] = 5.0
+    requests: Annotated[int, Whole(1, MAX_REQUESTS)] = 10000
+    duration: Annotated[int, Time()] = 0
+    regions: RegionsTable = RegionsTable()
+    arm: tuple[ArmEntry, ...] = _DEFAULT_ARMS
+    workload: tuple[WorkloadEntry, ...]
+    source: dict[str, Annotated[str, Text()]] = Field(default_factory=dict)
+
+    _origin: Origin = PrivateAttr(default=Origin("scenario"))
+
+    @classmethod
+    def from_dict(
+        cls, data: Mapping[str, Any], *, name: str = "scenario", text: str = "", folder: Path | None = None
+    ) -> Self:
+        """Return the scenario that a table describes.
+
+        Parameters: data: as TOML or JSON give it. name, text: the document's file and text, for errors.
+        folder: where relative paths start; the current one by default.
+        Raises: ConfigError: naming file, line, key, value and what is allowed.
+        """
+        origin = Origin(name, text)
+        try:
+            scenario = cls.model_validate(data, context={"folder": folder or Path()})
+        except ValidationError as error:
+            raise first_problem(error, data, origin) from None
+        object.__setattr__(scenario, "_origin", origin)
+        scenario._assemble(
+            lambda given, place: resolved.TraceFile(given, scenario._trace_path(given, place), "", "")
+        )
+        return scenario
+
+    def with_options(
+        self,
+        *,
+        requests: int | None = None,
+        seeds: int | None = None,
+        seed: int | None = None,
+        budget_pct: float | None = None,
+        arms: Iterable[tuple[Reference, str]] | None = None,
+    ) -> Self:
+        """Return the scenario with some values changed; `requests` holds for every device that generates.
+
+        Raises: ConfigError: a value is not allowed.
+        """
+        data = self.to_dict()
+        given = {"requests": requests, "seeds": seeds, "seed": seed, "budget_pct": budget_pct}
+        data |= {key: value for key, value in given.items() if value is not None}
+        if requests is not None:
+            for workload in data["workload"]:
+                for device in workload["device"].values():
+                    device.pop("requests", None)
+        if arms is not None:
+            data["arm"] = [{"scheme": scheme, "policy": policy} for scheme, policy in arms]
+        return self.from_dict(data, name=self._origin.name)
+
+    # --- out ------------------------------------------------------------------------------------------------
+
+    def resolve(self) -> resolved.Resolved:
+        """Return the scenario with every preset read and every trace found.
+
+        Raises: ConfigError: a trace is missing, unreadable or of another kind.
+        """
+        return self._assemble(self._trace_file)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of what a run reads, hexadecimal.
+
+        Titles, sources and paths do not count; traces count by content. Raises: as `resolve`.
+        """
+        text = json.dumps(_canonical(self.resolve()), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_dict(self, *, inline: bool = False) -> dict[str, Any]:
+        """Return what `from_dict` reads back to an equal scenario, fit for JSON and TOML.
+
+        Parameters: inline: write presets out in full; otherwise shipped ones stay names. Paths are absolute.
+        """
+        data = self.model_dump(exclude_none=True)
+        for key in ("title", "source"):
+            if not data[key]:
+                del data[key]
+        if not self.duration:
+            del data["duration"]
+
+        def written(reference: Reference, kind: str, place: Place) -> Reference:
+            if not inline and not names_file(reference):
+                return reference
+            read = {
+                "link": presets.link,
+                "host": presets.host,
+                "device": presets.device,
+                "scheme": presets.scheme,
+            }
+            table, name = read[kind](reference, self._origin, place)
+            out: dict[str, Any] = table.model_dump(exclude_none=True)
+            out = {key: value for key, value in out.items() if value not in ("", {})}
+            return {"name": name, **out} if kind == "scheme" else out
+
+        if self.link is not None:
+            data["link"] = written(self.link, "link", ("link",))
+        data["host"] = written(self.host, "host", ("host",))
+        for i, arm in enumerate(self.arm):
+            data["arm"][i]["scheme"] = written(arm.scheme, "scheme", ("arm", i, "scheme"))
+        data["arm"] = list(data["arm"])
+        data["workload"] = list(data["workload"])
+        for place, entry in self._devices():
+            _, i, _, name = place
+            out = data["workload"][i]["device"][name]
+            out["preset"] = written(entry.preset, "device", (*place, "preset"))
+            if entry.link is not None:
+                out["link"] = written(entry.link, "link", (*place, "link"))
+        return data
+
+    def to_toml(self, *, inline: bool = False) -> str:
+        """Return TOML that loads to an equal scenario and can be edited; `inline` as in `to_dict`."""
+        return dumps(self.to_dict(inline=inline))
+
+    # --- in -------------------------------------------------------------------------------------------------
+
+    def _devices(self) -> Iterable[tuple[tuple[str, int, str, str], DeviceEntry]]:
+        """Yield every device entry with its place."""
+        for i, workload in enumerate(self.workload):
+            for name, entry in workload.device.items():
+                yield ("workload", i, "device", name), entry
+
+    def _assemble(self, trace_file: _TraceReader) -> resolved.Resolved:
+        """Build everything, and check what tables say together. Raises ConfigError."""
+        fail = self._origin.error
+        if not self.workload:
+            raise fail(("workload",), "no workload; expected at least one [[workload]]")
+        self._check_names()
+        runs: list[list[resolved.DeviceRun]] = [[] for _ in self.workload]
+        for place, entry in self._devices():
+            runs[place[1]].append(self._device(place, entry, trace_file))
+        host, host_name = presets.host(self.host, self._origin, ("host",))
+        return resolved.Resolved(
+            name=self.name,
+            title=self.title,
+            seed=self.seed,
+            seeds=self.seeds,
+            budget_pct=self.budget_pct,
+            duration_ps=self.duration,
+            host=host.build(host_name),
+            arms=self._arms(),
+            regions=self.regions.build(),
+            workloads=tuple(
+                resolved.WorkloadRun(workload.name, tuple(devices))
+                for workload, devices in zip(self.workload, runs, strict=True)
+            ),
+        )
+
+    def _check_names(self) -> None:
+        seen: set[str] = set()
+        for i, workload in enumerate(self.workload):
+            if workload.name in seen:
+                raise self._origin.error(
+                    ("workload", i, "name"),
+                    f"{workload.name!r} twice; expected another name for each workload",
+                )
+            seen.add(workload.name)
+            if not workload.device:
+                raise self._origin.error(("workload", i, "device"), "no device; expected at least one")
+
+    def _arms(self) -> tuple[resolved.Arm, ...]:
+        if not self.arm:
+            raise self._origin.error(("arm",), "no arm; expected at least one [[arm]], or no key 'arm'")
+        arms: list[resolved.Arm] = []
+        for i, arm in enumerate(self.arm):
+            place: Place = ("arm", i, "scheme")
+            table, name = presets.scheme(arm.scheme, self._origin, place)
+            if table.mechanism == "none":
+                raise self._origin.error(
+                    place,
+                    f"{name!r} protects nothing and always runs as baseline; expected a scheme that protects",
+                )
+            if any((name, arm.policy) == (other.scheme.name, other.policy) for other in arms):
+                raise self._origin.error(
+                    place, f"{name!r} with policy {arm.policy!r} twice; expected each pair once"
+                )
+            arms.append(resolved.Arm(table.build(name), arm.policy))
+        return tuple(arms)
+
+    def _device(
+        self, place: tuple[str, int, str, str], entry: DeviceEntry, trace_file: _TraceReader
+    ) -> resolved.DeviceRun:
+        """Build one device with its link and traffic, and check what they say together."""
+        fail = self._origin.error
+        device, device_name = presets.device(entry.preset, self._origin, (*place, "preset"))
+        traffic = entry.traffic
+        at_traffic: Place = (*place, "traffic")
+        if traffic.kind != device.kind:
+            found = f"{traffic.kind!r} on {device_name}, which is a {device.kind!r} device"
+            raise fail((*at_traffic, "kind"), f"{found}; expected {device.kind!r}")
+        for key, tail in traffic.problems():
+            raise fail((*at_traffic, key), tail)
+        link = self._link(place, entry)
+        if not link.flit and device.tags > _MAX_TAGS_NON_FLIT:
+            found = f"{device.tags} tags on {link.name}"
+            expected = f"at most {_MAX_TAGS_NON_FLIT} before generation {spec.FIRST_FLIT_GENERATION}"
+            raise fail((*place, "preset", "tags"), f"{found}; expected {expected}")
+        if isinstance(traffic, NicLoad) and isinstance(device, NicTable) and traffic.rate > device.line_rate:
+            found = f"{format_rate(traffic.rate)!r}, above the line rate of {device_name}"
+            raise fail((*at_traffic, "rate"), f"{found}; expected at most {format_rate(device.line_rate)!r}")
+        trace, requests = None, entry.requests or self.requests
+        if not isinstance(traffic, NvmeLoop | NicLoad):
+            if entry.requests is not None:
+                found = f"{entry.requests} for a recorded workload"
+                raise fail((*place, "requests"), f"{found}; expected no such key (traffic.limit cuts it)")
+            trace, requests = trace_file(traffic.trace, (*at_traffic, "trace")), 0
+            kind = traces.FORMATS.get(trace.format, device.kind)
+            if kind != device.kind:
+                found = f"{trace.path} is {trace.format}, of kind {kind!r}"
+                raise fail((*at_traffic, "trace"), f"{found}; expected a trace of kind {device.kind!r}")
+        return resolved.DeviceRun(place[3], device.build(device_name), link, traffic.build(trace), requests)
+
+    def _link(self, place: Place, entry: DeviceEntry) -> resolved.Link:
+        """Return a device's own link, or the scenario's."""
+        if entry.link is not None:
+            table, name = presets.link(entry.link, self._origin, (*place, "link"))
+        elif self.link is not None:
+            table, name = presets.link(self.link, self._origin, ("link",))
+        else:
+            raise self._origin.error(place, "no key 'link'; expected one here or at the top of the scenario")
+        return table.build(name)
+
+    def _trace_path(self, given: str, place: Place) -> Path:
+        """Return where a trace lies; whether anything lies there is another question."""
+        if not given.startswith(SAMPLE):
+            return Path(given)
+        try:
+            return presets.sample(given.removeprefix(SAMPLE))
+        except ConfigError as error:
+            raise self._origin.error(place, str(error)) from None
+
+    def _trace_file(self, given: str, place: Place) -> resolved.TraceFile:
+        """Find a trace, and read it once for its content hash."""
+        path = self._trace_path(given, place)
+        try:
+            return resolved.TraceFile(given, path, traces.detect(path), traces.content_sha256(path))
+        except FormatError as error:
+            raise self._origin.error(place, str(error)) from None
+
+
+def _canonical(value: Any) -> Any:
+    """Return a resolved value as plain JSON values, without what is cosmetic."""
+    if dataclasses.is_dataclass(value):
+        out = {
+            field.name: _canonical(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if not field.metadata.get("cosmetic")
+        }
+        return out | {"kind": value.kind} if hasattr(value, "kind") else out
+    if isinstance(value, Mapping):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_canonical(item) for item in value]
+    return value

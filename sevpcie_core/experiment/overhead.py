@@ -1,0 +1,100 @@
+"""Overheads, their intervals and ranges, and the verdict against a budget.
+
+Rule: positive is always worse. A value is the mean over seeds of paired relative differences; its interval
+says what the seeds leave open, its range what the unknown engine parameters leave open.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from ..stats.interval import paired_interval
+
+VerdictWord: TypeAlias = Literal["within", "over", "inconclusive"]
+# What an inconclusive verdict hangs on, when it is not an engine parameter.
+SEEDS = "seeds"
+SAMPLES = "samples"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One metric under protection against its baseline. Per cent of the baseline; ns where it is a time."""
+
+    value_pct: float
+    added_ns: float | None
+    ci_low_pct: float | None
+    ci_high_pct: float | None
+    range_low_pct: float | None
+    range_high_pct: float | None
+
+
+def relative_pct(baseline: float, protected: float, more_is_worse: bool) -> float:
+    """Return by how many per cent of the baseline the protected value is worse."""
+    if baseline == 0:
+        return 0.0
+    loss = protected - baseline if more_is_worse else baseline - protected
+    return 100.0 * loss / baseline
+
+
+def change(
+    baseline: Sequence[float],
+    protected: Sequence[float],
+    ends: Sequence[float],
+    *,
+    time_unit_ns: float | None,
+    more_is_worse: bool = True,
+) -> Change:
+    """Compare a metric, seed by seed.
+
+    Parameters
+    ----------
+    baseline, protected : the metric per seed, paired, in any unit.
+    ends : the metric of the first seed with all unknown parameters at their favourable, and unfavourable end.
+    time_unit_ns : what one unit of the metric is in ns; None where it is not a time.
+    """
+    pairs = list(zip(baseline, protected, strict=True))
+    relative = [relative_pct(b, p, more_is_worse) for b, p in pairs]
+    value = math.fsum(relative) / len(relative)
+    interval = paired_interval(relative)
+    # The ends are run on the first seed: how far they lie from the typical engine there carries over.
+    shifts = [relative_pct(baseline[0], end, more_is_worse) - relative[0] for end in ends]
+    return Change(
+        value_pct=value,
+        added_ns=None if time_unit_ns is None else math.fsum(p - b for b, p in pairs) / len(pairs) * time_unit_ns,
+        ci_low_pct=interval[1] if interval else None,
+        ci_high_pct=interval[2] if interval else None,
+        range_low_pct=value + min(0.0, *shifts) if shifts else None,
+        range_high_pct=value + max(0.0, *shifts) if shifts else None,
+    )
+
+
+def _ends(metric: Change) -> tuple[float, float]:
+    """Return the smallest and the largest value that interval and range leave open."""
+    bounds = (metric.ci_low_pct, metric.range_low_pct, metric.ci_high_pct, metric.range_high_pct)
+    known = [b for b in bounds if b is not None]
+    return min(known, default=metric.value_pct), max(known, default=metric.value_pct)
+
+
+def verdict(metrics: Sequence[Change | None], budget_pct: float) -> tuple[VerdictWord, str | None]:
+    """Judge p50 and p99 against a budget.
+
+    Returns
+    -------
+    The word, and for `inconclusive` why: SAMPLES (no percentile), SEEDS (no interval, or one that holds the
+    budget), or the empty string where an engine parameter has to be named.
+    """
+    known = [m for m in metrics if m is not None]
+    if not known:
+        return "inconclusive", SAMPLES
+    if any(m.ci_low_pct is None for m in known):
+        return "inconclusive", SEEDS
+    if any(_ends(m)[0] > budget_pct for m in known):
+        return "over", None
+    if all(_ends(m)[1] < budget_pct for m in known):
+        return "within", None
+    open_intervals = [
+        m.ci_low_pct is not None and m.ci_high_pct is not None and m.ci_low_pct <= budget_pct <= m.ci_high_pct
+        for m in known
+    ]
+    return "inconclusive", SEEDS if any(open_intervals) else ""

@@ -1,0 +1,200 @@
+"""From what a model refuses to one line that a person can act on: file, line, key, value, what is allowed.
+
+Rule: everything wrong with a scenario or preset leaves as ConfigError made here. Lines are found by
+scanning the TOML text, because TOML readers keep no positions; a line that cannot be found is left out,
+never guessed.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from pydantic import ValidationError
+
+from ..errors import ConfigError
+
+Place: TypeAlias = tuple[str | int, ...]
+"""Keys and list positions from the top of a document to a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a document comes from."""
+
+    name: str
+    """File name, or what to call a document that is none."""
+    text: str = field(default="", repr=False)
+    """TOML text, to find lines in."""
+
+    def error(self, place: Place, tail: str, key: str = "") -> ConfigError:
+        """Return the error for the value at `place`; `tail` is "what was found; expected what is allowed".
+
+        Parameters: key: a key of the table at `place` whose line is meant.
+        """
+        line = find_line(self.text, (*place, key) if key else place) if self.text else 0
+        head = f"{self.name}:{line}" if line else self.name
+        return ConfigError(": ".join(part for part in (head, dotted(place), tail) if part))
+
+
+_MAX_SHOWN = 60
+
+
+def shown(value: object) -> str:
+    """Return a value as its file might write it, short enough for a message."""
+    match value:
+        case bool():
+            text = str(value).lower()
+        case Mapping():
+            text = "a table"
+        case list() | tuple():
+            text = "a list"
+        case None:
+            text = "nothing"
+        case _:
+            text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."
+
+
+class KeyProblem(ValueError):
+    """A tail about one key of the table that is being read."""
+
+    def __init__(self, key: str, tail: str) -> None:
+        super().__init__(tail)
+        self.key = key
+
+
+def dotted(place: Place) -> str:
+    """Return a place as people write it: workload[0].device.dram."""
+    text = ""
+    for part in place:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def unknown_key(key: str, allowed: Iterable[str]) -> str:
+    """Return the tail for a key that no model has."""
+    names = list(allowed)
+    hint = suggestion(key, names)
+    return f"unknown key {key!r}; allowed: {', '.join(names)}{hint}"
+
+
+def suggestion(word: str, names: Sequence[str]) -> str:
+    """Return "; did you mean 'x'?" if one of `names` is near (or has the initials: qd), else nothing."""
+    close = difflib.get_close_matches(word.lower(), names, n=1)
+    if not close:
+        close = [n for n in names if "".join(part[:1] for part in re.split("[_-]", n)) == word.lower()]
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+_SHAPES = {
+    "tuple_type": "a list of tables, each under its [[...]]",
+    "dict_type": "tables, each under its [...]",
+}
+"""Types of pydantic's own refusals that our models can meet: what is expected."""
+
+
+def first_problem(error: ValidationError, data: object, origin: Origin, base: Place = ()) -> ConfigError:
+    """Return the first of a model's refusals as one error; more are counted.
+
+    Parameters: data: what was validated. base: where `data` stands in the document of `origin`.
+    """
+    problems = error.errors(include_url=False)
+    details = problems[0]
+    place = base + _within(data, details["loc"])
+    cause = details.get("ctx", {}).get("error")
+    if details["type"] == "union_tag_not_found":
+        # Only traffic is a union, and its kind is missing or none of these.
+        kind = details["input"].get("kind") if isinstance(details["input"], Mapping) else None
+        result = origin.error(place, f"kind = {shown(kind)}; expected 'nvme', 'nic' or 'gpu'", "kind")
+    elif cause is not None:
+        result = origin.error(place, str(cause), getattr(cause, "key", ""))
+    else:
+        expected = _SHAPES.get(details["type"], details["msg"])
+        result = origin.error(place, f"{shown(details['input'])}; expected {expected}")
+    more = len(problems) - 1
+    return ConfigError(f"{result} (and {more} more)") if more else result
+
+
+def _within(data: object, loc: Sequence[str | int]) -> Place:
+    """Drop from a location what is no key of the data: pydantic adds the names of union members."""
+    place: list[str | int] = []
+    for part in loc:
+        inside: Any = None
+        if isinstance(data, Mapping):
+            inside = data.get(part)
+        elif isinstance(data, list | tuple) and isinstance(part, int):
+            inside = data[part]
+        if inside is not None:
+            data = inside
+            place.append(part)
+    return tuple(place)
+
+
+_KEY = r"""(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')"""
+_PATH = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
+_HEADER = re.compile(rf"\s*(\[\[?)\s*({_PATH})\s*\]\]?")
+_ASSIGNMENT = re.compile(rf"\s*({_PATH})\s*=(.*)")
+_INLINE = re.compile(rf"[{{,]\s*({_PATH})\s*=")
+
+
+def find_line(text: str, place: Place) -> int:
+    """Return the line, from 1, where the value at `place` or the table around it stands; 0: not found."""
+    found: dict[Place, int] = {}
+    for number, where in _assignments(text):
+        found.setdefault(where, number)
+    for length in range(len(place), 0, -1):
+        if place[:length] in found:
+            return found[place[:length]]
+    return 0
+
+
+def _assignments(text: str) -> Iterator[tuple[int, Place]]:
+    """Yield (line, place) for each table header and each key of a TOML text, as far as lines tell."""
+    counts: dict[Place, int] = {}
+    table: Place = ()
+    for number, line in enumerate(text.splitlines(), start=1):
+        header = _HEADER.match(line)
+        if header:
+            keys = _split(header[2])
+            opened = _indexed(keys[:-1], counts) + keys[-1:]
+            if header[1] == "[[":
+                counts[opened] = counts.get(opened, -1) + 1
+                yield number, opened
+            table = _indexed(keys, counts)
+            yield number, table
+            continue
+        assignment = _ASSIGNMENT.match(line)
+        if assignment:
+            key = table + _split(assignment[1])
+            yield number, key
+            for inner in _INLINE.finditer(assignment[2]):
+                yield number, key + _split(inner[1])
+
+
+def _split(path: str) -> Place:
+    """Return the keys of a dotted TOML key."""
+    return tuple(part.strip().strip("\"'") for part in re.findall(_KEY, path))
+
+
+def _indexed(keys: Place, counts: Mapping[Place, int]) -> Place:
+    """Insert, after each list of tables, the position of the entry that is open."""
+    place: Place = ()
+    for key in keys:
+        place += (key,)
+        if place in counts:
+            place += (counts[place],)
+    return place
+
+
+def check_table(data: Any, allowed: Sequence[str], required: Sequence[str]) -> None:
+    """Refuse what is no table, has an unknown key or lacks a required one. Raises ValueError, with a tail."""
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{shown(data)}; expected a table with {', '.join(required or allowed)}")
+    for key in data:
+        if key not in allowed:
+            raise KeyProblem(str(key), unknown_key(str(key), allowed))
+    for key in required:
+        if key not in data:
+            raise ValueError(f"no key {key!r}; expected {', '.join(required)} in this table")

@@ -1,0 +1,315 @@
+"""Kinds of values with units, and those made of several numbers: sizes, times, rates, distributions, ranges.
+
+Rule: as in `fields.py`; all text with units goes through `units.py`.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+from ..errors import ConfigError
+from ..units import (
+    BYTE_UNITS,
+    RATE_UNITS,
+    TIME_UNITS,
+    format_bytes,
+    format_rate,
+    format_time,
+    parse_bytes,
+    parse_rate_bps,
+    parse_time_ps,
+)
+from .fields import Rule, Text, Whole
+from .problems import KeyProblem, check_table, unknown_key
+from .resolved import Quantiles, Range
+
+
+def _quantity_schema(units: Mapping[str, int], plain: bool, example: str) -> dict[str, Any]:
+    """Return the JSON Schema of a number with one of `units`; `plain`: also of a whole number without."""
+    unit = "|".join(units)
+    text = {"type": "string", "pattern": rf"^\s*[0-9]*\.?[0-9]*\s*({unit})?\s*$", "examples": [example]}
+    return {"anyOf": [{"type": "integer", "minimum": 0}, text]} if plain else text
+
+
+@dataclass(frozen=True, slots=True)
+class Size(Rule):
+    """Bytes."""
+
+    low: int = 0
+    high: int = 2**62
+    step: int = 1
+    """Sizes are multiples of this."""
+
+    def expected(self) -> str:
+        """Return what is allowed."""
+        step = f" in steps of {format_bytes(self.step)}" if self.step > 1 else ""
+        return f"a size from {format_bytes(self.low)} to {format_bytes(self.high)}{step}, such as '64KiB'"
+
+    def read(self, value: Any) -> int:
+        """Return bytes."""
+        try:
+            size = parse_bytes(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        if not self.low <= size <= self.high or size % self.step:
+            raise self.refuse(value)
+        return size
+
+    def text(self, value: int) -> str:
+        """Return the size with its unit."""
+        return format_bytes(value)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        return _quantity_schema(BYTE_UNITS, True, "64KiB")
+
+
+@dataclass(frozen=True, slots=True)
+class PowerSize(Rule):
+    """Bytes, a power of two."""
+
+    low: int
+    high: int
+
+    def expected(self) -> str:
+        """Return what is allowed."""
+        values = []
+        size = self.low
+        while size <= self.high:
+            values.append(str(size))
+            size *= 2
+        return f"{', '.join(values[:-1])} or {values[-1]} bytes"
+
+    def read(self, value: Any) -> int:
+        """Return bytes."""
+        try:
+            size = parse_bytes(value)
+        except ConfigError:
+            raise self.refuse(value) from None
+        if not self.low <= size <= self.high or size & (size - 1):
+            raise self.refuse(value)
+        return size
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        return _quantity_schema(BYTE_UNITS, True, "256")
+
+
+@dataclass(frozen=True, slots=True)
+class Time(Rule):
+    """Picoseconds."""
+
+    # An hour: whatever a device does takes less, and sums of many stay inside int64.
+    high: int = 3600 * 10**12
+
+    def expected(self) -> str:
+        """Return what is allowed."""
+        return f"a time from 0 to {format_time(self.high)} with its unit, such as '350ns'"
+
+    def read(self, value: Any) -> int:
+        """Return picoseconds."""
+        try:
+            time = parse_time_ps(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        if time > self.high:
+            raise self.refuse(value)
+        return time
+
+    def text(self, value: int) -> str:
+        """Return the time with its unit."""
+        return format_time(value)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        return _quantity_schema(TIME_UNITS, False, "350ns")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate(Rule):
+    """Bits per second."""
+
+    low: int = 10**6
+    high: int = 10**14
+
+    def expected(self) -> str:
+        """Return what is allowed."""
+        return f"a rate from {format_rate(self.low)} to {format_rate(self.high)}, such as '400Gb/s'"
+
+    def read(self, value: Any) -> int:
+        """Return bits per second."""
+        try:
+            rate = parse_rate_bps(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        if not self.low <= rate <= self.high:
+            raise self.refuse(value)
+        return rate
+
+    def text(self, value: int) -> str:
+        """Return the rate with its unit."""
+        return format_rate(value)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        return _quantity_schema(RATE_UNITS, True, "400Gb/s")
+
+
+_PERCENTILE = re.compile(r"p([0-9]{1,2})([0-9]{0,6})", re.ASCII)
+
+
+def _probability(key: object) -> float | None:
+    """Return 0.5 for p50, 0.999 for p999, 1.0 for p100; None for what is no percentile."""
+    if key == "p100":
+        return 1.0
+    match = _PERCENTILE.fullmatch(str(key))
+    if match is None:
+        return None
+    whole, decimals = match.groups()
+    # Two digits are per cent, further ones its decimals; a single digit is whole per cent.
+    return float(f"0.{whole.zfill(2)}{decimals}")
+
+
+def _percentile(probability: float) -> str:
+    """Return the key of a probability."""
+    if probability in (0.0, 1.0):
+        return "p100" if probability else "p0"
+    digits = f"{probability:.8f}"[2:].rstrip("0")
+    return f"p{digits.ljust(2, '0')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Spread(Rule):
+    """A distribution of times: one time, or a table of percentiles from p0 to p100."""
+
+    def expected(self) -> str:
+        """Return what is allowed."""
+        return (
+            "a time such as '350ns', or rising percentiles such as { p0 = '3us', p50 = '4us', p100 = '9us' }"
+        )
+
+    def read(self, value: Any) -> Quantiles:
+        """Return the points in rising order."""
+        if not isinstance(value, Mapping):
+            constant = Time().read(value)
+            return ((0.0, constant), (1.0, constant))
+        points: list[tuple[float, int]] = []
+        for key, time in value.items():
+            probability = _probability(key)
+            if probability is None:
+                raise KeyProblem(str(key), unknown_key(str(key), ("p0", "p50", "p99", "p999", "p100")))
+            try:
+                points.append((probability, Time().read(time)))
+            except ValueError as error:
+                raise ValueError(f"{key} = {error}") from None
+        points.sort()
+        keys = [p for p, _ in points]
+        if not keys or keys[0] != 0.0 or keys[-1] != 1.0:
+            raise ValueError(
+                f"no {'p100' if keys and keys[0] == 0.0 else 'p0'}; expected percentiles from p0 to p100"
+            )
+        for (p, a), (q, b) in pairwise(points):
+            if p == q:
+                raise ValueError(f"{_percentile(p)} twice; expected each percentile once")
+            if a > b:
+                raise ValueError(
+                    f"{_percentile(q)} = {format_time(b)!r} below {_percentile(p)} = {format_time(a)!r}; "
+                    "expected percentiles that do not fall"
+                )
+        return tuple(points)
+
+    def text(self, value: Quantiles) -> str | dict[str, str]:
+        """Return the one time, or the table."""
+        if len(value) == 2 and value[0][1] == value[1][1]:
+            return format_time(value[0][1])
+        return {_percentile(p): format_time(time) for p, time in value}
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        time = Time().schema()
+        table = {
+            "type": "object",
+            "patternProperties": {"^p[0-9]{1,8}$": time},
+            "additionalProperties": False,
+            "required": ["p0", "p100"],
+        }
+        return {"anyOf": [time, table]}
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSize(Rule):
+    """Bytes of an Ethernet frame without FCS, or the name of a mix."""
+
+    low: int = 60
+    high: int = 16384
+
+    def expected(self) -> str:
+        """Return what is allowed."""
+        return (
+            f"'imix' or a frame size from {self.low} to {self.high} bytes (1514 is a full frame at MTU 1500)"
+        )
+
+    def read(self, value: Any) -> int | str:
+        """Return bytes or the mix."""
+        if value == "imix":
+            return "imix"
+        try:
+            size = parse_bytes(value)
+        except ConfigError:
+            raise self.refuse(value) from None
+        if not self.low <= size <= self.high:
+            raise self.refuse(value)
+        return size
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        return {"anyOf": [{"const": "imix"}, _quantity_schema(BYTE_UNITS, True, "1514")]}
+
+
+@dataclass(frozen=True, slots=True)
+class Interval(Rule):
+    """An engine parameter: a table low, typical, high, source, or one number when it is known."""
+
+    low: int
+    high: int
+    better: Literal["low", "high"]
+
+    def expected(self) -> str:
+        """Return what is allowed."""
+        return f"low <= typical <= high from {self.low} to {self.high} and their source, or one such number"
+
+    def read(self, value: Any) -> Range:
+        """Return the range; one number is a range of itself."""
+        number = Whole(self.low, self.high)
+        if not isinstance(value, Mapping):
+            known = number.read(value)
+            return Range(known, known, known, self.better, "set as known")
+        keys = ("low", "typical", "high", "source")
+        check_table(value, keys, keys)
+        try:
+            low, typical, high = (number.read(value[key]) for key in keys[:3])
+            source = Text().read(value["source"])
+        except ValueError as error:
+            raise ValueError(f"{error} in each of low, typical, high") from None
+        if not low <= typical <= high:
+            raise ValueError(f"{low}, {typical}, {high}; expected low <= typical <= high")
+        if not source:
+            raise KeyProblem("source", "empty source; expected where the numbers come from")
+        return Range(low, typical, high, self.better, source)
+
+    def text(self, value: Range) -> dict[str, Any]:
+        """Return the table."""
+        return {"low": value.low, "typical": value.typical, "high": value.high, "source": value.source}
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        number = Whole(self.low, self.high).schema()
+        table = {
+            "type": "object",
+            "properties": {"low": number, "typical": number, "high": number, "source": Text().schema()},
+            "additionalProperties": False,
+            "required": ["low", "typical", "high", "source"],
+        }
+        return {"anyOf": [number, table]}

@@ -1,0 +1,311 @@
+"""What a run is made of, with every preset read and every unit parsed: frozen values, picoseconds and bytes.
+
+Rule of this module: no parsing, no defaults that a model depends on, no input or output. `scenario.py`
+builds these; the runner, the workloads and the link read them. Fields whose metadata says `cosmetic` name
+things for people and never enter a digest.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeAlias
+
+Kind: TypeAlias = Literal["nvme", "nic", "gpu"]
+KINDS: tuple[Kind, ...] = ("nvme", "nic", "gpu")
+Policy: TypeAlias = Literal["off", "selective", "all"]
+
+Quantiles: TypeAlias = tuple[tuple[float, int], ...]
+"""A distribution of times as points (probability, value in ps).
+
+Probabilities rise strictly from 0.0 to 1.0, values never fall; values between points lie on straight lines.
+A constant is ((0.0, v), (1.0, v)).
+"""
+
+
+def _cosmetic(default: Any = "") -> Any:
+    return field(default=default, metadata={"cosmetic": True})
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One PCIe link and the sizes negotiated on it. Sizes in bytes."""
+
+    gen: int
+    """Generation, 1 to 7."""
+    lanes: int
+    mps: int
+    """Largest payload of one TLP."""
+    mrrs: int
+    """Largest read request."""
+    rcb: int
+    """Read completion boundary of the root complex, 64 or 128."""
+    completion_bytes: int
+    """Most that the root complex puts into one completion; a multiple of rcb, at most mps."""
+    propagation_ps: int
+    """One way: PHY, data-link and transaction logic of both ends and the flight, without serialisation."""
+    flit: bool
+    """Flit mode: always on from generation 6."""
+    name: str = _cosmetic()
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The root complex and the memory behind it."""
+
+    read_latency: Quantiles
+    """From a read request delivered at the root complex to its data ready there."""
+    read_interval_ps: int
+    """Smallest spacing of two reads, shared by all devices: the root complex's pipeline. 0: no limit."""
+    name: str = _cosmetic()
+
+
+@dataclass(frozen=True, slots=True)
+class NvmeDevice:
+    """An NVMe controller."""
+
+    kind: ClassVar[Kind] = "nvme"
+    tags: int
+    """Outstanding read requests of the device's DMA engine."""
+    media_read: Quantiles
+    media_write: Quantiles
+    dies: int
+    """Media servers that work in parallel; 0: unlimited."""
+    controller_ps: int
+    """Decoding of one command."""
+    msi: bool
+    """Whether a completion raises an interrupt message."""
+    name: str = _cosmetic()
+
+
+@dataclass(frozen=True, slots=True)
+class NicDevice:
+    """A network adapter."""
+
+    kind: ClassVar[Kind] = "nic"
+    tags: int
+    line_rate_bps: int
+    """Ethernet line rate, bits per second."""
+    descriptor_bytes: int
+    descriptor_batch: int
+    """Descriptors fetched by one read."""
+    completion_bytes: int
+    """Bytes of one written-back completion."""
+    completion_batch: int
+    """Completions written back together."""
+    msi_batch: int
+    """Packets per interrupt message; 0: polling, none is sent."""
+    pipeline_ps: int
+    """Time of a packet inside the device."""
+    name: str = _cosmetic()
+
+
+@dataclass(frozen=True, slots=True)
+class GpuDevice:
+    """A GPU: its copy engines and its command front end."""
+
+    kind: ClassVar[Kind] = "gpu"
+    tags: int
+    copy_setup_ps: int
+    """From a fetched copy command to the first request of the copy engine."""
+    semaphore_bytes: int
+    """Bytes written to host memory when a copy or kernel is complete."""
+    pushbuffer_bytes: int
+    """Bytes of one command, read from host memory."""
+    launch_lead_ps: int
+    """How long before its recorded start the command of an event is rung in by the host."""
+    front_end_ps: int
+    """From fetched command to the start of the work on the device."""
+    name: str = _cosmetic()
+
+
+Device: TypeAlias = NvmeDevice | NicDevice | GpuDevice
+
+
+@dataclass(frozen=True, slots=True)
+class TraceFile:
+    """A recorded workload: where it lies and what it holds. Its identity is its content, not its path."""
+
+    spec: str = field(metadata={"cosmetic": True})
+    """As the scenario writes it: a path or `sample:NAME`."""
+    path: Path = field(metadata={"cosmetic": True})
+    """Absolute path of the file."""
+    format: str
+    """As `workload.traces.detect` names it: gpu-csv, pcap, fio-iolog, nvme-csv."""
+    sha256: str
+    """Of the file's unzipped content, hexadecimal."""
+
+
+@dataclass(frozen=True, slots=True)
+class NvmeTraffic:
+    """Closed loop of `queue_depth` requests, or an open loop by the recorded times of `trace`."""
+
+    kind: ClassVar[Kind] = "nvme"
+    queue_depth: int
+    block: int
+    """Bytes per request."""
+    read_share: float
+    """Share of reads, 0 to 1; the others are writes."""
+    pattern: Literal["random", "sequential"]
+    span: int
+    """Bytes of the address range that is used; a multiple of block."""
+    think_ps: int
+    """Pause of the application between a completion and its next request."""
+    trace: TraceFile | None
+    limit: int
+    """Most records taken from the trace; 0: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class NicTraffic:
+    """Open loop of frames at `rate_bps`, or the frames of `trace`.
+
+    Sizes count the Ethernet header and not the FCS. Rates count line bits: frame, FCS, preamble and gap (24
+    bytes more per frame than its size), so that a rate equal to the line rate fills the line.
+    """
+
+    kind: ClassVar[Kind] = "nic"
+    direction: Literal["rx", "tx", "both"]
+    """`both` with a trace only."""
+    sizes: int | Literal["imix"]
+    rate_bps: int
+    """0 with a trace."""
+    trace: TraceFile | None
+    local: str | None
+    """Which side of a capture is this NIC: ADDRESS, ADDRESS:PORT or PORT; None: the lower port."""
+    limit: int
+    """Most records taken from the trace; 0: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuTraffic:
+    """The copies and kernels of a recorded job."""
+
+    kind: ClassVar[Kind] = "gpu"
+    trace: TraceFile
+    limit: int
+    """Most records taken from the trace; 0: all."""
+
+
+Traffic: TypeAlias = NvmeTraffic | NicTraffic | GpuTraffic
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """An engine parameter that nobody has published: its plausible interval and the value in between."""
+
+    low: int
+    typical: int
+    high: int
+    better: Literal["low", "high"]
+    """Which end makes the engine cheaper."""
+    source: str = _cosmetic()
+
+    @property
+    def favourable(self) -> int:
+        """Return the end that makes the engine cheapest."""
+        return self.low if self.better == "low" else self.high
+
+    @property
+    def unfavourable(self) -> int:
+        """Return the end that makes the engine dearest."""
+        return self.high if self.better == "low" else self.low
+
+
+ENGINE_PARAMETERS: dict[str, Literal["low", "high"]] = {
+    "clock_mhz": "high",
+    "bytes_per_clock": "high",
+    "initiation_cycles": "low",
+    "keystream_ahead": "high",
+    "xor_cycles": "low",
+    "mac_cycles": "low",
+    "switch_cycles": "low",
+    "key_miss_cycles": "low",
+    "key_entries": "high",
+}
+"""Every engine has exactly these, in this order, each with the end that makes it cheaper; a scheme whose
+mechanism is `none` has none of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """A way to protect the link: what it adds to a TLP, and the engine that seals and opens."""
+
+    name: str
+    title: str = field(metadata={"cosmetic": True})
+    mechanism: Literal["none", "ide"]
+    key_bits: int
+    """128 or 256; 0 without mechanism."""
+    tag_bytes: int
+    """MAC on every protected TLP."""
+    prefix_bytes: int
+    pcrc: bool
+    """Whether protected TLPs with payload carry the 4-byte PCRC."""
+    mac_rule: Literal["hold", "skid"]
+    """`hold`: a receiver releases a TLP after its MAC is checked; `skid`: before."""
+    stream_kind: Literal["selective", "link"]
+    engine: dict[str, Range] = field(hash=False)
+    """By the names of ENGINE_PARAMETERS; empty without mechanism."""
+
+    @property
+    def rounds(self) -> int:
+        """Return the AES rounds of the key size, 0 without key."""
+        # FIPS 197, section 5: 10 rounds for 128 bits, 14 for 256.
+        return {0: 0, 128: 10, 256: 14}[self.key_bits]
+
+
+@dataclass(frozen=True, slots=True)
+class Regions:
+    """Share of the buffers of each class that is protected under the policy `selective`, 0 to 1."""
+
+    data: float
+    queue: float
+    mmio: float
+    msi: float
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One protected run, compared with the baseline."""
+
+    scheme: Scheme
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRun:
+    """One device of a workload, its link and what it is asked to do."""
+
+    name: str
+    """Class name in the results."""
+    device: Device
+    link: Link
+    traffic: Traffic
+    requests: int
+    """Requests to generate; 0 when the traffic comes from a trace."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadRun:
+    """Devices that run at the same time behind one root complex."""
+
+    name: str
+    devices: tuple[DeviceRun, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A scenario with nothing left to look up."""
+
+    name: str
+    title: str = field(metadata={"cosmetic": True})
+    seed: int
+    """First seed."""
+    seeds: int
+    """Number of seeds: seed, seed + 1, ..."""
+    budget_pct: float
+    duration_ps: int
+    """No request starts later than this; 0: no limit."""
+    host: Host
+    arms: tuple[Arm, ...]
+    """Protected runs; the baseline is not among them."""
+    regions: Regions
+    workloads: tuple[WorkloadRun, ...]

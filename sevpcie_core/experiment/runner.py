@@ -1,0 +1,209 @@
+"""Run one workload under every arm with common random numbers, and keep what the comparison needs.
+
+Rule: one task is one workload and one seed; tasks share nothing and may run in any order on any thread.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from ..link.params import NO_ENGINE, EngineTiming, engine_timing, link_row
+from ..link.run import ClassResult, Outcome, simulate
+from ..policy import decide, draw_map
+from ..spec import BUFFER_NAMES
+from ..stats.draw import quantile_table
+from ..stats.hist import Histogram
+from ..workload.program import Program, remembered
+from .programs import build
+from .resolved import Arm, Regions, Resolved, Scheme, WorkloadRun
+
+# Where the unknown engine parameters stand: all typical, all at one end, or one of them at its worse end.
+# Programs of up to this many requests per device are kept between the runs of a task.
+_KEPT_REQUESTS = 20_000
+_SHORTER = 8
+_FEW_REQUESTS = 500
+
+Variant: TypeAlias = Literal["typical", "favourable", "unfavourable"] | str
+
+
+@dataclass(frozen=True)
+class Group:
+    """A row of the results: the request classes of one or more devices, pooled.
+
+    members : (device, class name) pairs; gpu : whether job time belongs to it.
+    """
+
+    name: str
+    members: tuple[tuple[int, str], ...]
+    job_device: int | None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one group did in one run. Bytes, ps."""
+
+    requests: int
+    latency: Histogram
+    io_path: Histogram
+    application_bytes: int
+    payload_bytes: int
+    wire_bytes: int
+    tlps: int
+    link_bytes: int
+    ide_bytes: int
+    span_ps: int
+    job_ps: int | None
+    limited_by: str
+
+
+def engine_of(scheme: Scheme, variant: Variant = "typical") -> EngineTiming:
+    """Return a scheme's engine with its parameters typical, at one end, or one (by name) at its worse end."""
+    if scheme.mechanism == "none":
+        return NO_ENGINE
+    if variant in ("typical", "favourable", "unfavourable"):
+        values = {name: int(getattr(r, variant)) for name, r in scheme.engine.items()}
+    else:
+        values = {name: r.unfavourable if name == variant else r.typical for name, r in scheme.engine.items()}
+    values["keystream_ahead"] = bool(values["keystream_ahead"])
+    return engine_timing(**values, rounds=scheme.rounds, hold=scheme.mac_rule == "hold", pcrc=scheme.pcrc)
+
+
+def groups_of(workload: WorkloadRun, programs: Sequence[Program]) -> tuple[Group, ...]:
+    """Return the rows of a workload: `all`, then its devices, or the request classes of a single device."""
+    pooled = [(d, name) for d, p in enumerate(programs) for name in p.stats[: p.pooled]]
+    jobs = [d for d, run in enumerate(workload.devices) if run.device.kind == "gpu"]
+    rows = [Group("all", tuple(pooled), jobs[0] if len(workload.devices) == 1 and jobs else None)]
+    if len(programs) > 1:
+        for d, run in enumerate(workload.devices):
+            mine = tuple(pair for pair in pooled if pair[0] == d)
+            rows.append(Group(run.name, mine, d if d in jobs else None))
+    elif len(programs[0].stats) > 1:
+        rows.extend(Group(name, ((0, name),), None) for name in programs[0].stats)
+    return tuple(rows)
+
+
+def _limit(outcome: Outcome, devices: set[int], classes: Sequence[ClassResult], open_loop: bool) -> str:
+    """Return the busiest resource if it is at least 95 % busy, else the load of an open loop, else the largest stall."""
+    busy = [(share, name) for d in sorted(devices) for name, share in outcome.busy[d].items()]
+    share, name = max(busy)
+    if share >= 0.95:
+        return name
+    if open_loop:
+        return "load"
+    stalls = {name: sum(c.stalls_ps[name] for c in classes) for name in classes[0].stalls_ps}
+    return max(stalls, key=lambda n: stalls[n])
+
+
+def _sample(outcome: Outcome, group: Group, programs: Sequence[Program]) -> Sample:
+    wanted = set(group.members)
+    classes = [c for c in outcome.classes if (c.device, c.name) in wanted]
+    # Bytes of the whole device, with the classes that no row pools (kernel launches), where the row is a device.
+    devices = {d for d, _ in group.members}
+    whole = all((d, n) in wanted for d in devices for n in programs[d].stats[: programs[d].pooled])
+    carried = [c for c in outcome.classes if c.device in devices] if whole else classes
+    done = [c for c in classes if c.requests]
+    return Sample(
+        requests=sum(c.requests for c in classes),
+        latency=classes[0].latency.merge(*[c.latency for c in classes[1:]]),
+        io_path=classes[0].io_path.merge(*[c.io_path for c in classes[1:]]),
+        application_bytes=sum(c.application_bytes for c in classes),
+        payload_bytes=sum(c.payload_bytes for c in carried),
+        wire_bytes=sum(c.wire_bytes for c in carried),
+        tlps=sum(c.tlps for c in carried),
+        link_bytes=sum(c.link_bytes for c in carried),
+        ide_bytes=sum(c.ide_bytes for c in carried),
+        span_ps=max((c.last_end_ps for c in done), default=0) - min((c.first_start_ps for c in done), default=0),
+        job_ps=None if group.job_device is None else outcome.job_ps[group.job_device],
+        limited_by=_limit(outcome, devices, classes, any(programs[d].open_loop for d in devices)),
+    )
+
+
+@dataclass(frozen=True)
+class Task:
+    """One workload under one seed: its programs, ready to run under any arm."""
+
+    scenario: Resolved
+    workload: WorkloadRun
+    seed: int
+    programs: tuple[Program, ...]
+    groups: tuple[Group, ...]
+    host_table: np.ndarray
+
+    @classmethod
+    def prepare(cls, scenario: Resolved, workload: WorkloadRun, seed: int) -> "Task":
+        """Build the programs; short ones are kept, long ones made anew for every run."""
+        programs = tuple(build(run, d, seed, scenario.duration_ps) for d, run in enumerate(workload.devices))
+        short = all(0 < run.requests <= _KEPT_REQUESTS for run in workload.devices)
+        if short and not scenario.duration_ps:
+            programs = tuple(remembered(p) for p in programs)
+        table = quantile_table(scenario.host.read_latency)
+        return cls(scenario, workload, seed, programs, groups_of(workload, programs), table)
+
+    def simulate(self, scheme: Scheme, policy: str, variant: Variant = "typical", keep: int = 0) -> Outcome:
+        """Run under one scheme and policy."""
+        if scheme.mechanism == "none":
+            policy = "off"
+        engine = engine_of(scheme, variant)
+        links = np.stack(
+            [
+                link_row(
+                    generation=run.link.gen,
+                    lanes=run.link.lanes,
+                    mps=run.link.mps,
+                    mrrs=run.link.mrrs,
+                    rcb=run.link.rcb,
+                    completion_bytes=run.link.completion_bytes,
+                    propagation_ps=run.link.propagation_ps,
+                    tags=run.device.tags,
+                    engine=engine,
+                )
+                for run in self.workload.devices
+            ]
+        )
+        shares = region_shares(self.scenario.regions)
+        markers = [
+            partial(_mark, policy, draw_map(p.regions, shares, self.seed) if policy == "selective" else p.regions)
+            for p in self.programs
+        ]
+        return simulate(
+            self.programs,
+            links,
+            host_table=self.host_table,
+            read_interval_ps=self.scenario.host.read_interval_ps,
+            seed=self.seed,
+            markers=markers,
+            stop_ps=self.scenario.duration_ps,
+            keep=keep,
+        )
+
+    def run(self, arm: Arm, variant: Variant = "typical") -> tuple[dict[str, Sample], int]:
+        """Run an arm; return the samples by group, and the number of TLPs."""
+        outcome = self.simulate(arm.scheme, arm.policy, variant)
+        return {g.name: _sample(outcome, g, self.programs) for g in self.groups}, outcome.tlps
+
+
+def shortened(scenario: Resolved, workload: WorkloadRun) -> tuple[Resolved, WorkloadRun]:
+    """Return the same with an eighth of the generated requests: enough to see which of two effects is larger."""
+    devices = tuple(
+        replace(run, requests=max(min(run.requests, _FEW_REQUESTS), run.requests // _SHORTER))
+        for run in workload.devices
+    )
+    duration = -(-scenario.duration_ps // _SHORTER)
+    return replace(scenario, duration_ps=duration), replace(workload, devices=devices)
+
+
+def region_shares(regions: Regions) -> dict[str, float]:
+    """Return the protected share by buffer class."""
+    return {name: float(getattr(regions, name)) for name in BUFFER_NAMES}
+
+
+def _mark(policy: str, region_map: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    return decide(policy, steps, region_map)
+
+
+def ranged(scheme: Scheme) -> Mapping[str, object]:
+    """Return the engine parameters whose ends differ: the unknowns."""
+    return {name: r for name, r in scheme.engine.items() if r.low != r.high}

@@ -1,0 +1,166 @@
+"""Loading scenarios and schemes, and looking through what is shipped: the door of this package to TOML.
+
+Rule: everything that a user names is looked up here, and a name that does not exist is answered with those
+that do.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from ..workload import traces
+from . import presets, resolved
+from .model import Scenario
+from .problems import Origin, suggestion
+from .tables import DEVICES, HostTable, LinkTable, Preset, SchemeTable
+from .toml_text import read_file
+from .traffic import REFERENCE_MARK, names_file
+
+__all__ = [
+    "Scenario",
+    "available_presets",
+    "json_schema",
+    "load_scenario",
+    "load_scheme",
+    "preset_text",
+    "scenario_from_trace",
+]
+
+# The device and link behind a trace when nobody names one.
+_TRACE_DEVICE = {"nvme": "nvme-tlc", "nic": "nic-400g", "gpu": "gpu-gen5"}
+_TRACE_LINK = {"nvme": "gen5x4", "nic": "gen5x16", "gpu": "gen5x16"}
+
+
+def load_scenario(name_or_path: str | Path) -> Scenario:
+    """Return a shipped scenario by its name, or one from a TOML file.
+
+    Raises: ConfigError: naming file, line, key, value and what is allowed.
+    """
+    shipped = presets.file_of("scenarios", name_or_path) if isinstance(name_or_path, str) else None
+    path = shipped or Path(name_or_path).expanduser()
+    if (
+        shipped is None
+        and isinstance(name_or_path, str)
+        and not names_file(name_or_path)
+        and not path.exists()
+    ):
+        known = presets.names("scenarios")
+        raise ConfigError(
+            f"{name_or_path!r}: no such scenario; expected {', '.join(known)} or the path of a .toml file"
+            f"{suggestion(name_or_path, known)}"
+        )
+    text, data = read_file(path, "a scenario")
+    return Scenario.from_dict(data, name=path.name if shipped else str(path), text=text, folder=path.parent)
+
+
+def scenario_from_trace(path: str | Path, kind: str | None = None, link: str | None = None) -> Scenario:
+    """Return the scenario that replays one recording on the usual device of its kind.
+
+    Parameters: kind: nvme, nic or gpu; by content if None. link: gen5x4 for nvme, else gen5x16, if None.
+    Raises: FormatError: the file is none of the known formats. ConfigError: a kind or link that does not fit.
+    """
+    path = Path(path).expanduser()
+    if kind is not None and kind not in resolved.KINDS:
+        raise ConfigError(f"kind {kind!r}; expected {', '.join(resolved.KINDS[:-1])} or {resolved.KINDS[-1]}")
+    found = traces.detect(path)
+    if kind is not None and traces.FORMATS[found] != kind:
+        raise ConfigError(
+            f"{path}: {found}, of kind {traces.FORMATS[found]!r}; expected a trace of kind {kind!r}"
+        )
+    kind = traces.FORMATS[found]
+    # Names key results: what a file name has beyond them becomes a dash.
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", path.name.split(".")[0]).strip("-_")[:64]
+    traffic = {"kind": kind, "trace": str(path.absolute())}
+    return Scenario.from_dict(
+        {
+            "name": stem or "trace",
+            "title": f"Replay of {path.name}"[:2000],
+            "link": link or _TRACE_LINK[kind],
+            "workload": [
+                {"name": "trace", "device": {kind: {"preset": _TRACE_DEVICE[kind], "traffic": traffic}}}
+            ],
+        },
+        name=str(path),
+    )
+
+
+def load_scheme(name_or_path: str | Path) -> resolved.Scheme:
+    """Return a shipped scheme by its name, or one from a TOML file. Raises ConfigError."""
+    reference = str(name_or_path)
+    if names_file(reference):
+        reference = str(Path(reference).expanduser().absolute())
+    table, name = presets.scheme(reference, Origin("scheme"), ())
+    return table.build(name)
+
+
+def available_presets() -> dict[str, dict[str, str]]:
+    """Return the titles of all that is shipped, by kind (scenarios, schemes, links, ...) and name."""
+    found: dict[str, dict[str, str]] = {}
+    for kind in presets.KINDS:
+        if kind == "samples":
+            found[kind] = {name: str(facts["title"]) for name, facts in presets.sample_facts().items()}
+        else:
+            files = {name: presets.ROOT / kind / f"{name}.toml" for name in presets.names(kind)}
+            found[kind] = {name: str(read_file(path, kind)[1]["title"]) for name, path in files.items()}
+    return found
+
+
+def preset_text(kind: str, name: str) -> str:
+    """Return the TOML of a preset with its comments; of a sample, what is known about it.
+
+    Raises: ConfigError: no such kind or name.
+    """
+    if kind not in presets.KINDS:
+        raise ConfigError(f"{kind!r}: no such kind of preset; expected one of {', '.join(presets.KINDS)}")
+    known = presets.names(kind)
+    if name not in known:
+        raise ConfigError(f"{name!r}; expected one of {', '.join(known)}{suggestion(name, known)}")
+    if kind == "samples":
+        return presets.sample_text(name)
+    return read_file(presets.ROOT / kind / f"{name}.toml", kind)[0]
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a scenario file."""
+    schema = Scenario.model_json_schema()
+    definitions = schema.setdefault("$defs", {})
+    for name, models in _INLINE_TABLES.items():
+        allowed: list[dict[str, Any]] = [{"type": "string", "description": "a preset's name or a .toml file"}]
+        for model in models:
+            table = model.model_json_schema()
+            definitions |= table.pop("$defs", {})
+            # What `base` brings need not be said again.
+            table.pop("required", None)
+            table["properties"]["base"] = {
+                "type": "string",
+                "description": "the preset that this table changes",
+            }
+            definitions[model.__name__] = table
+            allowed.append({"$ref": f"#/$defs/{model.__name__}"})
+        definitions[f"{name}Reference"] = {"anyOf": allowed}
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "sevpcie scenario"
+    linked = _link_references(schema)
+    assert isinstance(linked, dict)
+    return linked
+
+
+_INLINE_TABLES: dict[str, list[type[Preset]]] = {
+    "Link": [LinkTable],
+    "Host": [HostTable],
+    "Device": list(DEVICES.values()),
+    "Scheme": [SchemeTable],
+}
+
+
+def _link_references(schema: object) -> object:
+    """Return a schema whose marks of references are links to their definitions."""
+    if isinstance(schema, dict):
+        out = {key: _link_references(value) for key, value in schema.items() if key != REFERENCE_MARK}
+        if REFERENCE_MARK in schema:
+            out["$ref"] = f"#/$defs/{schema[REFERENCE_MARK]}Reference"
+        return out
+    if isinstance(schema, list):
+        return [_link_references(item) for item in schema]
+    return schema

@@ -1,0 +1,239 @@
+"""The tables of preset files, one model each: keys, rules, defaults, and what they become.
+
+Rule: a model holds what a file says, in base units; `build` turns it into the frozen values of
+`resolved.py`. What one key alone can break is its rule's affair (`fields.py`); what keys break together is
+named by `problems`.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from .. import spec
+from ..units import format_bytes
+from . import resolved
+from .fields import Choice, Flag, Name, Text, Whole
+from .problems import check_table, shown
+from .quantities import Interval, PowerSize, Rate, Size, Spread, Time
+
+# Longer than any link or root complex takes for one TLP.
+_MS = 10**9
+
+
+class Table(BaseModel):
+    """A table of a file. Raises ValueError, for what it is given, with a text of `problems.py`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_keys(cls, data: Any) -> Any:
+        if not isinstance(data, cls):
+            required = [name for name, field in cls.model_fields.items() if field.is_required()]
+            check_table(data, list(cls.model_fields), required)
+        return data
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, tail) for what keys break together."""
+        yield from ()
+
+
+class Preset(Table):
+    """A table that a preset file may hold alone. Numbers have a source each."""
+
+    title: Annotated[str, Text()] = ""
+    source: dict[str, Annotated[str, Text()]] = {}
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield sources of keys that do not exist."""
+        for key in self.source:
+            if key not in type(self).model_fields:
+                yield "source", f"source of {key!r}; expected the name of a key of this table"
+
+
+class LinkTable(Preset):
+    """A PCIe link."""
+
+    gen: Annotated[int, Whole(min(spec.GIGATRANSFERS), max(spec.GIGATRANSFERS))]
+    lanes: Annotated[int, Choice(spec.LANES)]
+    mps: Annotated[int, PowerSize(min(spec.PAYLOAD_SIZES), max(spec.PAYLOAD_SIZES))]
+    mrrs: Annotated[int, PowerSize(min(spec.PAYLOAD_SIZES), max(spec.PAYLOAD_SIZES))]
+    rcb: Annotated[int, PowerSize(*spec.READ_COMPLETION_BOUNDARIES)]
+    completion_bytes: Annotated[int | None, Size(1, max(spec.PAYLOAD_SIZES))] = None
+    propagation: Annotated[int, Time(_MS)]
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield what is wrong with completion_bytes."""
+        yield from super().problems()
+        size = self.completion_bytes
+        if size is not None and (size > self.mps or size % self.rcb):
+            allowed = f"a multiple of rcb ({self.rcb}) of at most mps ({self.mps})"
+            yield "completion_bytes", f"{format_bytes(size)}; expected {allowed}"
+
+    def build(self, name: str) -> resolved.Link:
+        """Return the frozen link."""
+        return resolved.Link(
+            gen=self.gen,
+            lanes=self.lanes,
+            mps=self.mps,
+            mrrs=self.mrrs,
+            rcb=self.rcb,
+            completion_bytes=self.mps if self.completion_bytes is None else self.completion_bytes,
+            propagation_ps=self.propagation,
+            flit=self.gen >= spec.FIRST_FLIT_GENERATION,
+            name=name,
+        )
+
+
+class HostTable(Preset):
+    """A root complex and its memory."""
+
+    read_latency: Annotated[resolved.Quantiles, Spread()]
+    read_interval: Annotated[int, Time(_MS)]
+
+    def build(self, name: str) -> resolved.Host:
+        """Return the frozen host."""
+        return resolved.Host(self.read_latency, self.read_interval, name)
+
+
+_Tags: TypeAlias = Annotated[int, Whole(1, spec.MAX_TAGS)]
+
+
+class NvmeTable(Preset):
+    """An NVMe controller."""
+
+    kind: Annotated[Literal["nvme"], Choice(("nvme",))]
+    tags: _Tags
+    media_read: Annotated[resolved.Quantiles, Spread()]
+    media_write: Annotated[resolved.Quantiles, Spread()]
+    dies: Annotated[int, Whole(0, 65536)]
+    controller: Annotated[int, Time()]
+    msi: Annotated[bool, Flag()]
+
+    def build(self, name: str) -> resolved.NvmeDevice:
+        """Return the frozen device."""
+        return resolved.NvmeDevice(
+            self.tags, self.media_read, self.media_write, self.dies, self.controller, self.msi, name
+        )
+
+
+class NicTable(Preset):
+    """A network adapter."""
+
+    kind: Annotated[Literal["nic"], Choice(("nic",))]
+    tags: _Tags
+    line_rate: Annotated[int, Rate()]
+    descriptor_bytes: Annotated[int, Size(4, 4096, 4)]
+    descriptor_batch: Annotated[int, Whole(1, 1024)]
+    completion_bytes: Annotated[int, Size(4, 4096, 4)]
+    completion_batch: Annotated[int, Whole(1, 1024)]
+    msi_batch: Annotated[int, Whole(0, 65536)]
+    pipeline: Annotated[int, Time()]
+
+    def build(self, name: str) -> resolved.NicDevice:
+        """Return the frozen device."""
+        return resolved.NicDevice(
+            tags=self.tags,
+            line_rate_bps=self.line_rate,
+            descriptor_bytes=self.descriptor_bytes,
+            descriptor_batch=self.descriptor_batch,
+            completion_bytes=self.completion_bytes,
+            completion_batch=self.completion_batch,
+            msi_batch=self.msi_batch,
+            pipeline_ps=self.pipeline,
+            name=name,
+        )
+
+
+class GpuTable(Preset):
+    """A GPU."""
+
+    kind: Annotated[Literal["gpu"], Choice(("gpu",))]
+    tags: _Tags
+    copy_setup: Annotated[int, Time()]
+    semaphore_bytes: Annotated[int, Size(4, 4096, 4)]
+    pushbuffer_bytes: Annotated[int, Size(4, 65536, 4)]
+    launch_lead: Annotated[int, Time()]
+    front_end: Annotated[int, Time()]
+
+    def build(self, name: str) -> resolved.GpuDevice:
+        """Return the frozen device."""
+        return resolved.GpuDevice(
+            tags=self.tags,
+            copy_setup_ps=self.copy_setup,
+            semaphore_bytes=self.semaphore_bytes,
+            pushbuffer_bytes=self.pushbuffer_bytes,
+            launch_lead_ps=self.launch_lead,
+            front_end_ps=self.front_end,
+            name=name,
+        )
+
+
+DeviceTable: TypeAlias = NvmeTable | NicTable | GpuTable
+DEVICES: dict[str, type[DeviceTable]] = {"nvme": NvmeTable, "nic": NicTable, "gpu": GpuTable}
+
+
+def _interval(name: str, low: int, high: int) -> Any:
+    return Interval(low, high, resolved.ENGINE_PARAMETERS[name])
+
+
+class EngineTable(Table):
+    """A cipher engine, as ranges."""
+
+    clock_mhz: Annotated[resolved.Range, _interval("clock_mhz", 1, 100_000)]
+    bytes_per_clock: Annotated[resolved.Range, _interval("bytes_per_clock", 1, 65536)]
+    initiation_cycles: Annotated[resolved.Range, _interval("initiation_cycles", 1, 10_000)]
+    keystream_ahead: Annotated[resolved.Range, _interval("keystream_ahead", 0, 1)]
+    xor_cycles: Annotated[resolved.Range, _interval("xor_cycles", 0, 10_000)]
+    mac_cycles: Annotated[resolved.Range, _interval("mac_cycles", 0, 10_000)]
+    switch_cycles: Annotated[resolved.Range, _interval("switch_cycles", 0, 10_000)]
+    key_miss_cycles: Annotated[resolved.Range, _interval("key_miss_cycles", 0, 10_000)]
+    key_entries: Annotated[resolved.Range, _interval("key_entries", 1, 65536)]
+
+
+class SchemeTable(Preset):
+    """A protection scheme."""
+
+    name: Annotated[str | None, Name()] = None
+    mechanism: Annotated[Literal["none", "ide"], Choice(("none", "ide"))]
+    key_bits: Annotated[int, Choice((0, *spec.AES_ROUNDS))] = 0
+    tag_bytes: Annotated[int, Size(0, spec.AES_BLOCK_BYTES, spec.DW_BYTES)] = 0
+    prefix_bytes: Annotated[int, Size(0, 16, spec.DW_BYTES)] = 0
+    pcrc: Annotated[bool, Flag()] = False
+    mac_rule: Annotated[Literal["hold", "skid"], Choice(("hold", "skid"))] = "hold"
+    stream_kind: Annotated[Literal["selective", "link"], Choice(("selective", "link"))] = "selective"
+    engine: EngineTable | None = None
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield what a mechanism needs and does not have, or has and cannot use."""
+        yield from super().problems()
+        if self.mechanism == "none":
+            for key in ("key_bits", "tag_bytes", "prefix_bytes", "pcrc", "engine"):
+                if getattr(self, key):
+                    yield key, f"{shown(getattr(self, key))} without a mechanism; expected no such key"
+        else:
+            if not self.key_bits:
+                yield "key_bits", "0; expected 128 or 256"
+            if not self.tag_bytes:
+                yield "tag_bytes", "0; expected 4 to 16 bytes"
+            if self.engine is None:
+                yield "engine", f"nothing; expected a table with {', '.join(resolved.ENGINE_PARAMETERS)}"
+
+    def build(self, name: str) -> resolved.Scheme:
+        """Return the frozen scheme."""
+        engine = self.engine
+        return resolved.Scheme(
+            name=self.name or name,
+            title=self.title,
+            mechanism=self.mechanism,
+            key_bits=self.key_bits,
+            tag_bytes=self.tag_bytes,
+            prefix_bytes=self.prefix_bytes,
+            pcrc=self.pcrc,
+            mac_rule=self.mac_rule,
+            stream_kind=self.stream_kind,
+            engine={}
+            if engine is None
+            else {key: getattr(engine, key) for key in resolved.ENGINE_PARAMETERS},
+        )

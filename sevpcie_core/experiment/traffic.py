@@ -1,0 +1,258 @@
+"""The tables below a scenario: what a device is asked to do, workloads, arms, regions.
+
+Rule: as in `tables.py`. Generated and recorded traffic are different models, told apart by the key `trace`,
+so that a key which would have no effect is an unknown key.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Discriminator, PlainValidator, Tag, ValidationInfo, WithJsonSchema
+
+from ..errors import ConfigError
+from ..units import format_bytes
+from . import resolved
+from .fields import Choice, Name, Number, Rule, Whole
+from .problems import shown
+from .quantities import FrameSize, Rate, Size, Time
+from .tables import Table
+
+SAMPLE = "sample:"
+MAX_REQUESTS = 10**9
+
+
+def _absolute(path: str, info: ValidationInfo) -> str:
+    """Return a path from the folder of the file that names it."""
+    folder = (info.context or {}).get("folder", Path())
+    return str((folder / Path(path).expanduser()).absolute())
+
+
+def _read_trace(value: Any, info: ValidationInfo) -> str:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError(f"{shown(value)}; expected the path of a trace or 'sample:NAME'")
+    return value if value.startswith(SAMPLE) else _absolute(value, info)
+
+
+Trace: TypeAlias = Annotated[
+    str,
+    PlainValidator(_read_trace),
+    WithJsonSchema({"type": "string", "description": "path of a trace, or sample:NAME"}),
+]
+"""`sample:NAME` or a path; relative ones count from the scenario's folder."""
+
+_Limit: TypeAlias = Annotated[int | None, Whole(1, MAX_REQUESTS)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Local(Rule):
+    """One side of a capture."""
+
+    def expected(self) -> str:
+        """Return what is allowed."""
+        return "ADDRESS, ADDRESS:PORT, [IPV6]:PORT or PORT"
+
+    def read(self, value: Any) -> str:
+        """Return the text, checked; a port may be a number."""
+        from ..workload.traces.pcap import parse_local
+
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)
+        if not isinstance(value, str):
+            raise self.refuse(value)
+        try:
+            parse_local(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        return {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 1, "maximum": 65535}]}
+
+
+class NvmeLoop(Table):
+    """Generated block I/O in a closed loop."""
+
+    kind: Annotated[Literal["nvme"], Choice(("nvme",))]
+    queue_depth: Annotated[int, Whole(1, 65536)] = 32
+    block: Annotated[int, Size(512, 2**24, 512)] = 4096
+    read_share: Annotated[float, Number(0, 1)] = 1.0
+    pattern: Annotated[Literal["random", "sequential"], Choice(("random", "sequential"))] = "random"
+    span: Annotated[int, Size(512, 2**50, 512)] = 2**36
+    think: Annotated[int, Time()] = 0
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield a span that does not hold whole blocks."""
+        if self.span < self.block or self.span % self.block:
+            yield (
+                "span",
+                f"{format_bytes(self.span)!r}; expected a multiple of block, {format_bytes(self.block)}",
+            )
+
+    def build(self, trace: resolved.TraceFile | None) -> resolved.NvmeTraffic:
+        """Return the frozen traffic."""
+        return resolved.NvmeTraffic(
+            queue_depth=self.queue_depth,
+            block=self.block,
+            read_share=self.read_share,
+            pattern=self.pattern,
+            span=self.span,
+            think_ps=self.think,
+            trace=None,
+            limit=0,
+        )
+
+
+class NvmeTrace(Table):
+    """Recorded block I/O, issued at its recorded times."""
+
+    kind: Annotated[Literal["nvme"], Choice(("nvme",))]
+    trace: Trace
+    limit: _Limit = None
+
+    def build(self, trace: resolved.TraceFile | None) -> resolved.NvmeTraffic:
+        """Return the frozen traffic."""
+        return resolved.NvmeTraffic(
+            queue_depth=0,
+            block=0,
+            read_share=0.0,
+            pattern="random",
+            span=0,
+            think_ps=0,
+            trace=trace,
+            limit=self.limit or 0,
+        )
+
+
+class NicLoad(Table):
+    """Generated frames of one direction at a rate."""
+
+    kind: Annotated[Literal["nic"], Choice(("nic",))]
+    direction: Annotated[Literal["rx", "tx"], Choice(("rx", "tx"))]
+    sizes: Annotated[int | Literal["imix"], FrameSize()]
+    rate: Annotated[int, Rate()]
+
+    def build(self, trace: resolved.TraceFile | None) -> resolved.NicTraffic:
+        """Return the frozen traffic."""
+        return resolved.NicTraffic(self.direction, self.sizes, self.rate, None, None, 0)
+
+
+class NicTrace(Table):
+    """Recorded frames at their recorded times, spaced as the line spaces them."""
+
+    kind: Annotated[Literal["nic"], Choice(("nic",))]
+    trace: Trace
+    direction: Annotated[Literal["rx", "tx", "both"], Choice(("rx", "tx", "both"))] = "both"
+    local: Annotated[str | None, _Local()] = None
+    limit: _Limit = None
+
+    def build(self, trace: resolved.TraceFile | None) -> resolved.NicTraffic:
+        """Return the frozen traffic."""
+        return resolved.NicTraffic(self.direction, 0, 0, trace, self.local, self.limit or 0)
+
+
+class GpuTrace(Table):
+    """The recorded copies and kernels of a job."""
+
+    kind: Annotated[Literal["gpu"], Choice(("gpu",))]
+    trace: Trace
+    limit: _Limit = None
+
+    def build(self, trace: resolved.TraceFile | None) -> resolved.GpuTraffic:
+        """Return the frozen traffic."""
+        assert trace is not None
+        return resolved.GpuTraffic(trace, self.limit or 0)
+
+
+def _tag(data: Any) -> str | None:
+    """Return which model reads a traffic table; None: nothing does."""
+    if isinstance(data, Mapping):
+        kind, recorded = data.get("kind"), "trace" in data
+    else:
+        kind, recorded = getattr(data, "kind", None), hasattr(data, "trace")
+    if kind not in resolved.KINDS:
+        return None
+    return f"{kind}-trace" if recorded or kind == "gpu" else str(kind)
+
+
+Traffic: TypeAlias = Annotated[
+    Annotated[NvmeLoop, Tag("nvme")]
+    | Annotated[NvmeTrace, Tag("nvme-trace")]
+    | Annotated[NicLoad, Tag("nic")]
+    | Annotated[NicTrace, Tag("nic-trace")]
+    | Annotated[GpuTrace, Tag("gpu-trace")],
+    Discriminator(_tag),
+]
+
+
+def names_file(reference: object) -> bool:
+    """Return whether a reference to a preset is the path of a file, or a table that changes one."""
+    if isinstance(reference, Mapping):
+        reference = reference.get("base")
+    return isinstance(reference, str) and (reference.endswith(".toml") or "/" in reference)
+
+
+def _read_reference(value: Any, info: ValidationInfo) -> str | dict[str, Any]:
+    if isinstance(value, Mapping):
+        base = value.get("base")
+        return {**value, "base": _absolute(base, info)} if names_file(base) else dict(value)
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError(
+            f"{shown(value)}; expected the name of a preset, the path of a .toml file or a table"
+        )
+    return _absolute(value, info) if names_file(value) else value
+
+
+Reference: TypeAlias = str | dict[str, Any]
+"""A preset: its name, the absolute path of its file, or a table, which may have `base`."""
+
+REFERENCE_MARK = "sevpcie-reference"
+"""Stands in a JSON Schema for the schema of a reference, which pydantic cannot know."""
+
+_read = PlainValidator(_read_reference)
+LinkReference: TypeAlias = Annotated[Reference, _read, WithJsonSchema({REFERENCE_MARK: "Link"})]
+HostReference: TypeAlias = Annotated[Reference, _read, WithJsonSchema({REFERENCE_MARK: "Host"})]
+DeviceReference: TypeAlias = Annotated[Reference, _read, WithJsonSchema({REFERENCE_MARK: "Device"})]
+SchemeReference: TypeAlias = Annotated[Reference, _read, WithJsonSchema({REFERENCE_MARK: "Scheme"})]
+
+
+class DeviceEntry(Table):
+    """One device of a workload."""
+
+    preset: DeviceReference
+    link: LinkReference | None = None
+    requests: Annotated[int | None, Whole(1, MAX_REQUESTS)] = None
+    traffic: Traffic
+
+
+# Names of the rows that a result adds to those of the devices.
+_RESERVED = ("all", "h2d", "d2h", "launch")
+
+
+class WorkloadEntry(Table):
+    """Devices that work at the same time."""
+
+    name: Annotated[str, Name()]
+    device: dict[Annotated[str, Name(_RESERVED)], DeviceEntry]
+
+
+class ArmEntry(Table):
+    """A scheme under a policy."""
+
+    scheme: SchemeReference
+    policy: Annotated[Literal["selective", "all"], Choice(("selective", "all"))]
+
+
+class RegionsTable(Table):
+    """Protected share of the buffers of each class under the policy `selective`."""
+
+    data: Annotated[float, Number(0, 1)] = 1.0
+    queue: Annotated[float, Number(0, 1)] = 1.0
+    mmio: Annotated[float, Number(0, 1)] = 0.0
+    msi: Annotated[float, Number(0, 1)] = 0.0
+
+    def build(self) -> resolved.Regions:
+        """Return the frozen shares."""
+        return resolved.Regions(self.data, self.queue, self.mmio, self.msi)

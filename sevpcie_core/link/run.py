@@ -1,0 +1,232 @@
+"""Run programs over links: allocate the kernel's state, feed it chunks, hand back what it counted.
+
+Rule: memory depends on what is in flight, not on the length of a run (kept requests are capped).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import MisuseError, RunError
+from ..spec import REQUEST_BOUNDARY
+from ..stats.hist import BUCKETS, Histogram
+from ..workload.program import DELAY, FOREVER, Program
+from . import kernel as k
+from .params import CONTEXTS, DEN, MRRS, TAGS
+
+# Marks the steps of a chunk that the policy protects: steps -> bool[n].
+Marker = Callable[[np.ndarray], np.ndarray]
+
+_FIRST_RING = 1 << 12
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """What one request class of one device did."""
+
+    device: int
+    name: str
+    pooled: bool
+    requests: int
+    latency: Histogram
+    io_path: Histogram
+    payload_bytes: int
+    wire_bytes: int
+    tlps: int
+    link_bytes: int
+    ide_bytes: int
+    application_bytes: int
+    first_start_ps: int
+    last_end_ps: int
+    stalls_ps: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run.
+
+    kept_ps, kept_io_ps : int64[D, K], latency of the first K requests of each device, -1 where not run.
+    busy : per device and resource, the share of the device's time that the resource was busy.
+    job_ps : per device, first start to last end of all steps.
+    """
+
+    classes: tuple[ClassResult, ...]
+    kept_ps: np.ndarray
+    kept_io_ps: np.ndarray
+    busy: tuple[dict[str, float], ...]
+    job_ps: tuple[int, ...]
+    tlps: int
+
+
+_REFUSED = {
+    k.BAD_SIZE: "a transfer without bytes, or of more than 2 GiB",
+    k.BAD_DEPENDENCY: "a step that waits for one beyond the reach of its program, or before its start",
+    k.BAD_SERVER: "a step that occupies a server which its program does not have",
+}
+
+
+def _grown(ring: np.ndarray, size: int, device: np.ndarray) -> np.ndarray:
+    """Return a ring of `size` entries with the same steps, requests and queue, each in its slot there."""
+    old_size = ring.shape[1]
+    new = np.zeros((len(device), size, k.RING_COLUMNS), np.int64)
+    new[..., k.DONE] = 1
+    for d, row in enumerate(device):
+        loaded = int(row[k.LOADED])
+        steps = np.arange(max(0, loaded - old_size), loaded)
+        requests = np.unique(ring[d, steps & (old_size - 1), k.REQUEST])
+        requests = requests[requests >= 0]
+        queue = np.arange(int(row[k.QUEUE_HEAD]), int(row[k.QUEUE_TAIL]))
+        for columns, ids in (
+            (slice(0, k.BEGUN), steps),
+            (slice(k.BEGUN, k.QUEUED), requests),
+            (slice(k.QUEUED, k.RING_COLUMNS), queue),
+        ):
+            new[d, ids & (size - 1), columns] = ring[d, ids & (old_size - 1), columns]
+    return new
+
+
+def _heap_and_queues(ring: np.ndarray, links: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Allocate for the most that can be in them: one entry per step in flight, per tag and per port."""
+    devices, size = ring.shape[:2]
+    heap = np.zeros((1 + devices * (size + 2) + int(links[:, TAGS].sum()), 2), np.int64)
+    entries = size + int(links[:, TAGS].max())
+    return heap, np.zeros((devices, 4, 1 << (entries - 1).bit_length()), np.int64)
+
+
+def simulate(
+    programs: Sequence[Program],
+    links: np.ndarray,
+    *,
+    host_table: np.ndarray,
+    read_interval_ps: int,
+    seed: int,
+    markers: Sequence[Marker],
+    stop_ps: int = 0,
+    keep: int = 0,
+) -> Outcome:
+    """Run one program per device, all behind one root complex.
+
+    Parameters
+    ----------
+    programs : one per device.
+    links : int64[D, LINK_COLUMNS].
+    host_table : int64[4097], ps, see `stats.draw.quantile_table`.
+    markers : per device, which steps are protected.
+    stop_ps : no request starts later; 0 for no limit.
+    keep : keep the latency of this many first requests per device.
+
+    Raises
+    ------
+    MisuseError : a program that the simulator cannot hold.
+    RunError : a request that never ended (a resource that is never returned).
+    """
+    devices = len(programs)
+    if not 0 < devices <= k.MAX_DEVICES:
+        raise MisuseError(f"{devices} devices; 1 to {k.MAX_DEVICES} can run together")
+    names = [(d, name) for d, p in enumerate(programs) for name in p.stats]
+    first_class = np.cumsum([0, *[len(p.stats) for p in programs]])
+    iterators = [p.chunks() for p in programs]
+
+    device = np.zeros((devices, k.DEVICE_COLUMNS), np.int64)
+    device[:, k.STARVED_SINCE] = -1
+    device[:, k.FIRST_STEP] = FOREVER
+    device[:, k.FREE_TAGS] = links[:, TAGS]
+    device[:, k.REACH] = [p.reach for p in programs]
+    device[:, k.ENGINE_LAST : k.ENGINE_BUSY] = -1
+    device[:, k.RECENCY :] = np.tile(np.arange(CONTEXTS), 4)
+    count = np.zeros((len(names), k.COUNT_COLUMNS), np.int64)
+    count[:, k.FIRST_START] = FOREVER
+    ring = np.zeros((devices, _FIRST_RING, k.RING_COLUMNS), np.int64)
+    ring[..., k.DONE] = 1
+    heap, waiting = _heap_and_queues(ring, links)
+    heap[0, 1] = stop_ps or FOREVER
+    state = k.State(
+        heap=heap,
+        scalar=np.zeros(k.SCALARS, np.int64),
+        device=device,
+        ring=ring,
+        waiting=waiting,
+        server=np.zeros((devices, max(1, *[p.servers for p in programs], 1), 2), np.int64),
+        count=count,
+        histogram=np.zeros((2, len(names), BUCKETS), np.int64),
+        kept=np.full((2, devices, keep), -1, np.int64),
+    )
+    while (d := k.advance(state, links, host_table, read_interval_ps, seed)) != k.FINISHED:
+        chunk = next(iterators[d], None)
+        if chunk is None:
+            device[d, k.EXHAUSTED] = 1
+            continue
+        steps = chunk.steps
+        needed = int(device[d, k.LOADED] - device[d, k.OLDEST]) + len(steps) + programs[d].reach
+        if needed > state.ring.shape[1]:
+            ring = _grown(state.ring, 1 << (needed - 1).bit_length(), device)
+            heap, waiting = _heap_and_queues(ring, links)
+            heap[: len(state.heap)] = state.heap
+            for row, queue in np.ndindex(devices, 4):
+                ids = np.arange(int(device[row, k.HEAD + queue]), int(device[row, k.TAIL + queue]))
+                moved = state.waiting[row, queue, ids & (state.waiting.shape[2] - 1)]
+                waiting[row, queue, ids & (waiting.shape[2] - 1)] = moved
+            state = state._replace(ring=ring, heap=heap, waiting=waiting)
+        most = (k.MAX_SPLITS - 2) * min(int(links[d, MRRS]), REQUEST_BOUNDARY)
+        program = programs[d]
+        status = k.load(
+            state, d, int(first_class[d]), program.reach, program.servers, most, steps, markers[d](steps)
+        )
+        if status != k.LOADED_OK:
+            raise MisuseError(f"device {d}: {_REFUSED[status]}")
+        device[d, k.HORIZON] = chunk.horizon_ps
+
+    return _outcome(programs, links, names, state)
+
+
+def _outcome(
+    programs: Sequence[Program], links: np.ndarray, names: list[tuple[int, str]], s: k.State
+) -> Outcome:
+    """Read the counters of a finished run."""
+    starved = np.flatnonzero(s.device[:, k.QUEUE_HEAD] < s.device[:, k.QUEUE_TAIL])
+    if starved.size:
+        raise RunError(f"device {starved[0]}: reads wait for tags that never come back")
+    classes = []
+    for row, (d, name) in enumerate(names):
+        c = [int(v) for v in s.count[row]]
+        classes.append(
+            ClassResult(
+                device=d,
+                name=name,
+                pooled=programs[d].stats.index(name) < programs[d].pooled,
+                requests=c[k.REQUESTS],
+                latency=Histogram.from_dense(s.histogram[0, row], c[k.LATENCY]),
+                io_path=Histogram.from_dense(s.histogram[1, row], c[k.IO_PATH]),
+                payload_bytes=c[k.PAYLOAD],
+                wire_bytes=c[k.WIRE],
+                tlps=c[k.TLPS],
+                link_bytes=c[k.LINK],
+                ide_bytes=c[k.IDE],
+                application_bytes=c[k.APPLICATION],
+                first_start_ps=c[k.FIRST_START],
+                last_end_ps=c[k.LAST_END],
+                stalls_ps={
+                    "device": c[k.STALL_DEVICE],
+                    "host": c[k.STALL_HOST],
+                    "tags": c[k.STALL_TAGS],
+                    "link": c[k.STALL_LINK],
+                    "engine": c[k.STALL_ENGINE],
+                },
+            )
+        )
+    busy = []
+    jobs = []
+    for d in range(len(programs)):
+        job = max(int(s.device[d, k.LAST_STEP] - min(s.device[d, k.FIRST_STEP], s.device[d, k.LAST_STEP])), 1)
+        jobs.append(job)
+        busy.append(
+            {
+                "link": float(s.device[d, k.LINK_BUSY : k.LINK_BUSY + 2].max() / links[d, DEN] / job),
+                "tags": float(s.device[d, k.STARVED] / job),
+                "engine": float(s.device[d, k.ENGINE_BUSY : k.RECENCY].max() / job),
+                "host": float(s.scalar[k.HOST_BUSY] / job),
+                "device": float(s.server[d, :, 1].max() / job),
+            }
+        )
+    return Outcome(tuple(classes), s.kept[0], s.kept[1], tuple(busy), tuple(jobs), sum(c.tlps for c in classes))

@@ -1,0 +1,175 @@
+"""How one row of a record is told: every cell of the tables as text.
+
+The rule of this module: terminal and page take the words and numbers of a row from here, so that they agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sevpcie_core.report import view
+from sevpcie_core.report.view import Arm, Line, Record, Row
+
+Entry = Mapping[str, Any] | None
+SYMBOLS_FANCY = {"within": "✓", "inconclusive": "?", "over": "✗"}
+SYMBOLS_ASCII = {"within": ".", "inconclusive": "?", "over": "!"}
+
+
+@dataclass(frozen=True)
+class Glyphs:
+    """The characters outside ASCII that a terminal gets, and their plain counterparts."""
+
+    symbols: dict[str, str]
+    rule: str
+    micro: str
+    arrow: str
+
+
+FANCY = Glyphs(SYMBOLS_FANCY, "─", "µs", "→")
+ASCII = Glyphs(SYMBOLS_ASCII, "-", "us", ">")
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a protection does to one percentile of a line, in words and numbers."""
+
+    text: str  # the verdict with its symbol, or what the percentile has to do with it
+    word: str  # the verdict that colours it, '' without one
+    percent: str
+    added: str
+    span: str
+
+
+def parts(record: Record, row: Row, glyphs: Glyphs) -> list[Part]:
+    """Tell a protected row: p50 with the verdict, then p99 if it alone would get another one than p50."""
+    budget = view.budget_pct(record)
+    p50, p99 = (view.overhead(row, f"latency_{p}") for p in ("p50", "p99"))
+    word = view.verdict(row)
+    out = [Part(mark(word, glyphs), word or "", percent(p50), added(p50, glyphs), span(p50))]
+    note = view.tail_note(row, budget)
+    if note:
+        out.append(Part(note, view.judge(p99, budget) or "", percent(p99), added(p99, glyphs), span(p99)))
+    return out
+
+
+def mark(word: str | None, glyphs: Glyphs) -> str:
+    """Write a verdict with its symbol."""
+    return f"{glyphs.symbols.get(word, '')} {word}".strip() if word else view.NOTHING
+
+
+def limits(line: Line) -> list[str]:
+    """Return what limits: without protection, then anything else that limits with one."""
+    return list(dict.fromkeys(view.clean(row["limited_by"]) for _, row in line.rows if row.get("limited_by")))
+
+
+def percent(entry: Entry) -> str:
+    """Write what is added in per cent, with a sign."""
+    return f"{view.pct_text(entry['value_pct'])} %" if entry else view.NOTHING
+
+
+def span(entry: Entry, ends: str = "range") -> str:
+    """Write the range (or, with ``ends="ci"``, the interval) in per cent."""
+    found = (entry.get(f"{ends}_low_pct"), entry.get(f"{ends}_high_pct")) if entry else (None, None)
+    return view.span_text(*found)
+
+
+def latency(row: Row | None, percentile: str, glyphs: Glyphs) -> str:
+    """Write a percentile of the end-to-end latency."""
+    return view.time_text(row["latency_ns"].get(percentile) if row else None, micro=glyphs.micro)
+
+
+def added(entry: Entry, glyphs: Glyphs) -> str:
+    """Write what is added as a time, with a sign."""
+    return view.time_text(entry.get("added_ns") if entry else None, signed=True, micro=glyphs.micro)
+
+
+def job(row: Row | None, glyphs: Glyphs) -> str:
+    """Write the time of a GPU job."""
+    job_ms = row.get("job_ms") if row else None
+    return view.time_text(None if job_ms is None else job_ms * 1e6, micro=glyphs.micro)
+
+
+def wide_columns(record: Record) -> list[Column]:
+    """Return the columns of the wide table; those of GPU jobs only if there is one."""
+    jobs = any(row.get("job_ms") is not None for row in record["results"])
+    return [column for column in WIDE if jobs or column.head[0] != "job"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the wide table: its head (name, unit) and how a row tells it."""
+
+    head: tuple[str, str]
+    tell: Callable[[Line, Arm | None, Row, Glyphs], str]
+    right: bool = True  # its text stands at its right end
+    role: str = ""
+    verdict: str = ""  # the path whose verdict colours it
+
+
+def _overhead_column(head: tuple[str, str], metric: str, write: Callable[[Entry], str]) -> Column:
+    return Column(head, lambda line, arm, row, glyphs: write(view.overhead(row, metric)))
+
+
+def _number(value: float | None, digits: int) -> str:
+    return view.NOTHING if value is None else f"{value:.{digits}f}"
+
+
+def _interval(entry: Entry) -> str:
+    found = span(entry, "ci").removesuffix(" %")
+    return found if found == view.NOTHING else f"[{found}]"
+
+
+def _bare(text: str) -> str:
+    return text.removesuffix(" %")
+
+
+def _efficiency(row: Row) -> float | None:
+    found = row["wire"].get("efficiency")
+    return None if found is None else 100 * float(found)
+
+
+def _column(name: str, unit: str, tell: Callable[[Line, Arm | None, Row, Glyphs], str]) -> Column:
+    return Column((name, unit), tell)
+
+
+WIDE = (
+    Column(("workload", ""), lambda line, *_: view.clean(line.workload), right=False, role="strong"),
+    Column(("class", ""), lambda line, *_: view.clean(line.cls), right=False),
+    Column(
+        ("protection", ""),
+        lambda line, arm, row, _: arm.title if arm else view.scheme_title(str(row["scheme"])),
+        right=False,
+    ),
+    _column("p50", "", lambda line, arm, row, glyphs: latency(row, "p50", glyphs)),
+    _column("p99", "", lambda line, arm, row, glyphs: latency(row, "p99", glyphs)),
+    _column("p99.9", "", lambda line, arm, row, glyphs: latency(row, "p999", glyphs)),
+    _column("through-", "put Gb/s", lambda line, arm, row, _: _number(row.get("throughput_gbps"), 2)),
+    _column("wire", "eff. %", lambda line, arm, row, _: _number(_efficiency(row), 1)),
+    _column("added", "p50", lambda line, arm, row, glyphs: added(view.overhead(row, "latency_p50"), glyphs)),
+    _overhead_column(("p50", "%"), "latency_p50", lambda e: _bare(percent(e))),
+    _overhead_column(("interval", "%"), "latency_p50", _interval),
+    _overhead_column(("range", "%"), "latency_p50", lambda e: _bare(span(e))),
+    _column("added", "p99", lambda line, arm, row, glyphs: added(view.overhead(row, "latency_p99"), glyphs)),
+    _overhead_column(("p99", "%"), "latency_p99", lambda e: _bare(percent(e))),
+    _overhead_column(("interval", "%"), "latency_p99", _interval),
+    _overhead_column(("range", "%"), "latency_p99", lambda e: _bare(span(e))),
+    _overhead_column(("lost", "thr. %"), "throughput", lambda e: _bare(percent(e))),
+    _column("job", "time", lambda line, arm, row, glyphs: job(row, glyphs)),
+    _overhead_column(("job", "%"), "job", lambda e: _bare(percent(e))),
+    Column(
+        ("verdict", "end to end"),
+        lambda line, arm, row, glyphs: mark(view.verdict(row), glyphs),
+        right=False,
+        verdict="end_to_end",
+    ),
+    Column(
+        ("verdict", "I/O path"),
+        lambda line, arm, row, glyphs: mark(view.verdict(row, "io_path"), glyphs),
+        right=False,
+        verdict="io_path",
+    ),
+    Column(("decided", "by"), lambda line, arm, row, _: view.clean(row["decided_by"] or "-"), right=False),
+    Column(("limited", "by"), lambda line, arm, row, _: view.clean(row["limited_by"] or "-"), right=False),
+)

@@ -1,0 +1,98 @@
+"""The sentences below a table: what it means, and on what it rests.
+
+The rule of this module: nothing is said that the record does not hold, except what is true of every record of
+this version (where engine figures come from, what the profiles are, that the plaintext side is not calibrated
+yet).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from sevpcie_core.report import view
+from sevpcie_core.report.view import Arm, Line, Record
+
+
+def sentence(record: Record) -> str:
+    """Say in one paragraph what the record means and on what it rests."""
+    return " ".join([*meaning(record), *basis(record)])
+
+
+def meaning(record: Record) -> list[str]:
+    """Say what the record means: verdicts, the largest cost, what decides the open ones."""
+    arms = view.arms(record)
+    lines = view.all_lines(record)
+    if not arms or not lines:
+        return ["No protection was compared: the record holds the baseline alone."]
+    budget = f"{view.plain_number(view.budget_pct(record))} % budget"
+    out = [_verdicts(record, arms, len(lines), budget)]
+    worst = _worst(lines)
+    if worst is not None:
+        line, arm, percentile, pct = worst
+        where = f"{line.title} in {view.clean(line.scenario)}, {arm.title}"
+        out.append(f"Largest added latency: {view.pct_text(pct)} % at {percentile} ({where}).")
+    deciders = Counter(
+        view.clean(row["decided_by"])
+        for line in lines
+        for row in line.protected.values()
+        if row.get("decided_by") and view.verdict(row) == "inconclusive"
+    )
+    if deciders:
+        what = ", ".join(f"{name} ({count})" for name, count in deciders.most_common())
+        out.append(f"What the inconclusive results hang on: {what}.")
+    return out
+
+
+def basis(record: Record) -> list[str]:
+    """Say on what the numbers rest: seeds, engine ranges, profiles, calibration."""
+    seeds = len(record["seeds"])
+    out = []
+    if not record.get("complete", True):
+        out.append("The run was interrupted: the record is INCOMPLETE.")
+    if record["options"].get("quick"):
+        out.append("A quick run: few requests, so tails are missing or rough.")
+    arms = view.arms(record)
+    if arms:
+        paired = f"{seeds} paired seed{'s' if seeds != 1 else ''}"
+        out.append(
+            f"It rests on {paired} (same arrivals, addresses and device times in every run) and"
+            " on engine figures derived from structure, not measured: no public figure for such an engine"
+            " exists, so each unknown is taken at its favourable and its unfavourable end, which gives the"
+            " range."
+        )
+    schemes = {arm.scheme for arm in arms}
+    if "sev-pcie" in schemes:
+        standard = "; PCIe IDE is the standard" if "pcie-ide" in schemes else ""
+        out.append(f"SEV-PCIe is this project's profile of a description, not documented silicon{standard}.")
+    out.append("The plaintext model is not yet calibrated against hardware.")
+    return out
+
+
+def _verdicts(record: Record, arms: list[Arm], total: int, budget: str) -> str:
+    counts = {arm: view.counts(record, arm) for arm in arms}
+    if all(count["within"] == total for count in counts.values()):
+        every = "Every protection stays" if len(arms) > 1 else f"{arms[0].title} stays"
+        return f"{every} within the {budget} on {_all_of(total)}."
+    parts = []
+    for arm, count in counts.items():
+        told = [f"{name} {count[name]}" for name in view.VERDICTS if count[name]]
+        unjudged = total - sum(count.values())
+        told += [f"not judged {unjudged}"] if unjudged else []
+        parts.append(f"{arm.title}: {', '.join(told)}")
+    return f"Against the {budget}, over {total} line{'s' if total != 1 else ''}: {'; '.join(parts)}."
+
+
+def _all_of(total: int) -> str:
+    return "the one line" if total == 1 else f"all {total} lines"
+
+
+def _worst(lines: list[Line]) -> tuple[Line, Arm, str, float] | None:
+    """Return the line, protection and percentile (p50 or p99) with the largest typical added latency."""
+    worst: tuple[Line, Arm, str, float] | None = None
+    for line in lines:
+        for arm, row in line.protected.items():
+            for percentile in ("p50", "p99"):
+                entry = view.overhead(row, f"latency_{percentile}")
+                if entry is not None and (worst is None or entry["value_pct"] > worst[3]):
+                    worst = (line, arm, percentile, float(entry["value_pct"]))
+    return worst

@@ -1,0 +1,92 @@
+"""Every number of a standard, with its citation on the line above. Nothing here is tunable.
+
+"PCIe Base" is the PCI Express Base Specification; revisions are named where they matter. Facts that no
+licensed copy has confirmed here say so ("likely").
+"""
+
+from fractions import Fraction
+from typing import Final
+
+import numpy as np
+
+# --- Link rates -------------------------------------------------------------------------------------
+
+# PCIe Base r6.x, section 4.2 and r7.0: transfer rate per lane in GT/s, by generation.
+GIGATRANSFERS: Final = {1: Fraction(5, 2), 2: 5, 3: 8, 4: 16, 5: 32, 6: 64, 7: 128}
+# PCIe Base r6.x, section 4.2.1 (8b/10b), 4.2.2 (128b/130b), 4.2.3 (1b/1b with flits).
+# Flit: bytes 0..235 of 256 carry TLPs, 6 are DLP, 8 CRC, 6 ECC.
+ENCODING: Final = {
+    1: Fraction(8, 10),
+    2: Fraction(8, 10),
+    3: Fraction(128, 130),
+    4: Fraction(128, 130),
+    5: Fraction(128, 130),
+    6: Fraction(236, 256),
+    7: Fraction(236, 256),
+}
+# PCIe Base r6.x, section 4.2: link widths.
+LANES: Final = (1, 2, 4, 8, 16)
+# First generation whose links run in flit mode (PCIe Base r6.x, section 4.2.3.4).
+FIRST_FLIT_GENERATION: Final = 6
+
+# --- Transaction and data link layer -------------------------------------------------------------------
+
+# PCIe Base r6.x, section 2.2.1: a TLP is a whole number of DW.
+DW_BYTES: Final = 4
+# PCIe Base r6.x, section 2.2.4.1: 3 DW header below 4 GiB, 4 DW at or above.
+HEADER_3DW_BYTES: Final = 12
+HEADER_4DW_BYTES: Final = 16
+ADDRESS_4DW: Final = 1 << 32
+# PCIe Base r6.x, section 2.2.9: completions have a 3 DW header.
+HEADER_COMPLETION_BYTES: Final = 12
+# PCIe Base r6.x, sections 3.6.2 (2 B sequence number, 4 B LCRC) and 4.2.1/4.2.2 (2 B framing in total with
+# 8b/10b; with 128b/130b the 4 B STP token holds the sequence number): 8 B on the wire in every non-flit mode.
+DATA_LINK_BYTES: Final = 8
+# PCIe Base r6.x, section 4.2.3.4: flit mode has neither per-TLP framing nor LCRC.
+DATA_LINK_FLIT_BYTES: Final = 0
+# PCIe Base r6.x, sections 7.5.3.4 and 2.2.7: Max_Payload_Size and Max_Read_Request_Size.
+PAYLOAD_SIZES: Final = (128, 256, 512, 1024, 2048, 4096)
+# PCIe Base r6.x, section 7.5.3.7: Read Completion Boundary of a root complex.
+READ_COMPLETION_BOUNDARIES: Final = (64, 128)
+# PCIe Base r6.x, section 2.2.7: no memory request crosses a 4 KiB boundary.
+REQUEST_BOUNDARY: Final = 4096
+# PCIe Base r6.x, section 2.2.6.2: tags of 8, 10 and (flit mode) 14 bits.
+MAX_TAGS: Final = 1 << 14
+
+# --- Integrity and Data Encryption (IDE) --------------------------------------------------------------
+
+# PCIe Base r6.x, section 6.33.5 (non-flit: IDE TLP prefix, 1 DW; flit: OHC-C, 1 DW).
+IDE_PREFIX_BYTES: Final = 4
+# PCIe Base r6.x, section 6.33.3: 96-bit MAC.
+IDE_MAC_BYTES: Final = 12
+# PCIe Base r6.x, section 6.33.4: PCRC, 1 DW, on TLPs with payload.
+IDE_PCRC_BYTES: Final = 4
+# PCIe Base r6.x, section 6.33.5: sub-streams.
+SUB_STREAM_POSTED: Final = 0
+SUB_STREAM_NON_POSTED: Final = 1
+SUB_STREAM_COMPLETION: Final = 2
+# FIPS 197, section 5: rounds by key length in bits.
+AES_ROUNDS: Final = {128: 10, 256: 14}
+# NIST SP 800-38D, section 5: block length of GCM.
+AES_BLOCK_BYTES: Final = 16
+
+# --- Memory regions ---------------------------------------------------------------------------------------
+
+# Buffer classes of a region map; the policy draws the protected share per class.
+BUFFER_DATA: Final = 0
+BUFFER_QUEUE: Final = 1
+BUFFER_MMIO: Final = 2
+BUFFER_MSI: Final = 3
+BUFFER_NAMES: Final = ("data", "queue", "mmio", "msi")
+
+# A region map: half-open address ranges in ascending order, one row per buffer.
+REGION: Final = np.dtype([("start", "i8"), ("end", "i8"), ("buffer", "u1"), ("protected", "?")])
+
+
+def byte_time_ps(generation: int, lanes: int) -> Fraction:
+    """Return the exact time of one TLP byte on a link, in ps.
+
+    Raises KeyError for a generation outside 1..7.
+    """
+    bits_per_ps = Fraction(GIGATRANSFERS[generation]) * lanes * ENCODING[generation] / 1000
+    return Fraction(8) / bits_per_ps

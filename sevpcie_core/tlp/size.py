@@ -1,0 +1,51 @@
+"""Wire bytes of a TLP: the one function that the simulator and the sealed stream share.
+
+Rule: bytes between two ports of a link, from framing to LCRC; symbols, skips and DLLPs are the link's.
+"""
+
+from .. import spec
+from .._jit import kernel
+
+_HEADER_3DW = spec.HEADER_3DW_BYTES
+_HEADER_4DW = spec.HEADER_4DW_BYTES
+_ADDRESS_4DW = spec.ADDRESS_4DW
+_PREFIX_AND_MAC = spec.IDE_PREFIX_BYTES + spec.IDE_MAC_BYTES
+_PCRC = spec.IDE_PCRC_BYTES
+
+
+@kernel
+def request_header_bytes(address: int) -> int:
+    """Return the header bytes of a memory request: 12 below 4 GiB, else 16."""
+    return _HEADER_4DW if address >= _ADDRESS_4DW else _HEADER_3DW
+
+
+@kernel
+def padded_payload_bytes(address: int, payload_bytes: int) -> int:
+    """Return the payload in whole DW, as byte enables make it: both ends round out to DW boundaries."""
+    if payload_bytes == 0:
+        return 0
+    return (((address & 3) + payload_bytes + 3) >> 2) << 2
+
+
+@kernel
+def ide_bytes(padded_bytes: int, pcrc: bool) -> int:
+    """Return what IDE adds to one TLP that has a MAC of its own: prefix, MAC, and PCRC on payload."""
+    return _PREFIX_AND_MAC + (_PCRC if pcrc and padded_bytes > 0 else 0)
+
+
+@kernel
+def wire_bytes(
+    header_bytes: int, padded_bytes: int, data_link_bytes: int, protected: bool, pcrc: bool
+) -> int:
+    """Return the bytes of one TLP on the wire.
+
+    Parameters
+    ----------
+    header_bytes : 12 or 16.
+    padded_bytes : payload in whole DW, bytes.
+    data_link_bytes : framing, sequence number and LCRC: 8, or 0 in flit mode.
+    protected : sealed with a MAC of its own.
+    pcrc : the stream carries PCRC.
+    """
+    sealed = ide_bytes(padded_bytes, pcrc) if protected else 0
+    return data_link_bytes + header_bytes + padded_bytes + sealed

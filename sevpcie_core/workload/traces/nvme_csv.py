@@ -1,0 +1,67 @@
+"""NVMe commands out of a CSV of device interactions: what a driver and a controller said to each other.
+
+Columns, in any order: `time_us`, `event`, `address`, `length`; others are ignored, except that rows whose
+optional `phase` is `marker` (reads that separate the phases of a recording) are left out. Of the events
+only `read`, `write` (address: first 512-byte block, length: bytes) and `flush` are commands of the
+application; doorbells, fetches and transfers are what a simulator derives from them.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import FormatError
+from .records import NVME_DTYPE, NVME_FLUSH, NVME_READ, NVME_WRITE, Records
+from .source import time_order, times_ps, whole_numbers
+from .table import Table
+
+COLUMNS = ("time_us", "event", "address", "length")
+
+_OPS = {"read": NVME_READ, "write": NVME_WRITE, "flush": NVME_FLUSH}
+_BLOCK = 512
+_MARKER = "marker"
+
+
+def read(path: Path, limit: int = 0) -> Records:
+    """Read the read, write and flush commands of a driver trace.
+
+    Parameters: limit: most commands to take, in file order; 0: all.
+    Returns: NVME_DTYPE[n], n >= 1, ordered by time, the first at 0; offsets in bytes.
+    Raises: FormatError: naming file, line and field.
+    """
+    table = Table(path, COLUMNS)
+    at_t, at_event, at_address, at_length = (table.column(name) for name in COLUMNS)
+    at_phase = table.column("phase")
+    rows: list[int] = []
+    times: list[str] = []
+    ops: list[int] = []
+    blocks: list[str] = []
+    sizes: list[str] = []
+    for line, row in table:
+        op = _OPS.get(row[at_event])
+        if op is None or (at_phase >= 0 and row[at_phase] == _MARKER):
+            continue
+        size = row[at_length]
+        if op != NVME_FLUSH and size.strip("0 ") == "":
+            raise FormatError(f"{path}:{line}: length: {size!r}; expected 1 or more bytes")
+        rows.append(line)
+        times.append(row[at_t])
+        ops.append(op)
+        blocks.append("0" if op == NVME_FLUSH else row[at_address])
+        sizes.append("0" if op == NVME_FLUSH else size)
+        if len(rows) == limit:
+            break
+    if not rows:
+        raise FormatError(f"{path}: no read, write or flush row; expected at least one")
+    commands = np.zeros(len(rows), dtype=NVME_DTYPE)
+    commands["t_ps"] = times_ps(path, times, rows, "time_us")
+    commands["op"] = ops
+    first = whole_numbers(path, blocks, rows, "address")
+    if first.max() >= 2**62 // _BLOCK:
+        line = rows[int(np.argmax(first))]
+        raise FormatError(f"{path}:{line}: address: {first.max()}; expected a block number below 2^53")
+    commands["offset"] = first * _BLOCK
+    commands["bytes"] = whole_numbers(path, sizes, rows, "length")
+    commands = commands[time_order(commands["t_ps"], lambda i: f"{path}:{rows[i]}: time_us")]
+    commands["t_ps"] -= commands["t_ps"][0]
+    return commands

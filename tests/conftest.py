@@ -1,0 +1,60 @@
+"""What several test files share: reference data, packages of the system, records."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from valid_records import valid_record
+
+from sevpcie_core.record import RunRecord
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """Return the folder of the checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def reference_data() -> Path:
+    """Return the folder of published and measured data; it stays outside the project, so tests may skip."""
+    folder = Path(os.environ.get("SEVPCIE_REFERENCE_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no reference data in {folder}; SEVPCIE_REFERENCE_DATA names another folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def need() -> Callable[[str, str], str]:
+    """Return `need(package, program)`: the program's path, or a skip that names the Debian package.
+
+    With SEVPCIE_REQUIRE_PACKAGES=1, as in CI, a missing package is a failure.
+    """
+
+    def find(package: str, program: str) -> str:
+        path = shutil.which(program)
+        if path is None:
+            reason = f"{program} not found; install the Debian package {package}"
+            if os.environ.get("SEVPCIE_REQUIRE_PACKAGES") == "1":
+                pytest.fail(reason)
+            pytest.skip(reason)
+        return path
+
+    return find
+
+
+@pytest.fixture
+def record_dict() -> dict[str, Any]:
+    """Return the plain data of a small valid record: two scenarios, three protections."""
+    return valid_record("nvme", "gpu")
+
+
+@pytest.fixture
+def record(record_dict: dict[str, Any]) -> RunRecord:
+    """Return that record."""
+    return RunRecord.from_dict(record_dict)

@@ -1,0 +1,496 @@
+"""The link simulator, slow and obvious: an object per thing, a heap entry per event, exact fractions.
+
+The text that it follows is docs/model.md. Times are Python ints in picoseconds; the time at which a link
+falls free is a Fraction of a picosecond, so nothing here can round or overflow by accident. Nothing is
+shared with the package's simulator, neither code nor tables: TLPs are cut byte by byte and their wire bytes
+counted label by label. Only the random draw of the root complex's read latency comes from outside.
+"""
+
+import heapq
+import math
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from . import split_naive, wire_naive
+
+DELAY, WRITE_UP, READ_UP, WRITE_DOWN = range(4)
+"""Kinds of step."""
+
+READY, PORT, ARRIVE, DATA, ANSWERED = range(5)
+"""Kinds of event, in the order in which they are handled when all else is equal."""
+
+POSTED, NON_POSTED, COMPLETION = range(3)
+"""Sub-streams: the contexts of a cipher engine."""
+
+UP, DOWN = range(2)
+"""Directions of a link: to the host and from it."""
+
+BUFFER_DATA = 0
+"""Buffer class of the application's own data."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """One device's link. Sizes in bytes, `prop_ps` one way."""
+
+    ps_per_byte: Fraction
+    prop_ps: int
+    mps: int
+    mrrs: int
+    rcb: int
+    cpl_max: int
+    tags: int
+    flit: bool = False
+
+
+@dataclass(frozen=True)
+class Host:
+    """The root complex: `read_latency(seed, device, step, split)` and the least spacing of reads, ps."""
+
+    read_latency: Callable[[int, int, int, int], int]
+    read_interval_ps: int
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """A cipher engine; every end of every link has one for sending and one for receiving.
+
+    pipe_ps: a byte's way through it. mac_ps: from the last byte out to the MAC. check_ps: from the last byte
+    in at the receiver to the release of the TLP.
+    """
+
+    period_ps: int
+    bytes_per_clock: int
+    initiation_cycles: int
+    pipe_ps: int
+    mac_ps: int
+    check_ps: int
+    switch_ps: int = 0
+    miss_ps: int = 0
+    key_entries: int = 8
+    pcrc: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a program; `after` and `after2` are backward distances, 0 for none."""
+
+    kind: int
+    address: int = 0
+    bytes: int = 0
+    not_before_ps: int = 0
+    delay_ps: int = 0
+    occupy_ps: int = 0
+    request: int = 0
+    after: int = 0
+    after2: int = 0
+    server: int = -1
+    stat: int = 0
+    buffer: int = BUFFER_DATA
+    early1: bool = False
+    early2: bool = False
+    begin: bool = False
+    end: bool = False
+    media: bool = False
+
+
+@dataclass
+class Moments:
+    """When a step became ready, reached its early moment and ended, ps; None while unknown."""
+
+    ready: int | None = None
+    early: int | None = None
+    end: int | None = None
+
+
+@dataclass
+class Outcome:
+    """What a run did.
+
+    latency_ps, io_ps: per device, request -> ps, or None when the request was not begun or not ended.
+    counters: per (device, stat): TLPs, and bytes under payload, pad, header, link, ide and wire; under
+    application the bytes of transfers of the application's own data.
+    last_end_ps: the latest end of an END step, -1 when none ran. log: every event in the order handled.
+    """
+
+    latency_ps: list[dict[int, int | None]]
+    io_ps: list[dict[int, int | None]]
+    counters: dict[tuple[int, int], Counter[str]]
+    last_end_ps: int
+    moments: list[list[Moments]]
+    log: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+
+
+@dataclass
+class Engine:
+    """One cipher engine: what it holds, whom it served last, and until when it is taken."""
+
+    spec: EngineSpec
+    cache: list[int]
+    last: int | None = None
+    free_ps: int = 0
+    finished_ps: int | None = None
+
+    def enter(self, context: int) -> tuple[int, int]:
+        """Take up a context. Return the bubble before it and the time to fetch its key, both ps."""
+        gap = extra = 0
+        if context != self.last:
+            if self.last is not None:
+                gap = self.spec.switch_ps
+            if context not in self.cache:
+                extra = self.spec.miss_ps
+                self.cache = [context, *self.cache][: self.spec.key_entries]
+            self.cache.remove(context)
+            self.cache.insert(0, context)
+            self.last = context
+        return gap, extra
+
+    def occupancy_ps(self, labels: Sequence[str]) -> int:
+        """Return for how long a TLP, given as its bytes' labels, fills the engine's input."""
+        count = sum(1 for label in labels if label not in ("ide:mac", *wire_naive.LINK_LABELS))
+        cycles = max(self.spec.initiation_cycles, math.ceil(Fraction(count, self.spec.bytes_per_clock)))
+        return cycles * self.spec.period_ps
+
+
+def make_engine(spec: EngineSpec) -> Engine:
+    """Return an engine before traffic: keys of all three sub-streams are loaded, as far as they fit."""
+    if spec.key_entries < 1:
+        raise ValueError("an engine holds at least one key")
+    return Engine(spec, [POSTED, NON_POSTED, COMPLETION][: spec.key_entries])
+
+
+@dataclass(frozen=True)
+class Burst:
+    """TLPs that go through a port together: a quantum of a write, a read request, the answer to one."""
+
+    index: int
+    split: int
+    kind: str
+    context: int
+    tlps: list[tuple[int, int]]
+
+
+@dataclass
+class Direction:
+    """One direction of one link: its port with two queues, and the engines of its sender and receiver."""
+
+    tx: Engine
+    rx: Engine
+    control: deque[Burst] = field(default_factory=deque)
+    bulk: deque[Burst] = field(default_factory=deque)
+    accept_ps: int = 0
+    armed: bool = False
+    free: Fraction = Fraction(0)
+    last_out_ps: int = 0
+    last_delivered_ps: int = 0
+
+
+def make_direction(spec: EngineSpec) -> Direction:
+    """Return an idle direction."""
+    return Direction(make_engine(spec), make_engine(spec))
+
+
+class Simulation:
+    """One run. Build it, call `run`, read the outcome."""
+
+    def __init__(
+        self,
+        devices: Sequence[Link],
+        host: Host,
+        engine: EngineSpec,
+        steps_by_device: Sequence[Sequence[Step]],
+        protected_by_device: Sequence[Sequence[bool]],
+        seed: int,
+        stop_ps: int,
+    ) -> None:
+        self.links = devices
+        self.host = host
+        self.engine = engine
+        self.programs = steps_by_device
+        self.protected = protected_by_device
+        self.seed = seed
+        self.stop_ps = stop_ps
+        count = len(devices)
+        self.directions = [{way: make_direction(engine) for way in (UP, DOWN)} for _ in range(count)]
+        self.free_tags = [link.tags for link in devices]
+        self.tag_queue: list[deque[int]] = [deque() for _ in range(count)]
+        self.server_free: list[dict[int, int]] = [defaultdict(int) for _ in range(count)]
+        self.rc_free_ps = 0
+        self.splits: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        self.next_split: dict[tuple[int, int], int] = {}
+        self.open_splits: dict[tuple[int, int], int] = {}
+        self.moments = [[Moments() for _ in program] for program in steps_by_device]
+        self.pending = [[0 for _ in program] for program in steps_by_device]
+        self.latest = [[0 for _ in program] for program in steps_by_device]
+        self.waiting: dict[tuple[int, int, bool], list[int]] = defaultdict(list)
+        self.begun: list[dict[int, int]] = [{} for _ in range(count)]
+        self.ended: list[dict[int, int]] = [{} for _ in range(count)]
+        self.media: list[Counter[int]] = [Counter() for _ in range(count)]
+        self.counters: dict[tuple[int, int], Counter[str]] = defaultdict(Counter)
+        self.heap: list[tuple[int, int, int, int, int]] = []
+        self.log: list[tuple[int, int, int, int, int]] = []
+        self.handlers = (
+            self.on_ready,
+            self.on_port,
+            self.on_arrive,
+            self.on_data,
+            self.on_answered,
+        )
+
+    # --- events ---
+
+    def push(self, time: int, kind: int, device: int, step: int, split: int) -> None:
+        """Note an event. Ties in time go to the lower device, then step, then split, then kind."""
+        heapq.heappush(self.heap, (time, device, step, split, kind))
+
+    def run(self) -> Outcome:
+        """Handle events until none is left."""
+        self.link_dependents()
+        while self.heap:
+            time, device, step, split, kind = heapq.heappop(self.heap)
+            self.log.append((time, kind, device, step, split))
+            self.handlers[kind](time, device, step, split)
+            self.issue_reads(time, device)
+            for way in (UP, DOWN):
+                self.serve_port(time, device, way)
+        return self.outcome()
+
+    def link_dependents(self) -> None:
+        """Enter every step under the moments that it waits for; start those that wait for none."""
+        for device, program in enumerate(self.programs):
+            for index, step in enumerate(program):
+                if step.kind != DELAY and step.bytes < 1:
+                    raise ValueError("a transfer moves at least one byte")
+                for distance, early in ((step.after, step.early1), (step.after2, step.early2)):
+                    if distance:
+                        if not 0 < distance <= index:
+                            raise ValueError("a step waits for a step before it")
+                        self.waiting[device, index - distance, early].append(index)
+                        self.pending[device][index] += 1
+            for index in range(len(program)):
+                if self.pending[device][index] == 0:
+                    self.make_ready(0, device, index)
+
+    def make_ready(self, now: int, device: int, index: int) -> None:
+        """All that a step waits for is known: tell when it starts, unless it comes after the stop."""
+        step = self.programs[device][index]
+        lag = 0 if step.kind == DELAY else step.delay_ps
+        ready = max(self.latest[device][index] + lag, step.not_before_ps)
+        if step.begin:
+            if self.stop_ps > 0 and ready > self.stop_ps:
+                return
+            self.begun[device][step.request] = ready
+        self.moments[device][index].ready = ready
+        self.push(max(ready, now), READY, device, index, 0)
+
+    def tell(self, now: int, device: int, index: int, moment: int, early: bool) -> None:
+        """A moment of a step is known: note it and tell those that wait for it."""
+        step = self.programs[device][index]
+        if early:
+            self.moments[device][index].early = moment
+        else:
+            self.moments[device][index].end = moment
+            if step.end:
+                self.ended[device][step.request] = moment
+        for other in self.waiting[device, index, early]:
+            self.latest[device][other] = max(self.latest[device][other], moment)
+            self.pending[device][other] -= 1
+            if self.pending[device][other] == 0:
+                self.make_ready(now, device, other)
+
+    def on_ready(self, now: int, device: int, index: int, split: int) -> None:
+        step = self.programs[device][index]
+        if step.kind != DELAY and step.buffer == BUFFER_DATA:
+            self.counters[device, step.stat]["application"] += step.bytes
+        if step.kind == DELAY:
+            self.begin_delay(now, device, index)
+        elif step.kind == READ_UP:
+            self.splits[device, index] = split_naive.read_requests(
+                step.address, step.bytes, self.links[device].mrrs
+            )
+            self.next_split[device, index] = 0
+            self.open_splits[device, index] = len(self.splits[device, index])
+            self.tag_queue[device].append(index)
+        else:
+            self.splits[device, index] = split_naive.write_quanta(step.address, step.bytes)
+            self.offer_quantum(device, index, 0)
+
+    def begin_delay(self, now: int, device: int, index: int) -> None:
+        """A delay begins, if need be behind others at its server; its end is known at once."""
+        step = self.programs[device][index]
+        start = now
+        if step.server >= 0:
+            start = max(now, self.server_free[device][step.server])
+            self.server_free[device][step.server] = start + step.occupy_ps
+        end = start + step.delay_ps
+        if step.media:
+            self.media[device][step.request] += end - now
+        self.tell(now, device, index, start, early=True)
+        self.tell(now, device, index, end, early=False)
+
+    def offer_quantum(self, device: int, index: int, number: int) -> None:
+        """Put one quantum of a write into its port's queue."""
+        step = self.programs[device][index]
+        tlps = split_naive.write_tlps(*self.splits[device, index][number], self.links[device].mps)
+        burst = Burst(index, number, wire_naive.MWR, POSTED, tlps)
+        port = self.directions[device][UP if step.kind == WRITE_UP else DOWN]
+        if step.kind == WRITE_UP and step.buffer == BUFFER_DATA:
+            port.bulk.append(burst)
+        else:
+            port.control.append(burst)
+
+    def issue_reads(self, now: int, device: int) -> None:
+        """Give free tags to the waiting reads in turns; a request with a tag goes to the port."""
+        queue = self.tag_queue[device]
+        while self.free_tags[device] > 0 and queue:
+            index = queue.popleft()
+            number = self.next_split[device, index]
+            self.next_split[device, index] += 1
+            self.free_tags[device] -= 1
+            request = self.splits[device, index][number]
+            burst = Burst(index, number, wire_naive.MRD, NON_POSTED, [request])
+            self.directions[device][UP].control.append(burst)
+            if number + 1 < len(self.splits[device, index]):
+                queue.append(index)
+            else:
+                self.tell(now, device, index, now, early=True)
+
+    def serve_port(self, now: int, device: int, way: int) -> None:
+        """Send what the port accepts by now, control before bulk; wake up when it accepts more."""
+        port = self.directions[device][way]
+        while port.control or port.bulk:
+            if port.accept_ps > now:
+                if not port.armed:
+                    port.armed = True
+                    self.push(port.accept_ps, PORT, device, way, 0)
+                return
+            burst = port.control.popleft() if port.control else port.bulk.popleft()
+            port.accept_ps, delivered = self.send(device, way, burst, now)
+            if burst.kind == wire_naive.MRD:
+                self.push(delivered, ARRIVE, device, burst.index, burst.split)
+            elif burst.kind == wire_naive.CPLD:
+                self.push(delivered, ANSWERED, device, burst.index, burst.split)
+            elif burst.split + 1 < len(self.splits[device, burst.index]):
+                self.offer_quantum(device, burst.index, burst.split + 1)
+            else:
+                self.tell(now, device, burst.index, port.accept_ps, early=True)
+                self.tell(now, device, burst.index, delivered, early=False)
+
+    def on_port(self, now: int, device: int, way: int, split: int) -> None:
+        self.directions[device][way].armed = False
+
+    def on_arrive(self, now: int, device: int, index: int, split: int) -> None:
+        start = max(now, self.rc_free_ps)
+        self.rc_free_ps = start + self.host.read_interval_ps
+        latency = self.host.read_latency(self.seed, device, index, split)
+        self.push(start + latency, DATA, device, index, split)
+
+    def on_data(self, now: int, device: int, index: int, split: int) -> None:
+        link = self.links[device]
+        address, size = self.splits[device, index][split]
+        tlps = split_naive.completions(address, size, link.rcb, link.cpl_max)
+        burst = Burst(index, split, wire_naive.CPLD, COMPLETION, tlps)
+        self.directions[device][DOWN].bulk.append(burst)
+
+    def on_answered(self, now: int, device: int, index: int, split: int) -> None:
+        self.free_tags[device] += 1
+        self.open_splits[device, index] -= 1
+        if self.open_splits[device, index] == 0:
+            self.tell(now, device, index, now, early=False)
+
+    # --- one burst of TLPs over one direction ---
+
+    def send(self, device: int, way: int, burst: Burst, ready: int) -> tuple[int, int]:
+        """Send a burst whose TLPs are all ready now.
+
+        Return when the port accepts the next one, and when the last TLP is delivered.
+        """
+        link = self.links[device]
+        lane = self.directions[device][way]
+        protected = self.protected[device][burst.index]
+        spec = self.engine
+        for address, size in burst.tlps:
+            labels = wire_naive.lay_out(
+                burst.kind, address, size, flit=link.flit, protected=protected, pcrc=spec.pcrc
+            )
+            self.count(device, burst.index, labels)
+            wire_time = len(labels) * link.ps_per_byte
+            if protected:
+                gap, extra = lane.tx.enter(burst.context)
+                occupancy = lane.tx.occupancy_ps(labels)
+                start = max(ready, lane.tx.free_ps + gap) + extra
+                lane.tx.free_ps = start + occupancy
+                out = max(start + spec.pipe_ps, lane.last_out_ps)
+                # The MAC, behind the last byte, cannot leave before the engine has made it.
+                complete = Fraction(start + occupancy + spec.pipe_ps + spec.mac_ps)
+                begin = max(lane.free, Fraction(out), complete - wire_time)
+            else:
+                out = max(ready, lane.last_out_ps)
+                begin = max(lane.free, Fraction(out))
+            lane.last_out_ps = out
+            lane.free = begin + wire_time
+            arrive = math.ceil(lane.free) + link.prop_ps
+            if protected:
+                gap, extra = lane.rx.enter(burst.context)
+                # The engine takes a byte in when it is here, and the TLP before has passed.
+                taken = arrive - math.floor(wire_time)
+                if lane.rx.finished_ps is not None:
+                    taken = max(taken, lane.rx.finished_ps + gap)
+                lane.rx.finished_ps = max(arrive, taken + occupancy) + extra
+                delivered = lane.rx.finished_ps + spec.check_ps
+            else:
+                delivered = arrive
+            lane.last_delivered_ps = max(delivered, lane.last_delivered_ps)
+        # What comes in now follows without a hole on the wire.
+        accepted = math.floor(lane.free) - (spec.pipe_ps + spec.mac_ps if protected else 0)
+        return max(ready, accepted), lane.last_delivered_ps
+
+    def count(self, device: int, index: int, labels: list[str]) -> None:
+        counter = self.counters[device, self.programs[device][index].stat]
+        counter.update(wire_naive.parts(labels))
+        counter["wire"] += len(labels)
+        counter["tlps"] += 1
+
+    # --- the end ---
+
+    def outcome(self) -> Outcome:
+        """Gather the result of a finished run."""
+        latency: list[dict[int, int | None]] = []
+        io: list[dict[int, int | None]] = []
+        last = -1
+        for device, program in enumerate(self.programs):
+            latency.append({})
+            io.append({})
+            for request in sorted({step.request for step in program if step.begin}):
+                begun = self.begun[device].get(request)
+                ended = self.ended[device].get(request)
+                taken = None if begun is None or ended is None else ended - begun
+                latency[device][request] = taken
+                io[device][request] = None if taken is None else taken - self.media[device][request]
+                if taken is not None and ended is not None:
+                    last = max(last, ended)
+        return Outcome(latency, io, dict(self.counters), last, self.moments, self.log)
+
+
+def simulate(
+    devices: Sequence[Link],
+    host: Host,
+    engine: EngineSpec | None,
+    steps_by_device: Sequence[Sequence[Step]],
+    protected_by_device: Sequence[Sequence[bool]],
+    seed: int,
+    stop_ps: int = 0,
+) -> Outcome:
+    """Run programs over links and return what happened.
+
+    `protected_by_device` marks the steps whose TLPs are encrypted; none may be marked without an engine.
+    A step with `begin` that becomes ready after `stop_ps` (0: no stop) never runs, nor what waits for it.
+    """
+    if engine is None and any(any(marks) for marks in protected_by_device):
+        raise ValueError("protected traffic needs an engine")
+    unused = EngineSpec(0, 1, 0, 0, 0, 0)
+    return Simulation(
+        devices, host, engine or unused, steps_by_device, protected_by_device, seed, stop_ps
+    ).run()

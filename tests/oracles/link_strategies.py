@@ -1,0 +1,150 @@
+"""Hypothesis strategies for small programs, links and engines.
+
+A program is a list of requests, each a group of consecutive steps: the first begins it, the last ends it and
+descends from the first; steps may also wait for any earlier step of the device. Times come partly from a few
+round values, so that ties between events are common.
+"""
+
+from dataclasses import replace
+
+from hypothesis import strategies as st
+
+from sevpcie_core.link.params import EngineTiming
+
+from .link_cases import Case, Port
+from .link_heapq import DELAY, READ_UP, WRITE_DOWN, WRITE_UP, Step
+
+FOUR_GIB = 1 << 32
+
+times = st.one_of(st.sampled_from([0, 0, 0, 1000, 5000, 100_000, 1_000_000]), st.integers(0, 2_000_000))
+short_times = st.one_of(st.sampled_from([0, 0, 1000, 5000]), st.integers(0, 200_000))
+sizes = st.one_of(
+    st.sampled_from([4, 16, 64, 512, 4096]),
+    st.integers(1, 300),
+    st.integers(1, 4200),
+    st.integers(4000, 12_000),
+)
+addresses = st.one_of(
+    st.integers(0, 64).map(lambda k: k * 4096),
+    st.integers(0, 1 << 16),
+    st.integers(FOUR_GIB, FOUR_GIB + 10_000),
+    st.integers(FOUR_GIB - 9000, FOUR_GIB),
+)
+
+
+@st.composite
+def ports(draw: st.DrawFn) -> Port:
+    """Any link that can be configured."""
+    mps = draw(st.sampled_from([128, 256, 512, 4096]))
+    rcb = draw(st.sampled_from([64, 128]))
+    return Port(
+        generation=draw(st.integers(1, 7)),
+        lanes=draw(st.sampled_from([1, 2, 4, 8, 16])),
+        propagation_ps=draw(st.one_of(st.just(0), st.integers(0, 300_000))),
+        mps=mps,
+        mrrs=draw(st.sampled_from([128, 256, 512, 4096])),
+        rcb=rcb,
+        completion_bytes=draw(st.integers(1, mps // rcb)) * rcb,
+        tags=draw(st.one_of(st.integers(1, 4), st.just(32))),
+    )
+
+
+@st.composite
+def engines(draw: st.DrawFn, *, pcrc: bool | None = None) -> EngineTiming:
+    """Any engine, fast or slow, with few or many keys."""
+    return EngineTiming(
+        pipe_ps=draw(st.integers(0, 30_000)),
+        mac_ps=draw(st.integers(0, 30_000)),
+        check_ps=draw(st.integers(0, 30_000)),
+        period_ps=draw(st.integers(500, 3000)),
+        initiation_cycles=draw(st.sampled_from([1, 1, 2, 9])),
+        bytes_per_clock=draw(st.sampled_from([1, 16, 64, 128])),
+        switch_ps=draw(st.sampled_from([0, 1000, 7777])),
+        key_miss_ps=draw(st.sampled_from([0, 10_000, 33_333])),
+        key_entries=draw(st.integers(1, 3)),
+        pcrc=draw(st.booleans()) if pcrc is None else pcrc,
+    )
+
+
+def _chain_to_the_end(steps: list[Step], base: int) -> list[int]:
+    """Return steps of the last request, from `base` on, that follow each other up to its last, end to end."""
+    chain = [len(steps) - 1]
+    while True:
+        at = steps[chain[-1]]
+        waits = ((at.after, at.early1), (at.after2, at.early2))
+        before = [chain[-1] - d for d, early in waits if d and not early and chain[-1] - d >= base]
+        if not before:
+            return chain
+        chain.append(before[0])
+
+
+@st.composite
+def programs(draw: st.DrawFn, max_requests: int = 6) -> list[Step]:
+    """A program of one device."""
+    steps: list[Step] = []
+    for request in range(draw(st.integers(1, max_requests))):
+        base = len(steps)
+        length = draw(st.integers(1, 5))
+        for i in range(length):
+            index = base + i
+            after = after2 = 0
+            if i > 0:
+                after = draw(st.integers(1, i))
+                if draw(st.booleans()):
+                    after2 = draw(st.integers(1, index))
+            elif index and draw(st.booleans()):
+                after = draw(st.integers(1, index))
+            kind = draw(st.sampled_from([DELAY, WRITE_UP, READ_UP, WRITE_DOWN]))
+            steps.append(
+                Step(
+                    kind=kind,
+                    address=draw(addresses) if kind != DELAY else 0,
+                    bytes=draw(sizes) if kind != DELAY else 0,
+                    not_before_ps=draw(times) if not after else draw(st.sampled_from([0, 0, 3_000_000])),
+                    delay_ps=draw(short_times),
+                    occupy_ps=draw(short_times) if kind == DELAY else 0,
+                    request=request,
+                    after=after,
+                    after2=after2,
+                    server=draw(st.integers(-1, 1)) if kind == DELAY else -1,
+                    stat=draw(st.integers(0, 1)),
+                    buffer=draw(st.integers(0, 3)) if kind != DELAY else 0,
+                    early1=draw(st.booleans()),
+                    early2=draw(st.booleans()),
+                    begin=i == 0,
+                    end=i == length - 1,
+                )
+            )
+        for i in _chain_to_the_end(steps, base):
+            if steps[i].kind == DELAY and draw(st.booleans()):
+                steps[i] = replace(steps[i], media=True)
+    return steps
+
+
+host_points = st.one_of(
+    st.integers(0, 600_000).map(lambda v: ((0.0, v), (1.0, v))),
+    st.tuples(st.integers(0, 300_000), st.integers(0, 300_000), st.integers(0, 2_000_000)).map(
+        lambda v: ((0.0, v[0]), (0.9, v[0] + v[1]), (1.0, v[0] + v[1] + v[2]))
+    ),
+)
+
+
+@st.composite
+def cases(draw: st.DrawFn, max_devices: int = 3, max_requests: int = 6) -> Case:
+    """Programs of one to three devices behind one root complex, partly protected."""
+    count = draw(st.integers(1, max_devices))
+    device_programs = [draw(programs(max_requests)) for _ in range(count)]
+    how = draw(st.sampled_from(["all", "some", "none"]))
+    protected = [
+        [how == "all" or (how == "some" and draw(st.booleans())) for _ in steps] for steps in device_programs
+    ]
+    return Case(
+        ports=[draw(ports()) for _ in range(count)],
+        programs=device_programs,
+        protected=protected,
+        engine=draw(engines()),
+        host_points=draw(host_points),
+        read_interval_ps=draw(st.sampled_from([0, 0, 2000, 77_777])),
+        seed=draw(st.integers(0, 2**32)),
+        stop_ps=draw(st.sampled_from([0, 0, 0, 500_000, 2_000_000])),
+    )
