@@ -55,9 +55,13 @@ def _cache_dir() -> Path:
     return folder
 
 
-JIT_DISABLED = bool(numba.config.DISABLE_JIT)
+# Both lack types for what is used here.
+_config: Any = numba.config
+_njit: Any = numba.njit
+
+JIT_DISABLED = bool(_config.DISABLE_JIT)
 if not JIT_DISABLED and "NUMBA_CACHE_DIR" not in os.environ:
-    numba.config.CACHE_DIR = str(_cache_dir())
+    _config.CACHE_DIR = str(_cache_dir())
 
 
 def _interpreted(function: F) -> F:
@@ -74,7 +78,7 @@ def _interpreted(function: F) -> F:
 def _compiled(function: F, **options: bool) -> F:
     # Kernels allocate nothing, so reference counts of their arrays cannot change: without them (`_nrt`) calls
     # between kernels are several times cheaper.
-    return numba.njit(cache=True, nogil=True, _nrt=False, **options)(function)  # type: ignore[no-any-return]
+    return _njit(cache=True, nogil=True, _nrt=False, **options)(function)  # type: ignore[no-any-return]
 
 
 def kernel(function: F) -> F:

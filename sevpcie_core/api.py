@@ -28,7 +28,7 @@ class Comparison:
         self.record = record
 
     def frame(self) -> "pd.DataFrame":
-        """Return one tidy row per workload, class, scheme and policy; columns as documented in `report.frame`."""
+        """Return a tidy row per workload, class, scheme and policy; `report.frame` documents the columns."""
         from .report.frame import to_frame
 
         return to_frame(self.record.to_dict())
@@ -54,12 +54,13 @@ class Comparison:
         self.record.save(path)
 
     def _repr_html_(self) -> str:
-        html: str = self.frame().to_html(index=False)
-        return html
+        from .report.html import summary_html
+
+        return summary_html(self.record.to_dict())
 
 
 def _scenarios(
-    asked: None | str | Path | Scenario | Sequence[str | Path | Scenario],
+    asked: str | Path | Scenario | Sequence[str | Path | Scenario] | None,
     trace: str | Path | None,
     as_: str | None,
     link: str | None,
@@ -74,7 +75,7 @@ def _scenarios(
 
 
 def compare(
-    scenarios: None | str | Path | Scenario | Sequence[str | Path | Scenario] = None,
+    scenarios: str | Path | Scenario | Sequence[str | Path | Scenario] | None = None,
     *,
     schemes: Sequence[str] | None = None,
     policies: Sequence[str] | None = None,
@@ -100,7 +101,7 @@ def compare(
     budget_pct, requests, seeds, seed : instead of the scenarios' own values.
     quick : fewer requests; a first look.
     jobs : threads; all cores by default.
-    trace : replay this recording instead; as_ : gpu, nic or nvme (default: by content); link : such as gen5x16.
+    trace : replay this recording instead; as_ : gpu, nic or nvme, by content if None; link : like gen5x16.
     progress : called as (stage, done, total); total 0 means unknown.
 
     Raises

@@ -12,7 +12,10 @@ import numpy as np
 # --- Link rates -------------------------------------------------------------------------------------
 
 # PCIe Base r6.x, section 4.2 and r7.0: transfer rate per lane in GT/s, by generation.
-GIGATRANSFERS: Final = {1: Fraction(5, 2), 2: 5, 3: 8, 4: 16, 5: 32, 6: 64, 7: 128}
+GIGATRANSFERS: Final[dict[int, Fraction]] = {
+    generation: Fraction(rate)
+    for generation, rate in ((1, 2.5), (2, 5), (3, 8), (4, 16), (5, 32), (6, 64), (7, 128))
+}
 # PCIe Base r6.x, section 4.2.1 (8b/10b), 4.2.2 (128b/130b), 4.2.3 (1b/1b with flits).
 # Flit: bytes 0..235 of 256 carry TLPs, 6 are DLP, 8 CRC, 6 ECC.
 ENCODING: Final = {
@@ -88,5 +91,5 @@ def byte_time_ps(generation: int, lanes: int) -> Fraction:
 
     Raises KeyError for a generation outside 1..7.
     """
-    bits_per_ps = Fraction(GIGATRANSFERS[generation]) * lanes * ENCODING[generation] / 1000
+    bits_per_ps = GIGATRANSFERS[generation] * lanes * ENCODING[generation] / 1000
     return Fraction(8) / bits_per_ps

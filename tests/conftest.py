@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from valid_records import valid_record
 
 from sevpcie_core.record import RunRecord
+
+# The same examples on every run, and no deadline: the first call of a kernel compiles it.
+settings.register_profile("sevpcie", deadline=None, derandomize=True)
+settings.load_profile("sevpcie")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from records import ARMS, SHAPES, make_record
 
-from sevpcie_core.report import figures, view
+from sevpcie_core.report import figures, style, view
 
 HOSTILE = "$\\frac{<script>alert(1)</script> --> & {{ 7*7 }} ]]>"
 
@@ -64,25 +64,26 @@ def test_no_text_covers_another(record: dict[str, Any]) -> None:
 
 
 def test_the_same_record_gives_the_same_bytes(record: dict[str, Any]) -> None:
-    first = {name: figures.svg(figure, name) for name, figure in every(record).items()}
-    second = {name: figures.svg(figure, name) for name, figure in every(make_record()).items()}
+    first = {name: style.svg(figure, name) for name, figure in every(record).items()}
+    second = {name: style.svg(figure, name) for name, figure in every(make_record()).items()}
     assert first == second
 
 
 def test_a_figure_does_not_depend_on_the_settings_of_the_user(record: dict[str, Any]) -> None:
-    plain = figures.svg(figures.fig_wire(record))
+    plain = style.svg(figures.fig_wire(record))
     with mpl.rc_context(
         {"font.size": 20.0, "axes.facecolor": "red", "svg.fonttype": "none", "axes.grid": True}
     ):
         before = dict(mpl.rcParams)
-        assert figures.svg(figures.fig_wire(record)) == plain
+        assert style.svg(figures.fig_wire(record)) == plain
         assert dict(mpl.rcParams) == before
 
 
 def test_pyplot_is_not_needed() -> None:
     code = (
         "import sys; sys.path.insert(0, 'tests'); from records import make_record;"
-        "from sevpcie_core.report import figures; figures.svg(figures.fig_overhead(make_record(['nvme'])));"
+        "from sevpcie_core.report import figures, style;"
+        "style.svg(figures.fig_overhead(make_record(['nvme'])));"
         "print('matplotlib.pyplot' in sys.modules)"
     )
     root = __file__.rsplit("/tests/", 1)[0]
@@ -122,9 +123,8 @@ def test_overhead_colour_and_shape_follow_the_verdict(record: dict[str, Any]) ->
     points = [artist for artist in figure.axes[0].lines if len(artist.get_xdata()) == 1][::2]
     for artist, line in zip(points, view.all_lines(record), strict=True):
         word = line.protected[arm]["verdict"]["end_to_end"]
-        assert artist.get_color() or True
-        assert artist.get_markeredgecolor() == figures.VERDICT_COLOURS[word]
-        assert artist.get_marker() == figures.VERDICT_MARKS[word]
+        assert artist.get_markeredgecolor() == style.VERDICT_COLOURS[word]
+        assert artist.get_marker() == style.VERDICT_MARKS[word]
 
 
 @pytest.mark.parametrize("factor", [0.01, 1.0, 40.0, 3000.0])
@@ -173,7 +173,7 @@ def test_cdf_has_a_panel_per_line_and_ends_where_samples_end(record: dict[str, A
 def test_cdf_lines_are_steps_through_the_points_of_the_record(record: dict[str, Any]) -> None:
     main = figures.fig_cdf(record, "nvme").axes[0]
     row = next(r for r in record["results"] if r["class"] == "dram")
-    (baseline,) = [line for line in main.lines if line.get_color() == figures.BASELINE]
+    (baseline,) = [line for line in main.lines if line.get_color() == style.BASELINE]
     assert baseline.get_drawstyle() == "steps-post"
     corners = dict(zip(baseline.get_xdata()[1:], baseline.get_ydata()[1:], strict=True))
     for ns, p in zip(row["cdf"]["ns"], row["cdf"]["p"], strict=True):
@@ -195,10 +195,10 @@ def test_cdf_of_a_constant_and_of_very_few_samples() -> None:
     record = make_record(["nic"], shapes={"nic": {"same": {"all": (500.0, 0.0, 0.0, 64, 3, 1.0, None)}}})
     for row in record["results"]:
         row["cdf"] = {"ns": [500.0], "p": [1.0]}
-    figures.svg(figures.fig_cdf(record, "nic"))
+    style.svg(figures.fig_cdf(record, "nic"))
     for row in record["results"]:
         row["cdf"] = {"ns": [], "p": []}
-    figures.svg(figures.fig_cdf(record, "nic"))
+    style.svg(figures.fig_cdf(record, "nic"))
 
 
 def test_cdf_of_an_unknown_scenario(record: dict[str, Any]) -> None:
@@ -227,9 +227,9 @@ def test_protections_equal_on_the_wire_share_a_bar(record: dict[str, Any]) -> No
 def test_an_arm_keeps_its_colour() -> None:
     sev = view.Arm("sev-pcie", "all")
     other = view.Arm("vendor-x", "all")
-    assert figures.arm_colours([sev])[sev] == figures.arm_colours([other, sev])[sev]
+    assert style.arm_colours([sev])[sev] == style.arm_colours([other, sev])[sev]
     many = [view.Arm(f"vendor-{i}", "all") for i in range(11)]
-    assert len(figures.arm_colours(many)) == 11
+    assert len(style.arm_colours(many)) == 11
 
 
 def test_hostile_and_long_names_are_drawn_as_text() -> None:
@@ -238,7 +238,7 @@ def test_hostile_and_long_names_are_drawn_as_text() -> None:
         row["workload"] = HOSTILE + row["workload"]
         row["class"] = "日本 " + row["class"] * 20
     for name, figure in every(record).items():
-        text = figures.svg(figure, name)
+        text = style.svg(figure, name)
         assert "<script" not in text
         assert "alert" not in text
         assert "<!--" not in text
@@ -250,7 +250,7 @@ def test_nothing_to_compare_and_nothing_moved() -> None:
     for row in record["results"]:
         row["wire"]["payload_bytes"] = 0
     for figure in every(record).values():
-        figures.svg(figure)
+        style.svg(figure)
 
 
 def test_nulls_are_left_out() -> None:

@@ -1,8 +1,10 @@
 """The frame holds the numbers of the record, under documented names."""
 
 import math
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from records import SHAPES, make_record
@@ -74,3 +76,14 @@ def test_importing_the_report_package_costs_nothing() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_the_book_names_every_column() -> None:
+    book = (Path(__file__).resolve().parent.parent / "docs" / "reading-results.md").read_text()
+    named: set[str] = set()
+    for pattern in re.findall(r"`([a-z0-9_{},]+)`", book):
+        for metric in METRICS if pattern.startswith("{metric}") else ("",):
+            name = pattern.replace("{metric}", metric)
+            choices = re.search(r"\{(.*?)\}", name)
+            named |= {name.replace(choices[0], c) for c in choices[1].split(",")} if choices else {name}
+    assert set(COLUMNS) <= named

@@ -13,6 +13,7 @@ import pytest
 from records import SHAPES, make_record
 
 from sevpcie_core.errors import ConfigError
+from sevpcie_core.experiment.scenario import Scenario, load_scenario
 from sevpcie_core.report import view
 from sevpcie_core.report.html import render_html, summary_html, write_html
 
@@ -35,8 +36,13 @@ def record() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def page_text(record: dict[str, Any]) -> str:
-    return render_html(record)
+def written(record: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_html(record, tmp_path_factory.mktemp("page") / "report.html")
+
+
+@pytest.fixture(scope="module")
+def page_text(written: Path) -> str:
+    return written.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +82,11 @@ class Opened:
         self.context.close()
 
 
-def test_opens_offline_without_request_or_error(browser: Any, record: dict[str, Any], tmp_path: Path) -> None:
-    path = write_html(record, tmp_path / "report.html")
+def test_opens_offline_without_request_or_error(browser: Any, written: Path) -> None:
     for colours in ("light", "dark"):
-        with Opened(browser, path, color_scheme=colours) as opened:
+        with Opened(browser, written, color_scheme=colours) as opened:
             assert opened.trouble == []
-            assert opened.requests == [path.as_uri()]
+            assert opened.requests == [written.as_uri()]
             assert opened.page.evaluate("document.scripts.length") == 0
             assert opened.page.locator("figure svg").count() == 6  # one CDF per scenario, overhead, wire
             for figure in opened.page.locator("figure svg").all():
@@ -92,10 +97,9 @@ def test_opens_offline_without_request_or_error(browser: Any, record: dict[str, 
 
 
 def test_summary_in_the_browser_agrees_with_the_record(
-    browser: Any, record: dict[str, Any], tmp_path: Path
+    browser: Any, record: dict[str, Any], written: Path
 ) -> None:
-    path = write_html(record, tmp_path / "report.html")
-    with Opened(browser, path) as opened:
+    with Opened(browser, written) as opened:
         rows = opened.page.locator("table.summary tbody tr:not(.scenario)").all_inner_texts()
     lines = view.all_lines(record)
     assert len(rows) == len(lines)
@@ -109,29 +113,26 @@ def test_summary_in_the_browser_agrees_with_the_record(
             assert row["verdict"]["end_to_end"] in text
 
 
-def test_wide_table_opens_and_holds_every_row(browser: Any, record: dict[str, Any], tmp_path: Path) -> None:
-    path = write_html(record, tmp_path / "report.html")
-    with Opened(browser, path) as opened:
+def test_wide_table_opens_and_holds_every_row(browser: Any, record: dict[str, Any], written: Path) -> None:
+    with Opened(browser, written) as opened:
         assert not opened.page.locator("table.wide").is_visible()
         opened.page.locator("summary", has_text="Every workload").click()
         assert opened.page.locator("table.wide").is_visible()
         assert opened.page.locator("table.wide tbody tr:not(.scenario)").count() == len(record["results"])
 
 
-def test_a_phone_does_not_scroll_sideways(browser: Any, record: dict[str, Any], tmp_path: Path) -> None:
-    path = write_html(record, tmp_path / "report.html")
-    with Opened(browser, path, viewport={"width": 390, "height": 800}) as opened:
+def test_a_phone_does_not_scroll_sideways(browser: Any, written: Path) -> None:
+    with Opened(browser, written, viewport={"width": 390, "height": 800}) as opened:
         assert opened.page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_dark_and_light_are_readable(browser: Any, record: dict[str, Any], tmp_path: Path) -> None:
+def test_dark_and_light_are_readable(browser: Any, written: Path) -> None:
     """Text and background differ enough (WCAG AA: 4.5) for body text, notes and verdicts."""
-    path = write_html(record, tmp_path / "report.html")
     script = """names => { const s = getComputedStyle(document.documentElement);
         return Object.fromEntries(names.map(n => [n, s.getPropertyValue('--' + n).trim()])); }"""
     names = ["paper", "panel", "ink", "muted", "within", "inconclusive", "over"]
     for colours in ("light", "dark"):
-        with Opened(browser, path, color_scheme=colours) as opened:
+        with Opened(browser, written, color_scheme=colours) as opened:
             found = opened.page.evaluate(script, names)
         for name in names[2:]:
             for ground in ("paper", "panel"):
@@ -231,13 +232,33 @@ def test_scenarios_digest_and_versions_are_there(record: dict[str, Any], page_te
     assert sources == [entry["scenario"] for entry in record["options"]["scenarios"]]
 
 
-def test_ranges_in_a_scenario_become_a_table() -> None:
-    record = make_record(["nvme"])
-    engine = {"clock_mhz": {"low": 800, "typical": 1000, "high": 1250, "source": "structure"}}
-    record["options"]["scenarios"][0]["scenario"]["scheme"] = {"sev-pcie": {"engine": engine}}
+def test_the_unknowns_become_a_table() -> None:
+    record = make_record(["nvme", "mix"])
+    clock = {"low": 800, "typical": 1000, "high": 1250, "source": "structure"}
+    for entry in record["options"]["scenarios"]:
+        entry["scenario"]["arm"] = [
+            {"scheme": {"name": name, "mechanism": "ide", "engine": {"clock_mhz": clock}}, "policy": "all"}
+            for name in ("sev-pcie", "pcie-ide")
+        ]
     text = render_html(record)
-    assert "<td>scheme.sev-pcie.engine.clock_mhz</td>" in text
-    assert "Parameters with a range" not in render_html(make_record(["nvme"]))
+    assert text.count("engine.clock_mhz<small>SEV-PCIe, PCIe IDE</small>") == 1
+    assert "The unknown parameters" not in render_html(make_record(["nvme"]))
+
+
+def test_presets_are_written_out_if_they_are_those_of_the_run() -> None:
+    record = make_record(["nvme"])
+    scenario = load_scenario("nvme")
+    entry = {"name": "nvme", "digest": scenario.digest(), "scenario": scenario.to_dict()}
+    record["options"]["scenarios"] = [entry]
+    text = render_html(record)
+    (source,) = re.findall(r"<pre>(.*?)</pre>", text, re.DOTALL)
+    told = tomllib.loads(html.unescape(source))
+    assert Scenario.from_dict(told).digest() == entry["digest"]
+    assert told["arm"][0]["scheme"]["engine"]["clock_mhz"]["low"] == 800
+    assert "engine.clock_mhz<small>SEV-PCIe, PCIe IDE</small>" in text
+    entry["digest"] = "another"
+    (source,) = re.findall(r"<pre>(.*?)</pre>", render_html(record), re.DOTALL)
+    assert tomllib.loads(html.unescape(source)) == entry["scenario"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from rich.console import Console
 from sevpcie_core.report import view
 from sevpcie_core.report.sentence import basis, meaning, sentence
 from sevpcie_core.report.table import print_summary, summary_text
-from sevpcie_core.report.toml_text import to_toml
 
 
 def printed(record: dict[str, Any], width: int = 120, wide: bool = False, **console: Any) -> str:
@@ -367,20 +366,3 @@ def test_percentages() -> None:
     ]  # fmt: skip
     assert view.span_text(0.31, 12.34) == "0.31..12.3 %"
     assert view.span_text(-0.001, 0.2) == "0.00..0.20 %"
-
-
-def test_scenarios_as_toml_read_back() -> None:
-    import tomllib
-
-    for entry in make_record()["options"]["scenarios"]:
-        assert tomllib.loads(to_toml(entry["scenario"])) == entry["scenario"]
-    hard = {
-        "text": 'quote " backslash \\ tab \t del \x7f é 日本',
-        "needs quoting": {"a.b": 1, "": [True, 1.5, -0.0, 1e300]},
-        "empty": {},
-        "deep": {"er": {"list": [{"x": 1, "y": {"z": [1, 2]}}, {"x": 2}]}},
-        "none": [],
-        "mixed": [[1, 2], ["a"]],
-    }
-    assert tomllib.loads(to_toml(hard)) == hard
-    assert tomllib.loads(to_toml({"gone": None, "kept": 1})) == {"kept": 1}

@@ -1,6 +1,6 @@
 """The main job: run scenarios under a baseline and under protections, and make the record.
 
-Rule: every number of a row comes from samples of all seeds; what differs between arms is scheme and policy only.
+Rule: every number of a row comes from samples of all seeds; arms differ in scheme and policy only.
 """
 
 import os
@@ -33,7 +33,7 @@ _NS = 1e-3
 
 @dataclass(frozen=True)
 class Cell:
-    """Everything that ran for one workload: samples[arm][seed][group], ends[arm][end][group] of the first seed."""
+    """What ran for one workload: samples[arm][seed][group], and ends[arm][end][group] of the first seed."""
 
     scenario: Resolved
     workload: WorkloadRun
@@ -266,15 +266,17 @@ def _row(cell: Cell, arm_index: int, group: str) -> dict[str, Any]:
 
 
 def _parameters(scheme: Scheme) -> list[str]:
-    """Return the unknown engine parameters that can matter: with room for every context, none is ever lost."""
+    """Return the unknown engine parameters that matter: where every key fits the cache, none is ever lost."""
     names = list(ranged(scheme))
     if scheme.engine["key_entries"].low >= CONTEXTS:
         names = [n for n in names if n not in ("key_entries", "key_miss_cycles")]
     return names
 
 
-def _name_reasons(cells: Sequence[Cell], rows: list[dict[str, Any]], jobs: int, meter: _Meter, progress: Progress) -> None:
-    """Name the engine parameter on which each open verdict hangs most: each alone at its worse end, first seed."""
+def _name_reasons(
+    cells: Sequence[Cell], rows: list[dict[str, Any]], jobs: int, meter: _Meter, progress: Progress
+) -> None:
+    """Name the engine parameter on which each open verdict hangs most: each alone at its worse end."""
     lookup = {(c.scenario.name, c.workload.name): c for c in cells}
     wanted: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
     for row in rows:
@@ -297,7 +299,8 @@ def _name_reasons(cells: Sequence[Cell], rows: list[dict[str, Any]], jobs: int, 
 
                 def effect(name: str, group: str = group, metrics: list[str] = metrics) -> float:
                     return max(
-                        (_METRICS[m][0](alone[name][group]) or 0.0) / max(_METRICS[m][0](typical[group]) or 0.0, 1.0)
+                        (_METRICS[m][0](alone[name][group]) or 0.0)
+                        / max(_METRICS[m][0](typical[group]) or 0.0, 1.0)
                         for m in metrics
                     )
 
@@ -317,16 +320,18 @@ def _name_reasons(cells: Sequence[Cell], rows: list[dict[str, Any]], jobs: int, 
 
 def _arms_asked(
     scenario: Scenario, schemes: Sequence[str] | None, policies: Sequence[str] | None
-) -> list[tuple[Any, str]] | None:
-    """Return the arms when --scheme or --policy names some: the scenario's own that fit, else all combinations."""
+) -> list[tuple[str, str]] | None:
+    """Return the arms when schemes or policies are named: the scenario's own that fit, else all pairs."""
     if not schemes and not policies:
         return None
-    own = [(entry.scheme, entry.policy) for entry in scenario.arm]
-    fit = [(s, p) for s, p in own if (not schemes or s in schemes) and (not policies or p in policies)]
+    own = [(e.scheme, e.policy) for e in scenario.arm if isinstance(e.scheme, str)]
+    fit: list[tuple[str, str]] = [
+        (s, p) for s, p in own if (not schemes or s in schemes) and (not policies or p in policies)
+    ]
     missing_schemes = [s for s in schemes or () if s not in [f[0] for f in fit]]
     missing_policies = [p for p in policies or () if p not in [f[1] for f in fit]]
     fit += [(s, p) for s in missing_schemes for p in policies or ("selective", "all")]
-    fit += [(s, p) for p in missing_policies for s in schemes or list(dict.fromkeys(str(o[0]) for o in own))]
+    fit += [(s, p) for p in missing_policies for s in schemes or list(dict.fromkeys(o[0] for o in own))]
     return list(dict.fromkeys(fit))
 
 
@@ -361,7 +366,9 @@ def compare_scenarios(
     """
     report = progress or (lambda stage, done, total: None)
     report("reading", 0, 0)
-    threads = jobs or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    threads = jobs or (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     count = requests if requests is not None else (QUICK_REQUESTS if quick else None)
     adjusted = [
         s.with_options(
@@ -397,7 +404,7 @@ def compare_scenarios(
                 "requests": requests,
                 "jobs": threads,
                 "scenarios": [
-                    {"name": s.name, "digest": s.digest(), "scenario": s.to_dict()} for s in adjusted
+                    {"name": s.name, "digest": s.digest(), "scenario": s.to_dict(inline=True)} for s in adjusted
                 ],
                 "arms": [{"scheme": s, "policy": p} for s, p in arms],
             },
@@ -418,5 +425,7 @@ def compare_scenarios(
 def _rows(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
     for cell in cells:
         for group in cell.first.groups:
+            if not any(sample[group.name].requests for sample in cell.samples[0]):
+                continue
             for arm_index in range(len(cell.arms)):
                 yield _row(cell, arm_index, group.name)

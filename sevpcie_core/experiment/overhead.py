@@ -61,7 +61,9 @@ def change(
     shifts = [relative_pct(baseline[0], end, more_is_worse) - relative[0] for end in ends]
     return Change(
         value_pct=value,
-        added_ns=None if time_unit_ns is None else math.fsum(p - b for b, p in pairs) / len(pairs) * time_unit_ns,
+        added_ns=None
+        if time_unit_ns is None
+        else math.fsum(p - b for b, p in pairs) / len(pairs) * time_unit_ns,
         ci_low_pct=interval[1] if interval else None,
         ci_high_pct=interval[2] if interval else None,
         range_low_pct=value + min(0.0, *shifts) if shifts else None,

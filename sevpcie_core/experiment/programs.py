@@ -12,7 +12,16 @@ import numpy as np
 from ..errors import FormatError, MisuseError
 from ..workload import gpu, nic, nvme, traces
 from ..workload.program import Program
-from .resolved import DeviceRun, GpuDevice, GpuTraffic, NicDevice, NicTraffic, NvmeDevice, NvmeTraffic, TraceFile
+from .resolved import (
+    DeviceRun,
+    GpuDevice,
+    GpuTraffic,
+    NicDevice,
+    NicTraffic,
+    NvmeDevice,
+    NvmeTraffic,
+    TraceFile,
+)
 
 # Draw streams of one device; the simulator's own streams lie elsewhere.
 _STREAMS_PER_DEVICE = 64

@@ -67,7 +67,6 @@ def engine_of(scheme: Scheme, variant: Variant = "typical") -> EngineTiming:
         values = {name: int(getattr(r, variant)) for name, r in scheme.engine.items()}
     else:
         values = {name: r.unfavourable if name == variant else r.typical for name, r in scheme.engine.items()}
-    values["keystream_ahead"] = bool(values["keystream_ahead"])
     return engine_timing(**values, rounds=scheme.rounds, hold=scheme.mac_rule == "hold", pcrc=scheme.pcrc)
 
 
@@ -86,7 +85,7 @@ def groups_of(workload: WorkloadRun, programs: Sequence[Program]) -> tuple[Group
 
 
 def _limit(outcome: Outcome, devices: set[int], classes: Sequence[ClassResult], open_loop: bool) -> str:
-    """Return the busiest resource if it is at least 95 % busy, else the load of an open loop, else the largest stall."""
+    """Return the resource at least 95 % busy, else the load of an open loop, else the largest stall."""
     busy = [(share, name) for d in sorted(devices) for name, share in outcome.busy[d].items()]
     share, name = max(busy)
     if share >= 0.95:
@@ -100,7 +99,7 @@ def _limit(outcome: Outcome, devices: set[int], classes: Sequence[ClassResult], 
 def _sample(outcome: Outcome, group: Group, programs: Sequence[Program]) -> Sample:
     wanted = set(group.members)
     classes = [c for c in outcome.classes if (c.device, c.name) in wanted]
-    # Bytes of the whole device, with the classes that no row pools (kernel launches), where the row is a device.
+    # Where the row is a device, its bytes include the classes that no row pools (kernel launches).
     devices = {d for d, _ in group.members}
     whole = all((d, n) in wanted for d in devices for n in programs[d].stats[: programs[d].pooled])
     carried = [c for c in outcome.classes if c.device in devices] if whole else classes
@@ -115,7 +114,8 @@ def _sample(outcome: Outcome, group: Group, programs: Sequence[Program]) -> Samp
         tlps=sum(c.tlps for c in carried),
         link_bytes=sum(c.link_bytes for c in carried),
         ide_bytes=sum(c.ide_bytes for c in carried),
-        span_ps=max((c.last_end_ps for c in done), default=0) - min((c.first_start_ps for c in done), default=0),
+        span_ps=max((c.last_end_ps for c in done), default=0)
+        - min((c.first_start_ps for c in done), default=0),
         job_ps=None if group.job_device is None else outcome.job_ps[group.job_device],
         limited_by=_limit(outcome, devices, classes, any(programs[d].open_loop for d in devices)),
     )
@@ -146,7 +146,8 @@ class Task:
         """Run under one scheme and policy."""
         if scheme.mechanism == "none":
             policy = "off"
-        engine = engine_of(scheme, variant)
+        # An engine that has nothing to do is bypassed: `off` is plaintext under any scheme.
+        engine = NO_ENGINE if policy == "off" else engine_of(scheme, variant)
         links = np.stack(
             [
                 link_row(
@@ -165,7 +166,9 @@ class Task:
         )
         shares = region_shares(self.scenario.regions)
         markers = [
-            partial(_mark, policy, draw_map(p.regions, shares, self.seed) if policy == "selective" else p.regions)
+            partial(
+                _mark, policy, draw_map(p.regions, shares, self.seed) if policy == "selective" else p.regions
+            )
             for p in self.programs
         ]
         return simulate(
@@ -186,7 +189,7 @@ class Task:
 
 
 def shortened(scenario: Resolved, workload: WorkloadRun) -> tuple[Resolved, WorkloadRun]:
-    """Return the same with an eighth of the generated requests: enough to see which of two effects is larger."""
+    """Return the same with an eighth of the generated requests: enough to see which effect is larger."""
     devices = tuple(
         replace(run, requests=max(min(run.requests, _FEW_REQUESTS), run.requests // _SHORTER))
         for run in workload.devices

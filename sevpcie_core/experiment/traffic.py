@@ -196,8 +196,9 @@ def names_file(reference: object) -> bool:
 
 def _read_reference(value: Any, info: ValidationInfo) -> str | dict[str, Any]:
     if isinstance(value, Mapping):
-        base = value.get("base")
-        return {**value, "base": _absolute(base, info)} if names_file(base) else dict(value)
+        if names_file(value):
+            return {**value, "base": _absolute(value["base"], info)}
+        return dict(value)
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError(
             f"{shown(value)}; expected the name of a preset, the path of a .toml file or a table"

@@ -31,7 +31,11 @@ WIDTH: Final = 15  # bytes per cycle
 SWITCH: Final = 16  # bubble when the key context changes, ps
 KEY_MISS: Final = 17  # loading a context that the key cache has lost, ps
 KEY_ENTRIES: Final = 18
-LINK_COLUMNS: Final = 19
+QUANTUM_BYTES: Final = 19  # most of one write that enters the port before others get their turn
+LINK_COLUMNS: Final = 20
+
+# A burst keeps other traffic of its direction waiting for no longer than this.
+_QUANTUM_PS: Final = 80_000
 
 # Key contexts of one stream at one engine: its sub-streams (posted, non-posted, completion).
 CONTEXTS: Final = 3
@@ -61,7 +65,7 @@ def engine_timing(
     clock_mhz: int,
     bytes_per_clock: int,
     initiation_cycles: int,
-    keystream_ahead: bool,
+    keystream_ahead: int,
     rounds: int,
     xor_cycles: int,
     mac_cycles: int,
@@ -74,7 +78,7 @@ def engine_timing(
     """Turn an engine's structure into times.
 
     The counter is the IV, so a keystream made ahead leaves data only the XOR stage; else the AES rounds are
-    exposed. A receiver that holds releases a TLP when its MAC is checked; one with a skid buffer does not wait.
+    exposed. A receiver that holds releases a TLP when its MAC is checked; one that skids does not wait.
     """
     period = round(1_000_000 / clock_mhz)
     pipe = xor_cycles + (0 if keystream_ahead else rounds)
@@ -127,4 +131,6 @@ def link_row(
     row[SWITCH] = engine.switch_ps
     row[KEY_MISS] = engine.key_miss_ps
     row[KEY_ENTRIES] = engine.key_entries
+    most = int(_QUANTUM_PS / byte_time)
+    row[QUANTUM_BYTES] = min(max(1 << (max(most, 1).bit_length() - 1), mps), spec.REQUEST_BOUNDARY)
     return row

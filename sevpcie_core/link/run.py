@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import MisuseError, RunError
-from ..spec import REQUEST_BOUNDARY
 from ..stats.hist import BUCKETS, Histogram
-from ..workload.program import DELAY, FOREVER, Program
-from . import kernel as k
-from .params import CONTEXTS, DEN, MRRS, TAGS
+from ..workload.program import FOREVER, Program
+from . import kernel, layout
+from .params import CONTEXTS, DEN, MRRS, QUANTUM_BYTES, TAGS
 
 # Marks the steps of a chunk that the policy protects: steps -> bool[n].
 Marker = Callable[[np.ndarray], np.ndarray]
@@ -60,27 +59,27 @@ class Outcome:
 
 
 _REFUSED = {
-    k.BAD_SIZE: "a transfer without bytes, or of more than 2 GiB",
-    k.BAD_DEPENDENCY: "a step that waits for one beyond the reach of its program, or before its start",
-    k.BAD_SERVER: "a step that occupies a server which its program does not have",
+    kernel.BAD_SIZE: "a transfer without bytes, or too large a one (over a gigabyte)",
+    kernel.BAD_DEPENDENCY: "a step that waits for one beyond the reach of its program, or before its start",
+    kernel.BAD_SERVER: "a step that occupies a server which its program does not have",
 }
 
 
 def _grown(ring: np.ndarray, size: int, device: np.ndarray) -> np.ndarray:
     """Return a ring of `size` entries with the same steps, requests and queue, each in its slot there."""
     old_size = ring.shape[1]
-    new = np.zeros((len(device), size, k.RING_COLUMNS), np.int64)
-    new[..., k.DONE] = 1
+    new = np.zeros((len(device), size, layout.RING_COLUMNS), np.int64)
+    new[..., layout.DONE] = 1
     for d, row in enumerate(device):
-        loaded = int(row[k.LOADED])
+        loaded = int(row[layout.LOADED])
         steps = np.arange(max(0, loaded - old_size), loaded)
-        requests = np.unique(ring[d, steps & (old_size - 1), k.REQUEST])
+        requests = np.unique(ring[d, steps & (old_size - 1), layout.REQUEST])
         requests = requests[requests >= 0]
-        queue = np.arange(int(row[k.QUEUE_HEAD]), int(row[k.QUEUE_TAIL]))
+        queue = np.arange(int(row[layout.QUEUE_HEAD]), int(row[layout.QUEUE_TAIL]))
         for columns, ids in (
-            (slice(0, k.BEGUN), steps),
-            (slice(k.BEGUN, k.QUEUED), requests),
-            (slice(k.QUEUED, k.RING_COLUMNS), queue),
+            (slice(0, layout.BEGUN), steps),
+            (slice(layout.BEGUN, layout.QUEUED), requests),
+            (slice(layout.QUEUED, layout.RING_COLUMNS), queue),
         ):
             new[d, ids & (size - 1), columns] = ring[d, ids & (old_size - 1), columns]
     return new
@@ -122,28 +121,28 @@ def simulate(
     RunError : a request that never ended (a resource that is never returned).
     """
     devices = len(programs)
-    if not 0 < devices <= k.MAX_DEVICES:
-        raise MisuseError(f"{devices} devices; 1 to {k.MAX_DEVICES} can run together")
+    if not 0 < devices <= layout.MAX_DEVICES:
+        raise MisuseError(f"{devices} devices; 1 to {layout.MAX_DEVICES} can run together")
     names = [(d, name) for d, p in enumerate(programs) for name in p.stats]
     first_class = np.cumsum([0, *[len(p.stats) for p in programs]])
     iterators = [p.chunks() for p in programs]
 
-    device = np.zeros((devices, k.DEVICE_COLUMNS), np.int64)
-    device[:, k.STARVED_SINCE] = -1
-    device[:, k.FIRST_STEP] = FOREVER
-    device[:, k.FREE_TAGS] = links[:, TAGS]
-    device[:, k.REACH] = [p.reach for p in programs]
-    device[:, k.ENGINE_LAST : k.ENGINE_BUSY] = -1
-    device[:, k.RECENCY :] = np.tile(np.arange(CONTEXTS), 4)
-    count = np.zeros((len(names), k.COUNT_COLUMNS), np.int64)
-    count[:, k.FIRST_START] = FOREVER
-    ring = np.zeros((devices, _FIRST_RING, k.RING_COLUMNS), np.int64)
-    ring[..., k.DONE] = 1
+    device = np.zeros((devices, layout.DEVICE_COLUMNS), np.int64)
+    device[:, layout.STARVED_SINCE] = -1
+    device[:, layout.FIRST_STEP] = FOREVER
+    device[:, layout.FREE_TAGS] = links[:, TAGS]
+    device[:, layout.REACH] = [p.reach for p in programs]
+    device[:, layout.ENGINE_LAST : layout.ENGINE_BUSY] = -1
+    device[:, layout.RECENCY :] = np.tile(np.arange(CONTEXTS), 4)
+    count = np.zeros((len(names), layout.COUNT_COLUMNS), np.int64)
+    count[:, layout.FIRST_START] = FOREVER
+    ring = np.zeros((devices, _FIRST_RING, layout.RING_COLUMNS), np.int64)
+    ring[..., layout.DONE] = 1
     heap, waiting = _heap_and_queues(ring, links)
     heap[0, 1] = stop_ps or FOREVER
-    state = k.State(
+    state = layout.State(
         heap=heap,
-        scalar=np.zeros(k.SCALARS, np.int64),
+        scalar=np.zeros(layout.SCALARS, np.int64),
         device=device,
         ring=ring,
         waiting=waiting,
@@ -152,39 +151,39 @@ def simulate(
         histogram=np.zeros((2, len(names), BUCKETS), np.int64),
         kept=np.full((2, devices, keep), -1, np.int64),
     )
-    while (d := k.advance(state, links, host_table, read_interval_ps, seed)) != k.FINISHED:
+    while (d := kernel.advance(state, links, host_table, read_interval_ps, seed)) != kernel.FINISHED:
         chunk = next(iterators[d], None)
         if chunk is None:
-            device[d, k.EXHAUSTED] = 1
+            device[d, layout.EXHAUSTED] = 1
             continue
         steps = chunk.steps
-        needed = int(device[d, k.LOADED] - device[d, k.OLDEST]) + len(steps) + programs[d].reach
+        needed = int(device[d, layout.LOADED] - device[d, layout.OLDEST]) + len(steps) + programs[d].reach
         if needed > state.ring.shape[1]:
             ring = _grown(state.ring, 1 << (needed - 1).bit_length(), device)
             heap, waiting = _heap_and_queues(ring, links)
             heap[: len(state.heap)] = state.heap
             for row, queue in np.ndindex(devices, 4):
-                ids = np.arange(int(device[row, k.HEAD + queue]), int(device[row, k.TAIL + queue]))
+                ids = np.arange(int(device[row, layout.HEAD + queue]), int(device[row, layout.TAIL + queue]))
                 moved = state.waiting[row, queue, ids & (state.waiting.shape[2] - 1)]
                 waiting[row, queue, ids & (waiting.shape[2] - 1)] = moved
             state = state._replace(ring=ring, heap=heap, waiting=waiting)
-        most = (k.MAX_SPLITS - 2) * min(int(links[d, MRRS]), REQUEST_BOUNDARY)
+        most = (layout.MAX_SPLITS - 2) * min(int(links[d, MRRS]), int(links[d, QUANTUM_BYTES]))
         program = programs[d]
-        status = k.load(
+        status = kernel.load(
             state, d, int(first_class[d]), program.reach, program.servers, most, steps, markers[d](steps)
         )
-        if status != k.LOADED_OK:
+        if status != kernel.LOADED_OK:
             raise MisuseError(f"device {d}: {_REFUSED[status]}")
-        device[d, k.HORIZON] = chunk.horizon_ps
+        device[d, layout.HORIZON] = chunk.horizon_ps
 
     return _outcome(programs, links, names, state)
 
 
 def _outcome(
-    programs: Sequence[Program], links: np.ndarray, names: list[tuple[int, str]], s: k.State
+    programs: Sequence[Program], links: np.ndarray, names: list[tuple[int, str]], s: layout.State
 ) -> Outcome:
     """Read the counters of a finished run."""
-    starved = np.flatnonzero(s.device[:, k.QUEUE_HEAD] < s.device[:, k.QUEUE_TAIL])
+    starved = np.flatnonzero(s.device[:, layout.QUEUE_HEAD] < s.device[:, layout.QUEUE_TAIL])
     if starved.size:
         raise RunError(f"device {starved[0]}: reads wait for tags that never come back")
     classes = []
@@ -195,38 +194,48 @@ def _outcome(
                 device=d,
                 name=name,
                 pooled=programs[d].stats.index(name) < programs[d].pooled,
-                requests=c[k.REQUESTS],
-                latency=Histogram.from_dense(s.histogram[0, row], c[k.LATENCY]),
-                io_path=Histogram.from_dense(s.histogram[1, row], c[k.IO_PATH]),
-                payload_bytes=c[k.PAYLOAD],
-                wire_bytes=c[k.WIRE],
-                tlps=c[k.TLPS],
-                link_bytes=c[k.LINK],
-                ide_bytes=c[k.IDE],
-                application_bytes=c[k.APPLICATION],
-                first_start_ps=c[k.FIRST_START],
-                last_end_ps=c[k.LAST_END],
+                requests=c[layout.REQUESTS],
+                latency=Histogram.from_dense(s.histogram[0, row], c[layout.LATENCY]),
+                io_path=Histogram.from_dense(s.histogram[1, row], c[layout.IO_PATH]),
+                payload_bytes=c[layout.PAYLOAD],
+                wire_bytes=c[layout.WIRE],
+                tlps=c[layout.TLPS],
+                link_bytes=c[layout.LINK],
+                ide_bytes=c[layout.IDE],
+                application_bytes=c[layout.APPLICATION],
+                first_start_ps=c[layout.FIRST_START],
+                last_end_ps=c[layout.LAST_END],
                 stalls_ps={
-                    "device": c[k.STALL_DEVICE],
-                    "host": c[k.STALL_HOST],
-                    "tags": c[k.STALL_TAGS],
-                    "link": c[k.STALL_LINK],
-                    "engine": c[k.STALL_ENGINE],
+                    "device": c[layout.STALL_DEVICE],
+                    "host": c[layout.STALL_HOST],
+                    "tags": c[layout.STALL_TAGS],
+                    "link": c[layout.STALL_LINK],
+                    "engine": c[layout.STALL_ENGINE],
                 },
             )
         )
     busy = []
     jobs = []
     for d in range(len(programs)):
-        job = max(int(s.device[d, k.LAST_STEP] - min(s.device[d, k.FIRST_STEP], s.device[d, k.LAST_STEP])), 1)
+        job = max(
+            int(
+                s.device[d, layout.LAST_STEP]
+                - min(s.device[d, layout.FIRST_STEP], s.device[d, layout.LAST_STEP])
+            ),
+            1,
+        )
         jobs.append(job)
         busy.append(
             {
-                "link": float(s.device[d, k.LINK_BUSY : k.LINK_BUSY + 2].max() / links[d, DEN] / job),
-                "tags": float(s.device[d, k.STARVED] / job),
-                "engine": float(s.device[d, k.ENGINE_BUSY : k.RECENCY].max() / job),
-                "host": float(s.scalar[k.HOST_BUSY] / job),
+                "link": float(
+                    s.device[d, layout.LINK_BUSY : layout.LINK_BUSY + 2].max() / links[d, DEN] / job
+                ),
+                "tags": float(s.device[d, layout.STARVED] / job),
+                "engine": float(s.device[d, layout.ENGINE_BUSY : layout.RECENCY].max() / job),
+                "host": float(s.scalar[layout.HOST_BUSY] / job),
                 "device": float(s.server[d, :, 1].max() / job),
             }
         )
-    return Outcome(tuple(classes), s.kept[0], s.kept[1], tuple(busy), tuple(jobs), sum(c.tlps for c in classes))
+    return Outcome(
+        tuple(classes), s.kept[0], s.kept[1], tuple(busy), tuple(jobs), sum(c.tlps for c in classes)
+    )

@@ -1,129 +1,47 @@
 """Figures of a comparison: latency distributions, overheads against the budget, bytes on the wire.
 
-The rule of this module: a figure depends on the record and on nothing else. It is built with matplotlib's
-objects (no pyplot, no global state), under matplotlib's own defaults plus ``STYLE`` (a user's matplotlibrc
-changes nothing), and ``svg`` writes the same bytes every time. Names from a record are drawn as plain text,
-never as mathematics.
-
-Colours are from Okabe and Ito (2008), told apart with any colour vision; verdicts have a shape and a word as
-well.
+The rule of this module: a figure depends on the record and on nothing else, and names from a record are drawn
+as plain text, never as mathematics.
 """
 
 from __future__ import annotations
 
-import io
 import math
-import re
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import wraps
-from typing import Any, ParamSpec
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from sevpcie_core.report import view
+from sevpcie_core.report.style import (
+    BASELINE,
+    INK,
+    MUTED,
+    VERDICT_COLOURS,
+    VERDICT_MARKS,
+    VERDICT_SYMBOLS,
+    Drawing,
+    arm_colours,
+    shorten,
+    styled,
+)
 from sevpcie_core.report.view import Arm, Line, Record, Row
 
-INK = "#1b1f24"
-MUTED = "#5b6470"
-GRID = "#dfe3e8"
-BASELINE = "#8a929c"
-ARM_COLOURS = {
-    ("sev-pcie", "selective"): "#56b4e9",
-    ("sev-pcie", "all"): "#0072b2",
-    ("pcie-ide", "selective"): "#e5b3cf",
-    ("pcie-ide", "all"): "#cc79a7",
-}
-OTHER_COLOURS = ("#b8860b", "#8d7bd1", "#6b8e23", "#a0522d")
-VERDICT_COLOURS = {"within": "#009e73", "inconclusive": "#e69f00", "over": "#d55e00"}
-VERDICT_MARKS = {"within": "o", "inconclusive": "s", "over": "D"}
-VERDICT_SYMBOLS = {"within": "✓", "inconclusive": "?", "over": "✗"}
 WIRE_PARTS = (
     ("payload", "payload_bytes", "#d0d6dd"),
     ("TLP headers", "header_bytes", "#a3acb7"),
     ("framing, sequence, LCRC", "link_bytes", "#747e8a"),
     ("encryption: prefix, MAC, PCRC", "ide_bytes", "#5e3c99"),
 )
-STYLE: dict[Any, Any] = {
-    "font.family": ["DejaVu Sans"],
-    "font.size": 9.0,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "text.color": INK,
-    "text.parse_math": False,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "xtick.labelsize": 8.0,
-    "ytick.labelsize": 8.0,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "svg.fonttype": "path",
-}
 NINES = ((0.0, "min"), (0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9"), (0.9999, "p99.99"))
-
-P = ParamSpec("P")
-
-
-class Drawing(Figure):
-    """A figure that shows itself in a notebook, without pyplot."""
-
-    def _repr_svg_(self) -> str:
-        return svg(self)
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    """Work under matplotlib's defaults and STYLE; a character without a glyph is a box, not a warning."""
-    with mpl.rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        mpl.rcdefaults()
-        mpl.rcParams.update(STYLE)
-        yield
-
-
-def _styled(draw: Callable[P, Drawing]) -> Callable[P, Drawing]:
-    @wraps(draw)
-    def styled(*args: P.args, **kwargs: P.kwargs) -> Drawing:
-        with _style():
-            return draw(*args, **kwargs)
-
-    return styled
-
-
-def svg(figure: Figure, salt: str = "sevpcie") -> str:
-    """Return a figure as SVG text, the same for the same figure.
-
-    Args:
-        figure: the figure.
-        salt: makes the ids in the text differ from those of other figures on one page.
-    """
-    out = io.StringIO()
-    with _style(), mpl.rc_context({"svg.hashsalt": salt}):
-        nothing: dict[str, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        figure.savefig(out, format="svg", metadata=nothing, facecolor="none")
-    text = out.getvalue()
-    text = re.sub(r"<!--.*?-->\n?", "", text[text.index("<svg") :], flags=re.DOTALL)
-    text = re.sub(r"\s*<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'<g id="[^"]*">', "<g>", text)
-    return re.sub(r' d="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), text)
-
 
 # Latency distributions
 
 
-@_styled
+@styled
 def fig_cdf(record: Record, scenario: str) -> Drawing:
     """Draw the latency distributions of a scenario, one panel for each line of the summary.
 
@@ -269,7 +187,7 @@ def _tick(ns: float) -> str:
 # Overheads against the budget
 
 
-@_styled
+@styled
 def fig_overhead(record: Record) -> Drawing:
     """Draw the added latency of every line under every protection, with the budget.
 
@@ -425,7 +343,7 @@ def _overhead_key(budget: float) -> list[Line2D]:
 # Bytes on the wire
 
 
-@_styled
+@styled
 def fig_wire(record: Record) -> Drawing:
     """Draw the bytes on the wire per byte of payload, in parts.
 
@@ -504,17 +422,3 @@ def fig_wire(record: Record) -> Drawing:
         handlelength=1.2,
     )
     return figure
-
-
-def arm_colours(arms: Sequence[Arm]) -> dict[Arm, str]:
-    """Return a colour for each protection; a known one has the same colour in every record."""
-    others = iter(OTHER_COLOURS * (len(arms) // len(OTHER_COLOURS) + 1))
-    return {arm: ARM_COLOURS.get((arm.scheme, arm.policy)) or next(others) for arm in arms}
-
-
-def shorten(text: str, length: int) -> str:
-    """Return text with at most ``length`` characters; what is too long loses its middle."""
-    if len(text) <= length:
-        return text
-    tail = (length - 1) // 3
-    return f"{text[: length - 1 - tail]}…{text[-tail:]}"

@@ -1,6 +1,7 @@
 """The report as one HTML file that needs nothing else: no network, no script, figures inline as SVG.
 
-The rule of this module: the page is a function of the record alone (the same record gives the same bytes),
+The rule of this module: the same record gives the same bytes (presets are written out where the digest of
+the scenario shows that they are still what the run read),
 and every text of a record passes through jinja2's autoescape. The SVG is ours and the only markup that does
 not.
 """
@@ -17,23 +18,24 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from sevpcie_core.errors import SevPcieError
+from sevpcie_core.experiment.toml_text import dumps
 from sevpcie_core.files import write_atomically
-from sevpcie_core.report import cells, figures, view
+from sevpcie_core.report import cells, figures, style, view
 from sevpcie_core.report.cells import FANCY
 from sevpcie_core.report.sentence import basis, meaning
-from sevpcie_core.report.toml_text import to_toml
 from sevpcie_core.report.view import Arm, Line, Record
 
 FILE_NAME = "report.html"
 
 # Colours of the figures that follow the light or dark page; the template gives each variable two values.
 THEMED = {
-    figures.INK: "ink",
-    figures.MUTED: "muted",
-    figures.GRID: "grid",
+    style.INK: "ink",
+    style.MUTED: "muted",
+    style.GRID: "grid",
     "#ffffff": "paper",
-    figures.BASELINE: "baseline",
-    **{colour: f"arm-{scheme}-{policy}" for (scheme, policy), colour in figures.ARM_COLOURS.items()},
+    style.BASELINE: "baseline",
+    **{colour: f"arm-{scheme}-{policy}" for (scheme, policy), colour in style.ARM_COLOURS.items()},
     **{colour: f"wire-{key.removesuffix('_bytes')}" for _, key, colour in figures.WIRE_PARTS},
 }
 
@@ -43,7 +45,7 @@ def render_html(record: Record) -> str:
     arms = view.arms(record)
     scenarios = view.scenarios(record)
     lines = view.all_lines(record)
-    sources = record["options"].get("scenarios") or ()
+    sources = [(e["name"], e["digest"], _effective(e)) for e in record["options"].get("scenarios") or ()]
     page = _summary(record) | {
         "record": record,
         "names": ", ".join(view.clean(s.name) for s in scenarios),
@@ -59,11 +61,8 @@ def render_html(record: Record) -> str:
         ],
         "overhead": _svg(figures.fig_overhead(record), "overhead", "Added latency against the budget"),
         "wire": _svg(figures.fig_wire(record), "wire", "Bytes on the wire per byte of payload"),
-        "ranges": list(_ranges(sources)),
-        "sources": [
-            {"name": entry["name"], "digest": entry.get("digest"), "toml": to_toml(entry["scenario"])}
-            for entry in sources
-        ],
+        "ranges": _ranges([scenario for _, _, scenario in sources]),
+        "sources": [{"name": name, "digest": digest, "toml": dumps(told)} for name, digest, told in sources],
         "schemes": {arm.scheme for arm in arms},
     }
     return _environment().get_template("report.html").render(page)
@@ -103,7 +102,7 @@ def _environment() -> Environment:
 
 def _svg(figure: Figure, salt: str, label: str) -> Markup:
     """Return a figure for inline use: colours follow the page, the size its width."""
-    text = figures.svg(figure, salt)
+    text = style.svg(figure, salt)
     for colour, name in THEMED.items():
         text = text.replace(colour, f"var(--{name})")
     box = re.search(r'viewBox="([-0-9. ]*)"', text)
@@ -173,24 +172,45 @@ def _wide(record: Record) -> dict[str, Any]:
     return {"heads": [(*c.head, c.right) for c in columns], "bodies": bodies}
 
 
-def _ranges(entries: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield every {low, typical, high} that the scenarios hold, each once, with the path to it."""
-    seen = set()
-    for entry in entries:
-        for path, found in _tables(entry.get("scenario"), ()):
-            if {"low", "typical", "high"} <= set(found):
-                told = {k: found.get(k, "") for k in ("low", "typical", "high", "source")}
-                key = (path, *map(str, told.values()))
-                if key not in seen:
-                    seen.add(key)
-                    yield {"path": ".".join(path), **told}
+def _effective(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a scenario of a record with its presets written out, if they still are what the run read."""
+    from sevpcie_core.experiment.scenario import Scenario
+
+    source: Mapping[str, Any] = entry["scenario"]
+    try:
+        scenario = Scenario.from_dict(source)
+        same = scenario.digest() == entry["digest"]
+        return scenario.to_dict(inline=True) if same else source
+    except SevPcieError:
+        return source
 
 
-def _tables(data: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping[str, Any]]]:
+def _ranges(scenarios: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return every {low, typical, high} that the scenarios hold, once, with the schemes that have it."""
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for scenario in scenarios:
+        for path, scheme, table in _tables(scenario, (), ""):
+            if {"low", "typical", "high"} <= set(table):
+                told = {k: table.get(k, "") for k in ("low", "typical", "high", "source")}
+                name = ".".join(path[-2:])
+                row = found.setdefault(
+                    (name, *map(str, told.values())), {"name": name, "schemes": [], **told}
+                )
+                if scheme and scheme not in row["schemes"]:
+                    row["schemes"].append(scheme)
+    return list(found.values())
+
+
+def _tables(
+    data: Any, path: tuple[str, ...], scheme: str
+) -> Iterator[tuple[tuple[str, ...], str, Mapping[str, Any]]]:
+    """Yield every table inside with the path to it and the name of the scheme around it."""
     if isinstance(data, Mapping):
-        yield path, data
+        if "mechanism" in data:
+            scheme = view.scheme_title(str(data.get("name", "")))
+        yield path, scheme, data
         for key, value in data.items():
-            yield from _tables(value, (*path, str(key)))
+            yield from _tables(value, (*path, str(key)), scheme)
     elif isinstance(data, list | tuple):
         for item in data:
-            yield from _tables(item, path)
+            yield from _tables(item, path, scheme)

@@ -45,7 +45,7 @@ def draw_u64(seed: int, stream: int, index: int) -> np.uint64:
 @kernel
 def below(bits: np.uint64, bound: int) -> int:
     """Scale 64 uniform bits to an integer in [0, bound), bound < 2**31 (bias below 2**-32)."""
-    return np.int64(((bits >> _FRACTION_SHIFT) * np.uint64(bound)) >> _FRACTION_SHIFT)
+    return np.int64(((bits >> _FRACTION_SHIFT) * np.uint64(bound)) >> _FRACTION_SHIFT)  # type: ignore[return-value]
 
 
 @kernel
@@ -60,7 +60,7 @@ def quantile(table: np.ndarray, bits: np.uint64) -> int:
     k = np.int64(bits >> _BIN_SHIFT)
     low = table[k]
     position = np.int64((bits >> _FRACTION_SHIFT) & _FRACTION_MASK)
-    return low + (((table[k + 1] - low) * position) >> _FRACTION_BITS)
+    return low + (((table[k + 1] - low) * position) >> _FRACTION_BITS)  # type: ignore[no-any-return]
 
 
 @lru_cache(maxsize=64)
@@ -92,7 +92,7 @@ def quantile_table(points: Sequence[tuple[float, int]]) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _unit_exponential() -> tuple[int, ...]:
-    """Return quantiles of the exponential distribution with mean 2**40, correctly rounded on every machine."""
+    """Return quantiles of the exponential distribution with mean 2**40, the same on every machine."""
     with localcontext() as context:
         context.prec = 30
         unit = Decimal(2**40)

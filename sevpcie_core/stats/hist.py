@@ -3,6 +3,7 @@
 Rule: counts are exact integers and merge by addition; only a percentile interpolates.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +22,13 @@ MIN_SAMPLES_ABOVE = 10
 @kernel
 def bucket(value: int) -> int:
     """Return the bucket of a value >= 0: exact below 2048, then 1024 per octave."""
-    shift = np.int64(0)
+    shift = 0
     rest = value >> (SUB_BITS + 1)
     for step in (32, 16, 8, 4, 2, 1):
         if rest >> (step - 1) > 0:
             rest >>= step
             shift += step
-    return min(shift * SUB_BUCKETS + (value >> shift), np.int64(BUCKETS - 1))
+    return min(shift * SUB_BUCKETS + (value >> shift), BUCKETS - 1)
 
 
 def bucket_bounds(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -73,11 +74,12 @@ class Histogram:
         return Histogram(index, count, sum(h.total_ps for h in parts))
 
     def percentile_ps(self, percent: float, least_above: int = MIN_SAMPLES_ABOVE) -> float | None:
-        """Return a percentile in ps, linear inside its bucket; None with fewer than `least_above` samples above."""
+        """Return a percentile in ps, linear inside its bucket; None with fewer samples above than asked."""
         n = self.samples
         if n == 0 or n * (100 - percent) < least_above * 100 - 1e-6:
             return None
-        rank = percent / 100 * n
+        # Nearest rank; the product is rounded first, for 99.9 % of 50,000 is 49,950 and not the next one.
+        rank = max(math.ceil(round(n * percent / 100, 6)), 1)
         cumulative = np.cumsum(self.count)
         k = int(np.searchsorted(cumulative, rank, side="left"))
         low, width = bucket_bounds(self.index[k : k + 1])

@@ -10,7 +10,7 @@ MIN_SEEDS = 5
 
 
 def paired_interval(values: Sequence[float]) -> tuple[float, float, float] | None:
-    """Return (mean, low, high): Student's 95 % interval of the mean of paired differences, or None if too few.
+    """Return (mean, low, high): Student's 95 % interval of the mean of paired differences, or None.
 
     Equal values give an interval of no width: what does not depend on the seed is known exactly.
     """

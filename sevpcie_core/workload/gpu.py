@@ -3,7 +3,7 @@
 Rule: events of one stream are ordered. An event starts at the later of its recorded start and its
 predecessor's simulated end plus the recorded gap; kernels keep their recorded duration. Each event's command
 is rung in ahead of it: a doorbell, a read of the command, and the front end. The host rings at the recorded
-time, kept relative to the latest event of the stream that had begun by then, so a slower job is rung in later.
+time, kept relative to the latest event of the stream that had begun by then: a slower job is rung in later.
 
 Latency: a copy, intended start to completion visible; a launch, doorbell to the front end's having it ready
 (waiting for earlier work of the stream is no cost of the link).
@@ -44,14 +44,17 @@ _SEMAPHORES: Final = 1024
 # Host buffers that copies use in turn.
 _BUFFERS: Final = 4096
 _STEPS: Final = 7
+# How many times the launch lead queued work is rung in ahead; recordings of the device do not show it.
+_QUEUED_AHEAD: Final = 4
 _STAT_LAUNCH: Final = 2
 
 
 @kernel
 def _fill(out, t, duration, kind, size, stream, addresses, device, last, started):
-    """Write the steps of a whole job and return (steps, longest distance back).  Modified in place: out, last, started.
+    """Write the steps of a whole job; return (steps, longest distance back).  Modified: out, last, started.
 
-    t, duration : int64[n], ps, in recorded order; kind : uint8[n]; size : int64[n], bytes; stream : int64[n], dense.
+    t, duration : int64[n], ps, in recorded order; kind : uint8[n]; size : int64[n], bytes
+    stream : int64[n], numbered from 0.
     addresses : int64[4], command queue, semaphores, first buffer, distance of buffers.
     device : int64[5], copy setup ps, semaphore bytes, command bytes, lead ps, front end ps.
     last : int64[streams], the latest event, -1 at first.
@@ -59,7 +62,7 @@ def _fill(out, t, duration, kind, size, stream, addresses, device, last, started
     """
     setup, semaphore, command, lead, front_end = device
     at = 0
-    reach = 0
+    reach = np.int64(_STEPS)
     request = 0
     copies = 0
     for i in range(len(t)):
@@ -67,8 +70,10 @@ def _fill(out, t, duration, kind, size, stream, addresses, device, last, started
         last[stream[i]] = i
         started[i, 2] = before
         copy = kind[i] != WORK
-        # The doorbell: at the recorded time, kept relative to the latest event that had begun by then.
-        due = max(t[i] - lead, np.int64(0))
+        # The doorbell: at the recorded time, kept relative to the latest event that had begun by then. Work
+        # that followed its predecessor within the lead had been queued: its command was there long before.
+        queued = before >= 0 and t[i] - t[before] - duration[before] < lead
+        due = max(t[i] - (_QUEUED_AHEAD * lead if queued else lead), np.int64(0))
         anchor = before
         while anchor >= 0 and t[anchor] > due:
             anchor = started[anchor, 2]

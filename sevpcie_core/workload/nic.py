@@ -1,11 +1,11 @@
 """NIC: receive and transmit rings, as steps.
 
 Rule: a frame is one request. Receive: payload write, then a completion write-back per batch; descriptors are
-fetched and the tail doorbell rung once per descriptor batch, beside the frames. Transmit: one doorbell and one
-descriptor fetch per burst, then a payload read per frame; completions are written back per batch.
+fetched and the tail doorbell rung once per descriptor batch, beside the frames. Transmit: one doorbell and
+one descriptor fetch per burst, then a payload read per frame; completions are written back per batch.
 
-Latency: receive, last byte at the MAC to the write-back visible; transmit, doorbell to the last payload byte at
-the device. An open loop counts from the intended start.
+Latency: receive, last byte at the MAC to the write-back visible; transmit, doorbell to the last payload byte
+at the device. An open loop counts from the intended start.
 """
 
 from collections.abc import Callable, Iterator
@@ -86,14 +86,15 @@ def _draw_frames(times, sizes, first, start_ps, fixed, line_bps, gaps, key):
 
 
 @kernel
-def _fill(out, first, times, sizes, directions, burst, stats, rings, device, seen, last):
-    """Write the steps of consecutive frames and return their number.  Modified in place: out and seen.
+def _fill(out, first, times, sizes, directions, burst, stats, rings, device, seen, open_requests, last):
+    """Write the steps of consecutive frames; return their number.  Modified: out, seen, open_requests.
 
-    times : int64[n], ps; sizes : int64[n], bytes; directions : uint8[n]; burst : most frames per transmit doorbell.
+    times : int64[n], ps; sizes : int64[n], bytes; directions : uint8[n]; burst : frames per doorbell.
     stats : int64[2], class of a direction.
-    rings : int64[2, 4] per direction: addresses of descriptors, completions, first buffer, distance of buffers.
-    device : int64[6], descriptor bytes and batch, completion bytes and batch, frames per interrupt, pipeline ps.
-    seen : int64[2, 2] per direction: frames so far, and those whose completion is not yet written back.
+    rings : int64[2, 4] per direction: addresses of descriptors, completions, first buffer; their distance.
+    device : int64[6], descriptor bytes and batch, completion bytes and batch, interrupt batch, pipeline ps.
+    seen : int64[2, 2] per direction: frames so far, and those whose completion is not yet written back;
+    open_requests : int64[completion batch], which received ones these are.
     last : no chunk follows, so the last batches are written back short.
     """
     descriptor, batch, completion, write_back, interrupt, pipeline = device
@@ -123,6 +124,7 @@ def _fill(out, first, times, sizes, directions, burst, stats, rings, device, see
             buffer = ring[2] + slot * ring[3] + _HEADROOM
             at = put(out, at, WRITE_UP, BUFFER_DATA, buffer, sizes[i], request, stat, 0, at - arrival, 0)
             seen[direction, 0] = frame + 1
+            open_requests[seen[direction, 1]] = request
             open_frames = seen[direction, 1] + 1
             if open_frames == write_back or (last and remaining == 0):
                 flags = EARLY1 | END if open_frames == 1 else EARLY1
@@ -134,7 +136,7 @@ def _fill(out, first, times, sizes, directions, burst, stats, rings, device, see
                     at = put(out, at, WRITE_UP, BUFFER_MSI, MSI_ADDRESS, _MSI_BYTES, -1, stat, EARLY1, 1, 0)
                 if open_frames > 1:
                     for k in range(open_frames):
-                        at = put(out, at, DELAY, 0, 0, 0, request - open_frames + 1 + k, stat, END, at - written, 0)
+                        at = put(out, at, DELAY, 0, 0, 0, open_requests[k], stat, END, at - written, 0)
                 open_frames = 0
             seen[direction, 1] = open_frames
             i += 1
@@ -154,7 +156,9 @@ def _fill(out, first, times, sizes, directions, burst, stats, rings, device, see
             payload = at
             for k in range(count):
                 buffer = ring[2] + (slot + k) % _RING_ENTRIES * ring[3] + _HEADROOM
-                at = put(out, at, READ_UP, BUFFER_DATA, buffer, sizes[i + k], request + k, stat, END, 1 + k, 0)
+                at = put(
+                    out, at, READ_UP, BUFFER_DATA, buffer, sizes[i + k], request + k, stat, END, 1 + k, 0
+                )
             for k in range(count):
                 done = frame + k + 1
                 if done % write_back == 0:
@@ -162,7 +166,9 @@ def _fill(out, first, times, sizes, directions, burst, stats, rings, device, see
                     after = at - payload - k
                     at = put(out, at, WRITE_UP, BUFFER_QUEUE, entry, completion, -1, stat, 0, after, 0)
                     if interrupt > 0 and done // interrupt != (done - write_back) // interrupt:
-                        at = put(out, at, WRITE_UP, BUFFER_MSI, MSI_ADDRESS, _MSI_BYTES, -1, stat, EARLY1, 1, 0)
+                        at = put(
+                            out, at, WRITE_UP, BUFFER_MSI, MSI_ADDRESS, _MSI_BYTES, -1, stat, EARLY1, 1, 0
+                        )
             seen[direction, 0] = frame + count
             i += count
     return at
@@ -200,11 +206,23 @@ class _Adapter:
         def chunks() -> Iterator[Chunk]:
             first = 0
             seen = np.zeros((2, 2), np.int64)
+            open_requests = np.zeros(max(int(self.device[3]), 1), np.int64)
             for times, sizes, directions, horizon in frames():
                 out = np.empty(len(times) * _STEPS, STEP)
                 last = horizon == FOREVER
                 n = _fill(
-                    out, first, times, sizes, directions, burst, self.stats, self.rings, self.device, seen, last
+                    out,
+                    first,
+                    times,
+                    sizes,
+                    directions,
+                    burst,
+                    self.stats,
+                    self.rings,
+                    self.device,
+                    seen,
+                    open_requests,
+                    last,
                 )
                 yield Chunk(out[:n], horizon)
                 first += len(times)
@@ -291,7 +309,13 @@ def replay(
     """
     present = tuple(d for d in (RX, TX) if (directions == d).any())
     adapter = _Adapter(
-        present, descriptor_bytes, descriptor_batch, completion_bytes, completion_batch, msi_batch, pipeline_ps
+        present,
+        descriptor_bytes,
+        descriptor_batch,
+        completion_bytes,
+        completion_batch,
+        msi_batch,
+        pipeline_ps,
     )
 
     def frames() -> Iterator[_Frames]:

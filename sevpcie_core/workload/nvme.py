@@ -62,7 +62,21 @@ _DRAW_PLACE: Final = 2
 
 @kernel
 def _fill(
-    out, first, operations, sizes, starts, depth, think_ps, queues, data, read, write, dies, controller_ps, msi, key
+    out,
+    first,
+    operations,
+    sizes,
+    starts,
+    depth,
+    think_ps,
+    queues,
+    data,
+    read,
+    write,
+    dies,
+    controller_ps,
+    msi,
+    key,
 ):
     """Write the steps of consecutive requests and return their number.  Modified in place: out.
 
@@ -81,7 +95,9 @@ def _fill(
         # Closed loop: the slot's next request follows its completion, which is step 5 of the earlier one.
         after = depth * steps - 5 if len(starts) == 0 and request >= depth else 0
         pause = think_ps if after > 0 else 0
-        at = put(out, at, WRITE_DOWN, BUFFER_MMIO, _SQ_DOORBELL, DOORBELL_BYTES, request, 0, BEGIN, after, pause)
+        at = put(
+            out, at, WRITE_DOWN, BUFFER_MMIO, _SQ_DOORBELL, DOORBELL_BYTES, request, 0, BEGIN, after, pause
+        )
         if len(starts):
             out[at - 1]["not_before_ps"] = starts[i]
         elif after == 0:
@@ -151,7 +167,13 @@ class _Controller:
         self.regions = memory.regions()
 
     def steps(
-        self, first: int, operations: np.ndarray, sizes: np.ndarray, starts: np.ndarray, depth: int, think_ps: int
+        self,
+        first: int,
+        operations: np.ndarray,
+        sizes: np.ndarray,
+        starts: np.ndarray,
+        depth: int,
+        think_ps: int,
     ) -> np.ndarray:
         out = np.empty(len(operations) * _STEPS, STEP)
         n = _fill(
@@ -246,14 +268,27 @@ def replay(
     times_ps : int64[n], ascending; operations : uint8[n] of READ, WRITE, FLUSH; sizes : int64[n], bytes.
     """
     controller = _Controller(
-        _TRACE_BUFFERS, int(sizes.max(initial=1)), media_read, media_write, dies, controller_ps, msi, seed, stream
+        _TRACE_BUFFERS,
+        int(sizes.max(initial=1)),
+        media_read,
+        media_write,
+        dies,
+        controller_ps,
+        msi,
+        seed,
+        stream,
     )
 
     def chunks() -> Iterator[Chunk]:
         for first in range(0, len(times_ps), _CHUNK):
             part = slice(first, first + _CHUNK)
             steps = controller.steps(
-                first, operations[part].astype(np.uint8), sizes[part], np.ascontiguousarray(times_ps[part]), 0, 0
+                first,
+                operations[part].astype(np.uint8),
+                sizes[part],
+                np.ascontiguousarray(times_ps[part]),
+                0,
+                0,
             )
             later = times_ps[first + _CHUNK :]
             yield Chunk(steps, int(later[0]) if len(later) else FOREVER)

@@ -18,7 +18,7 @@ WRITE_UP: Final = 1
 READ_UP: Final = 2
 WRITE_DOWN: Final = 3
 
-# Flags: which moment of its dependencies a step waits for (default: their end), and what it means to its request.
+# Flags: which moment of its dependencies a step waits for (default: their end), and its part in its request.
 EARLY1: Final = 1
 EARLY2: Final = 2
 BEGIN: Final = 4
@@ -101,7 +101,7 @@ def put(
     after: int,
     delay_ps: int,
 ) -> int:
-    """Write one step with one dependency at most, and return the place of the next.  Modified in place: out."""
+    """Write a step with at most one dependency; return the place of the next.  Modified in place: out."""
     out[at]["kind"] = kind
     out[at]["buffer"] = buffer
     out[at]["address"] = address

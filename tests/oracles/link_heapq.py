@@ -443,8 +443,9 @@ class Simulation:
             else:
                 delivered = arrive
             lane.last_delivered_ps = max(delivered, lane.last_delivered_ps)
-        # What comes in now follows without a hole on the wire.
-        accepted = math.floor(lane.free) - (spec.pipe_ps + spec.mac_ps if protected else 0)
+        # What comes in then follows without a hole on the wire, through the engine if that is in use at all.
+        ahead = spec.pipe_ps + spec.mac_ps if lane.tx.last is not None else 0
+        accepted = math.floor(lane.free) - ahead
         return max(ready, accepted), lane.last_delivered_ps
 
     def count(self, device: int, index: int, labels: list[str]) -> None:

@@ -148,3 +148,79 @@ def cases(draw: st.DrawFn, max_devices: int = 3, max_requests: int = 6) -> Case:
         seed=draw(st.integers(0, 2**32)),
         stop_ps=draw(st.sampled_from([0, 0, 0, 500_000, 2_000_000])),
     )
+
+
+@st.composite
+def chains(draw: st.DrawFn) -> list[Step]:
+    """Steps that each wait for the one before, cut into requests: nothing ever happens at the same time.
+
+    A write may start when a write before it, in the same direction, has entered the link.
+    """
+    steps: list[Step] = []
+    for i in range(draw(st.integers(1, 8))):
+        kind = draw(st.sampled_from([DELAY, WRITE_UP, READ_UP, WRITE_DOWN]))
+        follows = i > 0 and steps[-1].kind == kind and kind in (WRITE_UP, WRITE_DOWN)
+        begin = i == 0 or draw(st.booleans())
+        request = 0 if i == 0 else steps[-1].request + begin
+        if i > 0 and begin:
+            steps[-1] = replace(steps[-1], end=True)
+        steps.append(
+            Step(
+                kind=kind,
+                address=draw(addresses) if kind != DELAY else 0,
+                bytes=draw(sizes) if kind != DELAY else 0,
+                delay_ps=draw(short_times),
+                request=request,
+                after=1 if i else 0,
+                buffer=draw(st.integers(0, 1)) if kind != DELAY else 0,
+                early1=follows and draw(st.booleans()),
+                begin=begin,
+            )
+        )
+    steps[-1] = replace(steps[-1], end=True)
+    return steps
+
+
+@st.composite
+def crowds(draw: st.DrawFn) -> Case:
+    """One or two devices on which many requests want the same things at the same times."""
+    count = draw(st.integers(1, 2))
+    port = Port(
+        generation=draw(st.sampled_from([3, 5, 6])),
+        lanes=draw(st.sampled_from([4, 16])),
+        propagation_ps=draw(st.sampled_from([0, 1000])),
+        mps=128,
+        mrrs=draw(st.sampled_from([128, 512])),
+        completion_bytes=draw(st.sampled_from([64, 128])),
+        tags=draw(st.integers(1, 3)),
+    )
+    device_programs = []
+    for _ in range(count):
+        steps: list[Step] = []
+        for request in range(draw(st.integers(2, 14))):
+            kind = draw(st.sampled_from([WRITE_UP, READ_UP, WRITE_DOWN]))
+            after = draw(st.integers(0, min(len(steps), 3)))
+            steps.append(
+                Step(
+                    kind=kind,
+                    address=draw(st.sampled_from([0, 64, 4000, FOUR_GIB])),
+                    bytes=draw(st.sampled_from([4, 64, 512, 4096, 9000])),
+                    not_before_ps=draw(st.sampled_from([0, 0, 1000, 50_000])),
+                    request=request,
+                    after=after,
+                    buffer=draw(st.integers(0, 1)),
+                    early1=draw(st.booleans()),
+                    begin=True,
+                    end=True,
+                )
+            )
+        device_programs.append(steps)
+    engine = draw(engines())
+    return Case(
+        ports=[port] * count,
+        programs=device_programs,
+        protected=[[draw(st.booleans()) for _ in steps] for steps in device_programs],
+        engine=engine,
+        host_points=((0.0, 1000), (1.0, 1000)),
+        read_interval_ps=draw(st.sampled_from([0, 5000])),
+    )

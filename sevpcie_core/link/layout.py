@@ -1,0 +1,138 @@
+"""What a run changes, as columns of integer arrays: the kernels' shared memory map.
+
+Rule: names and places only. One row per device, per step in flight, per request class.
+"""
+
+from typing import Any, Final, NamedTuple
+
+from .params import CONTEXTS
+
+# Directions of a link, and the engines of a device's link: sender's and receiver's side of each direction.
+UP: Final = 0
+DOWN: Final = 1
+TX: Final = 0
+RX: Final = 1
+
+# Event kinds.
+READY: Final = 0  # a step may start
+PORT: Final = 1  # a port accepts its next burst
+ARRIVE: Final = 2  # a read request is at the root complex
+DATA: Final = 3  # its data are at the root complex
+ANSWERED: Final = 4  # its last completion is at the device
+# Not events: what a burst that waits for a port is.
+QUANTUM: Final = 5  # of a write
+REQUEST_TLP: Final = 6  # of a read
+
+# A key packs device, step, split and kind; the widths bound a run: 16 devices, 2**32 steps, 2**24 splits.
+KIND_BITS: Final = 3
+SPLIT_BITS: Final = 24
+STEP_BITS: Final = 32
+STEP_SHIFT: Final = KIND_BITS + SPLIT_BITS
+DEVICE_SHIFT: Final = STEP_SHIFT + STEP_BITS
+MAX_DEVICES: Final = 1 << (63 - DEVICE_SHIFT)
+MAX_SPLITS: Final = 1 << SPLIT_BITS
+
+# Columns of `device`, one row per device: its program ...
+LOADED: Final = 0  # steps loaded so far
+OLDEST: Final = 1  # no step before this one is unfinished
+EXHAUSTED: Final = 2  # the program has no further chunk
+HORIZON: Final = 3  # later chunks hold no root step before this time
+REACH: Final = 4
+FREE_TAGS: Final = 5
+QUEUE_HEAD: Final = 6
+QUEUE_TAIL: Final = 7
+STARVED_SINCE: Final = 8  # start of the present time without a free tag while a read waits, or -1
+STARVED: Final = 9  # total of such time
+FIRST_STEP: Final = 10  # start of the first step
+LAST_STEP: Final = 11  # end of the last step
+# ... its link, one column per direction ...
+POSITION: Final = 12  # when the wire is free, in ticks of 1/DEN ps
+LINK_BUSY: Final = 14  # ticks
+LAST_OUT: Final = 16  # ps, of the previous TLP
+LAST_DELIVER: Final = 18
+ACCEPT: Final = 20  # ps, when the next burst may enter
+ARMED: Final = 22  # a PORT event is in the heap
+# ... the queues of its ports, by 2 * direction + class ...
+HEAD: Final = 24
+TAIL: Final = 28
+# ... and the cipher engines, by 2 * direction + side.
+ENGINE_FREE: Final = 32
+ENGINE_LAST: Final = 36  # key context of the previous TLP, -1 for none
+ENGINE_BUSY: Final = 40
+RECENCY: Final = 44  # CONTEXTS columns per engine, the most recent context first
+DEVICE_COLUMNS: Final = RECENCY + 4 * CONTEXTS
+
+# Columns of `ring`, one row per step in flight. First the step ...
+ADDRESS: Final = 0
+BYTES: Final = 1
+NOT_BEFORE: Final = 2
+PAUSE: Final = 3  # delay_ps
+OCCUPY: Final = 4
+REQUEST: Final = 5
+SERVER: Final = 6
+FLAGS: Final = 7
+KIND: Final = 8
+STAT: Final = 9
+BUFFER: Final = 10
+SEALED: Final = 11  # the policy's decision
+# ... then how far it is ...
+DONE: Final = 12
+PENDING: Final = 13  # unmet dependencies
+MET: Final = 14  # the latest met one, ps
+WAITING: Final = 15  # first of the steps that wait for this one: 2 * step + which, or -1
+CHAIN: Final = 16  # two columns: the next one that waits for the same step, per dependency
+LEFT: Final = 18  # splits of a read not yet answered, or quanta of a write
+SPLITS: Final = 19  # of a read
+CURSOR: Final = 20  # next split of a read
+ENTERED: Final = 21  # when a read began to wait for its next tag
+# ... and three that use the same slots under another number: a request's, and a place in the tag queue.
+BEGUN: Final = 22
+MEDIA_TIME: Final = 23
+QUEUED: Final = 24
+RING_COLUMNS: Final = 25
+
+# Columns of `count`, one row per request class.
+REQUESTS: Final = 0
+PAYLOAD: Final = 1  # bytes of all TLPs
+WIRE: Final = 2
+TLPS: Final = 3
+LINK: Final = 4  # framing, sequence number, LCRC
+IDE: Final = 5
+APPLICATION: Final = 6  # bytes of the application's own data
+LATENCY: Final = 7  # sum over requests, ps
+IO_PATH: Final = 8
+FIRST_START: Final = 9
+LAST_END: Final = 10
+STALL_DEVICE: Final = 11
+STALL_HOST: Final = 12
+STALL_TAGS: Final = 13
+STALL_LINK: Final = 14
+STALL_ENGINE: Final = 15
+COUNT_COLUMNS: Final = 16
+
+# Columns of `scalar`.
+HOST_FREE: Final = 0
+HOST_BUSY: Final = 1
+SCALARS: Final = 2
+
+
+class State(NamedTuple):
+    """Everything that a run changes. D devices, C ring entries (a power of two), S request classes.
+
+    heap : int64[H, 2], (time in ps, key) from row 1; row 0: how many, and when the last request may begin
+    scalar : int64[SCALARS]; device : int64[D, DEVICE_COLUMNS]
+    ring : int64[D, C, RING_COLUMNS]; waiting : int64[D, 4, W], keys of bursts that wait for a port
+    server : int64[D, servers, 2], ps, (free from, busy for)
+    count : int64[S, COUNT_COLUMNS]; histogram : int64[2, S, BUCKETS], latency and io path
+    kept : int64[2, D, K], the same two in ps by request, -1 where not run
+    """
+
+    heap: Any
+    scalar: Any
+    device: Any
+    ring: Any
+    waiting: Any
+    server: Any
+    count: Any
+    histogram: Any
+    kept: Any

@@ -1,0 +1,196 @@
+"""One burst of TLPs through a port: the sender's cipher engine, the wire, the receiver's.
+
+Rule: a first-in first-out recurrence per TLP, in exact ticks on the wire and whole ps elsewhere; a receiver
+stores a TLP until its last byte in both arms. docs/model.md derives every line.
+"""
+
+from typing import Final
+
+from .._jit import inline_kernel, kernel
+from ..spec import HEADER_COMPLETION_BYTES, IDE_MAC_BYTES
+from ..tlp.size import ide_bytes, padded_payload_bytes, request_header_bytes
+from ..tlp.split import completion_bytes
+from .layout import (
+    ENGINE_BUSY,
+    ENGINE_FREE,
+    ENGINE_LAST,
+    IDE,
+    LAST_DELIVER,
+    LAST_OUT,
+    LINK,
+    LINK_BUSY,
+    PAYLOAD,
+    POSITION,
+    RECENCY,
+    RX,
+    STALL_ENGINE,
+    STALL_LINK,
+    TLPS,
+    TX,
+    WIRE,
+)
+from .params import (
+    CHECK,
+    CONTEXTS,
+    CPL_MAX,
+    DATA_LINK,
+    DEN,
+    INITIATION,
+    KEY_ENTRIES,
+    KEY_MISS,
+    MAC,
+    MPS,
+    NUM,
+    PCRC,
+    PERIOD,
+    PIPE,
+    PROP,
+    RCB,
+    SWITCH,
+    WIDTH,
+)
+
+# How a transfer is cut into TLPs.
+AS_WRITE: Final = 0
+AS_REQUEST: Final = 1
+AS_COMPLETIONS: Final = 2
+
+
+@kernel
+def _switch_context(device, links, d, engine, context):
+    """Return (bubble, load) in ps that a TLP's key context costs an engine.  Modified in place: device."""
+    last = device[d, ENGINE_LAST + engine]
+    if last == context:
+        return 0, 0
+    device[d, ENGINE_LAST + engine] = context
+    top = RECENCY + CONTEXTS * engine
+    rank = 0
+    while device[d, top + rank] != context:
+        rank += 1
+    load = links[d, KEY_MISS] if rank >= links[d, KEY_ENTRIES] else 0
+    while rank > 0:
+        device[d, top + rank] = device[d, top + rank - 1]
+        rank -= 1
+    device[d, top] = context
+    return links[d, SWITCH] if last >= 0 else 0, load
+
+
+@inline_kernel
+def send(device, links, count, d, stat, direction, context, address, size, cut, ready, sealed):
+    """Pass one burst through a port: sender's engine, wire, receiver's engine.
+
+    All its TLPs are ready at once. Modified in place: the port's columns of `device`, the class's row of
+    `count`.
+
+    Returns
+    -------
+    accepted : ps, when the next burst can enter without leaving a hole on the wire.
+    delivered : ps, when the last TLP can be used at the other end.
+    """
+    num = links[d, NUM]
+    den = links[d, DEN]
+    data_link = links[d, DATA_LINK]
+    completions = cut == AS_COMPLETIONS
+    header = HEADER_COMPLETION_BYTES if completions else request_header_bytes(address)
+    limit = links[d, CPL_MAX] if completions else links[d, MPS]
+    rcb = links[d, RCB]
+    position = device[d, POSITION + direction]
+    out = device[d, LAST_OUT + direction]
+    deliver = device[d, LAST_DELIVER + direction]
+    arrive = 0
+    at = address
+    rest = size
+    tlps = 0
+    wire_sum = 0
+    ide_sum = 0
+    if sealed:
+        sender = 2 * direction + TX
+        receiver = 2 * direction + RX
+        pipe = links[d, PIPE]
+        mac = links[d, MAC]
+        check = links[d, CHECK]
+        width = links[d, WIDTH]
+        free = device[d, ENGINE_FREE + sender]
+        fin = device[d, ENGINE_FREE + receiver]
+        tx_gap, tx_load = _switch_context(device, links, d, sender, context)
+        rx_gap, rx_load = _switch_context(device, links, d, receiver, context)
+        last_padded = -1
+        wire = 0
+        occupy = 0
+        occupied = 0
+        ide = 0
+        while True:
+            part = (
+                completion_bytes(at, rest, limit, rcb)
+                if completions
+                else min(rest, limit - (at & (limit - 1)))
+            )
+            padded = padded_payload_bytes(at, part)
+            if padded != last_padded:
+                last_padded = padded
+                ide = ide_bytes(padded, links[d, PCRC] != 0)
+                wire = data_link + header + padded + ide
+                cycles = (header + padded + ide - IDE_MAC_BYTES + width - 1) // width
+                occupy = max(links[d, INITIATION], cycles) * links[d, PERIOD]
+            start = max(ready, free + tx_gap) + tx_load
+            free = start + occupy
+            out = max(start + pipe, out)
+            # The wire must not run dry between the first byte and the MAC of a TLP.
+            ticks = wire * num
+            position = max(position, max(out * den, (free + pipe + mac) * den - ticks)) + ticks
+            arrive = -(-position // den) + links[d, PROP]
+            # The receiver's engine starts with the first byte at the earliest, and ends with the last.
+            begin = fin + rx_gap
+            if occupy * den > ticks:
+                begin = max(begin, arrive - ticks // den)
+            fin = max(arrive, begin + occupy) + rx_load
+            deliver = max(fin + check, deliver)
+            tx_gap = tx_load = rx_gap = rx_load = 0
+            occupied += occupy
+            wire_sum += wire
+            ide_sum += ide
+            tlps += 1
+            at += part
+            rest -= part
+            if rest <= 0:
+                break
+        device[d, ENGINE_FREE + sender] = free
+        device[d, ENGINE_FREE + receiver] = fin
+        device[d, ENGINE_BUSY + sender] += occupied
+        device[d, ENGINE_BUSY + receiver] += occupied
+        engine = min(deliver - arrive + pipe, deliver - ready)
+    else:
+        # The same recurrence without engines: the TLPs follow each other on the wire.
+        while True:
+            part = (
+                completion_bytes(at, rest, limit, rcb)
+                if completions
+                else min(rest, limit - (at & (limit - 1)))
+            )
+            wire_sum += data_link + header + padded_payload_bytes(at, part)
+            tlps += 1
+            at += part
+            rest -= part
+            if rest <= 0:
+                break
+        out = max(ready, out)
+        position = max(position, out * den) + wire_sum * num
+        arrive = -(-position // den) + links[d, PROP]
+        deliver = max(arrive, deliver)
+        engine = 0
+    # What enters this early keeps the wire busy, sealed or not, once the sender's engine is in use; rounding
+    # down, so that no part of a ps is lost.
+    ahead = links[d, PIPE] + links[d, MAC] if device[d, ENGINE_LAST + 2 * direction + TX] >= 0 else 0
+    accepted = max(ready, position // den - ahead)
+    device[d, POSITION + direction] = position
+    device[d, LINK_BUSY + direction] += wire_sum * num
+    device[d, LAST_OUT + direction] = out
+    device[d, LAST_DELIVER + direction] = deliver
+    count[stat, PAYLOAD] += size
+    count[stat, WIRE] += wire_sum
+    count[stat, TLPS] += tlps
+    count[stat, LINK] += data_link * tlps
+    count[stat, IDE] += ide_sum
+    count[stat, STALL_ENGINE] += engine
+    count[stat, STALL_LINK] += deliver - ready - engine
+    return accepted, deliver
