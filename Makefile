@@ -17,7 +17,7 @@ CAPS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help compare test lint format nojit bench bench-check setup-run setup-test venv
+.PHONY: help compare test lint format nojit readme bench bench-check setup-run setup-test venv
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ format: setup-test ## put the sources into their format
 
 nojit: setup-test ## the marked subset of the tests with the kernels interpreted
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -m nojit $(ARGS)
+
+readme: setup-test ## rewrite what the README shows: the table of the main job, and the picture
+	@cd tests && ../$(BIN)/python -m tools.write_readme
 
 bench: setup-test ## measure the last commit with asv; results land in results/asv (ARGS="-b track")
 	@$(BIN)/asv machine --yes --machine $(MACHINE) >/dev/null

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .errors import MisuseError
 from .experiment.compare import compare_scenarios
 from .experiment.scenario import Scenario, load_scenario, scenario_from_trace
 from .record import RunRecord
@@ -66,7 +67,11 @@ def _scenarios(
     link: str | None,
 ) -> list[Scenario]:
     if trace is not None:
+        if asked is not None:
+            raise MisuseError("scenarios and a trace together; expected one of them")
         return [scenario_from_trace(trace, as_, link)]
+    if link is not None or as_ is not None:
+        raise MisuseError("link or as_ without a trace; a scenario names its own links and devices")
     if asked is None:
         return [load_scenario(name) for name in MAIN_SCENARIOS]
     if isinstance(asked, str | Path | Scenario):

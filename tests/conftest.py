@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from valid_records import valid_record
+from records import make_record
 
 from sevpcie_core.record import RunRecord
 
@@ -56,7 +56,7 @@ def need() -> Callable[[str, str], str]:
 @pytest.fixture
 def record_dict() -> dict[str, Any]:
     """Return the plain data of a small valid record: two scenarios, three protections."""
-    return valid_record("nvme", "gpu")
+    return make_record(["nvme", "gpu"])
 
 
 @pytest.fixture

@@ -174,17 +174,18 @@ def test_names_that_do_not_exist(argv, words, capsys):
     assert words in lines_of_error(capsys, 2, "compare", *argv)
 
 
-@pytest.mark.parametrize("stage", ["preparing|compiling", "simulating"])
-def test_interrupt_in_the_middle(stage, tmp_path):
+@pytest.mark.slow
+# The compiler looks up between two functions; simulations that have begun are not waited for.
+@pytest.mark.parametrize(("stage", "patience_s"), [("preparing|compiling", 10), ("simulating", 1.5)])
+def test_interrupt_in_the_middle(stage, patience_s, tmp_path):
     out = tmp_path / "run"
-    argv = [*COMMAND, "compare", "nvme", "--requests", "500000", "--out", str(out)]
+    argv = [*COMMAND, "compare", "nvme", "--requests", "300000", "--out", str(out)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         next(line for line in process.stderr if re.match(f"sevpcie: ({stage})", line))
         process.send_signal(signal.SIGINT)
         begin = time.monotonic()
         text, errors = process.communicate(timeout=60)
-    # Much less than what is left of the simulations that have begun.
-    assert time.monotonic() - begin < 4
+    assert time.monotonic() - begin < patience_s
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "sevpcie: interrupted; nothing was written"
     assert "Traceback" not in errors

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from valid_records import valid_record
+from records import make_record
 
 from sevpcie_core.errors import ConfigError
 from sevpcie_core.gate import EXIT_CODES, judge, parse, read_thresholds, worst
 from sevpcie_core.record import RunRecord, results_digest
 
-PLAIN = valid_record("nvme")
+PLAIN = make_record(["nvme"])
 ONE = "nvme[scheme=sev-pcie,policy=all,workload=randread4k,class=dram]"
 
 

@@ -134,3 +134,10 @@ def test_importing_the_package_loads_nothing_heavy():
     code = "import sevpcie_core, sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not {"numba", "pandas", "scipy", "matplotlib", "pydantic"} & set(loaded.split())
+
+
+@pytest.mark.parametrize(("required", "outcome"), [("1", pytest.fail.Exception), ("", pytest.skip.Exception)])
+def test_a_missing_debian_package_fails_only_where_all_are_required(need, monkeypatch, required, outcome):
+    monkeypatch.setenv("SEVPCIE_REQUIRE_PACKAGES", required)
+    with pytest.raises(outcome, match="install the Debian package nothing"):
+        need("nothing", "program-of-nowhere")

@@ -69,8 +69,11 @@ def _in_parallel(jobs: int, work: Sequence[Callable[[], None]], step: Callable[[
         for future in as_completed(futures):
             future.result()
             step()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    except BaseException:
+        # A run in compiled code cannot be stopped; nobody waits for it.
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 def _baseline_arm(name: str) -> Arm:
@@ -404,7 +407,8 @@ def compare_scenarios(
                 "requests": requests,
                 "jobs": threads,
                 "scenarios": [
-                    {"name": s.name, "digest": s.digest(), "scenario": s.to_dict(inline=True)} for s in adjusted
+                    {"name": s.name, "digest": s.digest(), "scenario": s.to_dict(inline=True)}
+                    for s in adjusted
                 ],
                 "arms": [{"scheme": s, "policy": p} for s, p in arms],
             },

@@ -2,6 +2,9 @@
 
 Rule: an event is (time in ps, key); the key names device, step, split and kind, so the order of equal times
 is fixed by what an event is and never by when it was pushed.
+
+Pairs lie side by side in a flat array, so a place is an even index and no index needs a multiplication:
+heap[0] holds twice the number of events, heap[1] is free for the caller, the first event stands at 2.
 """
 
 import numpy as np
@@ -11,20 +14,20 @@ from .layout import KIND_BITS, SPLIT_BITS, STEP_BITS
 
 
 @kernel
-def push(heap, time, key):
-    """Add an event to a binary heap that starts at row 1; row 0 counts it. Modified in place."""
-    i = heap[0, 0] + 1
-    heap[0, 0] = i
-    while i > 1:
-        parent = i >> 1
-        t = heap[parent, 0]
-        if t < time or (t == time and heap[parent, 1] < key):
+def push(heap, time, event):
+    """Add an event. Modified in place."""
+    i = heap[0] + 2
+    heap[0] = i
+    while i > 2:
+        parent = (i >> 2) << 1
+        t = heap[parent]
+        if t < time or (t == time and heap[parent + 1] < event):
             break
-        heap[i, 0] = t
-        heap[i, 1] = heap[parent, 1]
+        heap[i] = t
+        heap[i + 1] = heap[parent + 1]
         i = parent
-    heap[i, 0] = time
-    heap[i, 1] = key
+    heap[i] = time
+    heap[i + 1] = event
 
 
 @kernel
@@ -32,36 +35,37 @@ def pop(heap):
     """Drop the first event. Modified in place.
 
     The hole sinks to a leaf by one comparison per level, without a branch to mispredict; then the event that
-    stood last rises from there, seldom far (Knuth, The Art of Computer Programming 3, section 5.2.3, exercise 18).
+    stood last rises from there, seldom far (Knuth, The Art of Computer Programming, volume 3, 5.2.3-18).
     """
-    n = heap[0, 0]
-    heap[0, 0] = n - 1
-    i = 1
-    child = 2
-    while child + 1 < n:
-        t0 = heap[child, 0]
-        t1 = heap[child + 1, 0]
-        child += np.int64((t1 < t0) | ((t1 == t0) & (heap[child + 1, 1] < heap[child, 1])))
-        heap[i, 0] = heap[child, 0]
-        heap[i, 1] = heap[child, 1]
+    n = heap[0]
+    heap[0] = n - 2
+    i = 2
+    child = 4
+    while child + 2 < n:
+        t0 = heap[child]
+        t1 = heap[child + 2]
+        second = (t1 < t0) | ((t1 == t0) & (heap[child + 3] < heap[child + 1]))
+        child += 2 * second
+        heap[i] = heap[child]
+        heap[i + 1] = heap[child + 1]
         i = child
         child = 2 * i
     if child < n:
-        heap[i, 0] = heap[child, 0]
-        heap[i, 1] = heap[child, 1]
+        heap[i] = heap[child]
+        heap[i + 1] = heap[child + 1]
         i = child
-    time = heap[n, 0]
-    event = heap[n, 1]
-    while i > 1:
-        parent = i >> 1
-        t = heap[parent, 0]
-        if t < time or (t == time and heap[parent, 1] < event):
+    time = heap[n]
+    event = heap[n + 1]
+    while i > 2:
+        parent = (i >> 2) << 1
+        t = heap[parent]
+        if t < time or (t == time and heap[parent + 1] < event):
             break
-        heap[i, 0] = t
-        heap[i, 1] = heap[parent, 1]
+        heap[i] = t
+        heap[i + 1] = heap[parent + 1]
         i = parent
-    heap[i, 0] = time
-    heap[i, 1] = event
+    heap[i] = time
+    heap[i + 1] = event
 
 
 @inline_kernel

@@ -112,12 +112,13 @@ BAD_SERVER: Final = 3
 def _start_when_met(heap, ring, d, step, now):
     """Push the READY event of a step that waits no longer, unless it begins a request after the stop."""
     slot = step & (ring.shape[1] - 1)
-    ready = ring[d, slot, MET]
-    if ring[d, slot, KIND] != DELAY:
-        ready += ring[d, slot, PAUSE]
-    ready = max(max(ready, ring[d, slot, NOT_BEFORE]), now)
-    if ring[d, slot, FLAGS] & BEGIN and ready > heap[0, 1]:
-        ring[d, slot, DONE] = 1
+    row = ring[d, slot]
+    ready = row[MET]
+    if row[KIND] != DELAY:
+        ready += row[PAUSE]
+    ready = max(max(ready, row[NOT_BEFORE]), now)
+    if row[FLAGS] & BEGIN and ready > heap[1]:
+        row[DONE] = 1
     else:
         push(heap, ready, key(d, step, 0, READY))
 
@@ -131,25 +132,28 @@ def _tell(heap, ring, d, step, early, time, now):
         child = waiting >> 1
         which = waiting & 1
         slot = child & mask
-        if ((ring[d, slot, FLAGS] & (EARLY2 if which else EARLY1)) != 0) == early:
-            ring[d, slot, MET] = max(ring[d, slot, MET], time)
-            ring[d, slot, PENDING] -= 1
-            if ring[d, slot, PENDING] == 0:
+        row = ring[d, slot]
+        if ((row[FLAGS] & (EARLY2 if which else EARLY1)) != 0) == early:
+            row[MET] = max(row[MET], time)
+            row[PENDING] -= 1
+            if row[PENDING] == 0:
                 _start_when_met(heap, ring, d, child, now)
-        waiting = ring[d, slot, CHAIN + which]
+        waiting = row[CHAIN + which]
 
 
 @inline_kernel
 def _finish(state, d, step, end, now):
     """Settle a step whose end is known: dependents, request latency, window. Modified in place."""
     heap, _, device, ring, _, _, count, histogram, kept = state
+    port = device[d]
     mask = ring.shape[1] - 1
     slot = step & mask
+    row = ring[d, slot]
     _tell(heap, ring, d, step, False, end, now)
-    device[d, LAST_STEP] = max(device[d, LAST_STEP], end)
-    if ring[d, slot, FLAGS] & END:
-        request = ring[d, slot, REQUEST]
-        stat = ring[d, slot, STAT]
+    port[LAST_STEP] = max(port[LAST_STEP], end)
+    if row[FLAGS] & END:
+        request = row[REQUEST]
+        stat = row[STAT]
         latency = end - ring[d, request & mask, BEGUN]
         io_path = latency - ring[d, request & mask, MEDIA_TIME]
         count[stat, REQUESTS] += 1
@@ -161,34 +165,36 @@ def _finish(state, d, step, end, now):
         if request < kept.shape[2]:
             kept[0, d, request] = latency
             kept[1, d, request] = io_path
-    ring[d, slot, DONE] = 1
-    oldest = device[d, OLDEST]
-    while oldest < device[d, LOADED] and ring[d, oldest & mask, DONE]:
+    row[DONE] = 1
+    oldest = port[OLDEST]
+    while oldest < port[LOADED] and ring[d, oldest & mask, DONE]:
         oldest += 1
-    device[d, OLDEST] = oldest
+    port[OLDEST] = oldest
 
 
 @inline_kernel
-def _wait(device, waiting, d, queue, burst):
+def _wait(port, waiting, queue, burst):
     """Put a burst at the end of a port's queue. Modified in place."""
-    tail = device[d, TAIL + queue]
-    waiting[d, queue, tail & (waiting.shape[2] - 1)] = burst
-    device[d, TAIL + queue] = tail + 1
+    tail = port[TAIL + queue]
+    waiting[queue, tail & (waiting.shape[1] - 1)] = burst
+    port[TAIL + queue] = tail + 1
 
 
 @inline_kernel
 def _enter(state, links, d, direction, queue, now):
     """Send the first burst of a port's queue: a quantum of a write, a read request, or completions."""
     heap, _, device, ring, waiting, _, count, _, _ = state
-    head = device[d, HEAD + queue]
-    device[d, HEAD + queue] = head + 1
+    port = device[d]
+    head = port[HEAD + queue]
+    port[HEAD + queue] = head + 1
     burst = waiting[d, queue, head & (waiting.shape[2] - 1)]
     what = burst & ((1 << KIND_BITS) - 1)
     split = (burst >> KIND_BITS) & ((1 << SPLIT_BITS) - 1)
     step = (burst >> STEP_SHIFT) & ((1 << STEP_BITS) - 1)
     slot = step & (ring.shape[1] - 1)
+    row = ring[d, slot]
     boundary = links[d, QUANTUM_BYTES] if what == QUANTUM else links[d, MRRS]
-    address, size = piece(ring[d, slot, ADDRESS], ring[d, slot, BYTES], boundary, split)
+    address, size = piece(row[ADDRESS], row[BYTES], boundary, split)
     context = SUB_STREAM_POSTED
     cut = AS_WRITE
     if what == DATA:
@@ -198,32 +204,29 @@ def _enter(state, links, d, direction, queue, now):
         context = SUB_STREAM_NON_POSTED
         cut = AS_REQUEST
         size = 0
-    stat = ring[d, slot, STAT]
-    sealed = ring[d, slot, SEALED] != 0
+    stat = row[STAT]
+    sealed = row[SEALED] != 0
     accepted, delivered = send(
-        device, links, count, d, stat, direction, context, address, size, cut, now, sealed
+        port, links[d], count[stat], direction, context, address, size, cut, now, sealed
     )
-    device[d, ACCEPT + direction] = accepted
+    port[ACCEPT + direction] = accepted
     if what == DATA:
         push(heap, delivered, key(d, step, split, ANSWERED))
     elif what == REQUEST_TLP:
         push(heap, delivered, key(d, step, split, ARRIVE))
-    elif split + 1 < ring[d, slot, LEFT]:
-        _wait(device, waiting, d, queue, key(d, step, split + 1, QUANTUM))
+    elif split + 1 < row[LEFT]:
+        _wait(port, waiting[d], queue, key(d, step, split + 1, QUANTUM))
     else:
         _tell(heap, ring, d, step, True, accepted, now)
         _finish(state, d, step, delivered, now)
 
 
 @inline_kernel
-def _waits(device, d, direction):
+def _waits(port, direction):
     """Return whether bursts wait for a port."""
     control = 2 * direction + CONTROL
     bulk = 2 * direction + BULK
-    return (
-        device[d, HEAD + control] < device[d, TAIL + control]
-        or device[d, HEAD + bulk] < device[d, TAIL + bulk]
-    )
+    return port[HEAD + control] < port[TAIL + control] or port[HEAD + bulk] < port[TAIL + bulk]
 
 
 @inline_kernel
@@ -234,24 +237,25 @@ def _serve(state, links, d, now, frontier):
     time has come at once.
     """
     heap, _, device, _, _, _, _, _, _ = state
+    port = device[d]
     while True:
         later = 0
         accept = np.int64(FOREVER)
         for direction in range(2):
-            while _waits(device, d, direction) and device[d, ACCEPT + direction] <= now:
+            while _waits(port, direction) and port[ACCEPT + direction] <= now:
                 control = 2 * direction + CONTROL
-                empty = device[d, HEAD + control] == device[d, TAIL + control]
+                empty = port[HEAD + control] == port[TAIL + control]
                 _enter(state, links, d, direction, 2 * direction + BULK if empty else control, now)
-            if _waits(device, d, direction) and device[d, ARMED + direction] == 0:
+            if _waits(port, direction) and port[ARMED + direction] == 0:
                 later += 1
-                accept = device[d, ACCEPT + direction]
-        if later == 1 and accept < frontier and (heap[0, 0] == 0 or heap[1, 0] > accept):
+                accept = port[ACCEPT + direction]
+        if later == 1 and accept < frontier and (heap[0] == 0 or heap[2] > accept):
             now = accept
             continue
         for direction in range(2):
-            if _waits(device, d, direction) and device[d, ARMED + direction] == 0:
-                device[d, ARMED + direction] = 1
-                push(heap, device[d, ACCEPT + direction], key(d, direction, 0, PORT))
+            if _waits(port, direction) and port[ARMED + direction] == 0:
+                port[ARMED + direction] = 1
+                push(heap, port[ACCEPT + direction], key(d, direction, 0, PORT))
         return
 
 
@@ -259,73 +263,77 @@ def _serve(state, links, d, now, frontier):
 def _issue_reads(state, d, now):
     """Offer read requests to the port while tags are free, one per step in turn. Modified in place."""
     heap, _, device, ring, waiting, _, count, _, _ = state
+    port = device[d]
     mask = ring.shape[1] - 1
-    while device[d, FREE_TAGS] > 0 and device[d, QUEUE_HEAD] < device[d, QUEUE_TAIL]:
-        step = ring[d, device[d, QUEUE_HEAD] & mask, QUEUED]
-        device[d, QUEUE_HEAD] += 1
-        device[d, FREE_TAGS] -= 1
+    while port[FREE_TAGS] > 0 and port[QUEUE_HEAD] < port[QUEUE_TAIL]:
+        step = ring[d, port[QUEUE_HEAD] & mask, QUEUED]
+        port[QUEUE_HEAD] += 1
+        port[FREE_TAGS] -= 1
         slot = step & mask
-        k = ring[d, slot, CURSOR]
-        ring[d, slot, CURSOR] = k + 1
-        count[ring[d, slot, STAT], STALL_TAGS] += now - ring[d, slot, ENTERED]
-        ring[d, slot, ENTERED] = now
-        _wait(device, waiting, d, 2 * UP + CONTROL, key(d, step, k, REQUEST_TLP))
-        if k + 1 < ring[d, slot, SPLITS]:
-            ring[d, device[d, QUEUE_TAIL] & mask, QUEUED] = step
-            device[d, QUEUE_TAIL] += 1
+        row = ring[d, slot]
+        k = row[CURSOR]
+        row[CURSOR] = k + 1
+        count[row[STAT], STALL_TAGS] += now - row[ENTERED]
+        row[ENTERED] = now
+        _wait(port, waiting[d], 2 * UP + CONTROL, key(d, step, k, REQUEST_TLP))
+        if k + 1 < row[SPLITS]:
+            ring[d, port[QUEUE_TAIL] & mask, QUEUED] = step
+            port[QUEUE_TAIL] += 1
         else:
             _tell(heap, ring, d, step, True, now, now)
-    starved = device[d, QUEUE_HEAD] < device[d, QUEUE_TAIL]
-    if starved and device[d, STARVED_SINCE] < 0:
-        device[d, STARVED_SINCE] = now
-    elif not starved and device[d, STARVED_SINCE] >= 0:
-        device[d, STARVED] += now - device[d, STARVED_SINCE]
-        device[d, STARVED_SINCE] = -1
+    starved = port[QUEUE_HEAD] < port[QUEUE_TAIL]
+    if starved and port[STARVED_SINCE] < 0:
+        port[STARVED_SINCE] = now
+    elif not starved and port[STARVED_SINCE] >= 0:
+        port[STARVED] += now - port[STARVED_SINCE]
+        port[STARVED_SINCE] = -1
 
 
 @inline_kernel
 def _start(state, links, d, step, now):
     """Run a step that is ready. Modified in place."""
     heap, _, device, ring, waiting, server, count, _, _ = state
+    port = device[d]
     mask = ring.shape[1] - 1
     slot = step & mask
-    kind = ring[d, slot, KIND]
-    stat = ring[d, slot, STAT]
-    at = ring[d, slot, REQUEST] & mask
-    if ring[d, slot, FLAGS] & BEGIN:
+    row = ring[d, slot]
+    kind = row[KIND]
+    stat = row[STAT]
+    at = row[REQUEST] & mask
+    if row[FLAGS] & BEGIN:
         ring[d, at, BEGUN] = now
         ring[d, at, MEDIA_TIME] = 0
         count[stat, FIRST_START] = min(count[stat, FIRST_START], now)
-    device[d, FIRST_STEP] = min(device[d, FIRST_STEP], now)
+    port[FIRST_STEP] = min(port[FIRST_STEP], now)
     if kind == DELAY:
         begin = now
-        s = ring[d, slot, SERVER]
+        s = row[SERVER]
         if s >= 0:
             begin = max(now, server[d, s, 0])
-            server[d, s, 0] = begin + ring[d, slot, OCCUPY]
-            server[d, s, 1] += ring[d, slot, OCCUPY]
-        end = begin + ring[d, slot, PAUSE]
+            server[d, s, 0] = begin + row[OCCUPY]
+            server[d, s, 1] += row[OCCUPY]
+        end = begin + row[PAUSE]
         count[stat, STALL_DEVICE] += end - now
-        if ring[d, slot, FLAGS] & MEDIA:
+        if row[FLAGS] & MEDIA:
             ring[d, at, MEDIA_TIME] += end - now
         _tell(heap, ring, d, step, True, begin, now)
         _finish(state, d, step, end, now)
         return
-    data = ring[d, slot, BUFFER] == BUFFER_DATA
+    data = row[BUFFER] == BUFFER_DATA
     if data:
-        count[stat, APPLICATION] += ring[d, slot, BYTES]
+        count[stat, APPLICATION] += row[BYTES]
     if kind == READ_UP:
-        splits = pieces(ring[d, slot, ADDRESS], ring[d, slot, BYTES], links[d, MRRS])
-        ring[d, slot, LEFT] = splits
-        ring[d, slot, SPLITS] = splits
-        ring[d, slot, CURSOR] = 0
-        ring[d, slot, ENTERED] = now
-        ring[d, device[d, QUEUE_TAIL] & mask, QUEUED] = step
-        device[d, QUEUE_TAIL] += 1
+        splits = pieces(row[ADDRESS], row[BYTES], links[d, MRRS])
+        row[LEFT] = splits
+        row[SPLITS] = splits
+        row[CURSOR] = 0
+        row[ENTERED] = now
+        ring[d, port[QUEUE_TAIL] & mask, QUEUED] = step
+        port[QUEUE_TAIL] += 1
     else:
-        ring[d, slot, LEFT] = pieces(ring[d, slot, ADDRESS], ring[d, slot, BYTES], links[d, QUANTUM_BYTES])
+        row[LEFT] = pieces(row[ADDRESS], row[BYTES], links[d, QUANTUM_BYTES])
         queue = 2 * DOWN + CONTROL if kind == WRITE_DOWN else 2 * UP + (BULK if data else CONTROL)
-        _wait(device, waiting, d, queue, key(d, step, 0, QUANTUM))
+        _wait(port, waiting[d], queue, key(d, step, 0, QUANTUM))
 
 
 @kernel
@@ -346,7 +354,7 @@ def advance(state, links, host_table, read_interval, seed):
     """
     heap, scalar, device, ring, waiting, _, count, _, _ = state
     mask = ring.shape[1] - 1
-    stop = heap[0, 1]
+    stop = heap[1]
     # The first root step of an unloaded chunk, and whose it is.
     frontier = np.int64(FOREVER)
     lagging = -1
@@ -356,45 +364,42 @@ def advance(state, links, host_table, read_interval, seed):
             frontier = horizon
             lagging = d
     while True:
-        now = heap[1, 0] if heap[0, 0] > 0 else np.int64(FOREVER)
+        now = heap[2] if heap[0] > 0 else np.int64(FOREVER)
         if lagging >= 0 and frontier <= now:
             return lagging
-        if heap[0, 0] == 0:
+        if heap[0] == 0:
             return FINISHED
-        event = heap[1, 1]
+        event = heap[3]
         kind = event & ((1 << KIND_BITS) - 1)
         split = (event >> KIND_BITS) & ((1 << SPLIT_BITS) - 1)
         step = (event >> STEP_SHIFT) & ((1 << STEP_BITS) - 1)
         d = event >> DEVICE_SHIFT
-        if (
-            now <= stop
-            and kind != PORT
-            and device[d, EXHAUSTED] == 0
-            and step + device[d, REACH] >= device[d, LOADED]
-        ):
+        port = device[d]
+        if now <= stop and kind != PORT and port[EXHAUSTED] == 0 and step + port[REACH] >= port[LOADED]:
             return d
         pop(heap)
         slot = step & mask
+        row = ring[d, slot]
         if kind == READY:
             _start(state, links, d, step, now)
         elif kind == PORT:
-            device[d, ARMED + step] = 0
+            port[ARMED + step] = 0
         elif kind == ARRIVE:
             start = max(now, scalar[HOST_FREE])
             scalar[HOST_FREE] = start + read_interval
             scalar[HOST_BUSY] += read_interval
             bits = draw_u64(seed, _HOST_STREAM + d, (step << SPLIT_BITS) + split)
             data = start + quantile(host_table, bits)
-            count[ring[d, slot, STAT], STALL_HOST] += data - now
+            count[row[STAT], STALL_HOST] += data - now
             push(heap, data, key(d, step, split, DATA))
         elif kind == DATA:
-            _wait(device, waiting, d, 2 * DOWN + BULK, key(d, step, split, DATA))
+            _wait(port, waiting[d], 2 * DOWN + BULK, key(d, step, split, DATA))
         else:
-            device[d, FREE_TAGS] += 1
-            ring[d, slot, LEFT] -= 1
-            if ring[d, slot, LEFT] == 0:
+            port[FREE_TAGS] += 1
+            row[LEFT] -= 1
+            if row[LEFT] == 0:
                 _finish(state, d, step, now, now)
-        if device[d, QUEUE_HEAD] < device[d, QUEUE_TAIL] or device[d, STARVED_SINCE] >= 0:
+        if port[QUEUE_HEAD] < port[QUEUE_TAIL] or port[STARVED_SINCE] >= 0:
             _issue_reads(state, d, now)
         _serve(state, links, d, now, frontier)
 
@@ -415,32 +420,34 @@ def load(state, d, first_class, reach, servers, most_bytes, steps, sealed):
     """
     heap, _, device, ring, _, _, _, _, _ = state
     mask = ring.shape[1] - 1
-    base = device[d, LOADED]
-    device[d, LOADED] = base + len(steps)
+    port = device[d]
+    base = port[LOADED]
+    port[LOADED] = base + len(steps)
     for i in range(len(steps)):
         step = base + i
         slot = step & mask
+        row = ring[d, slot]
         record = steps[i]
         size = record["bytes"]
         if record["kind"] != DELAY and (size < 1 or size > most_bytes):
             return BAD_SIZE
         if record["server"] >= servers:
             return BAD_SERVER
-        ring[d, slot, ADDRESS] = record["address"]
-        ring[d, slot, BYTES] = size
-        ring[d, slot, NOT_BEFORE] = record["not_before_ps"]
-        ring[d, slot, PAUSE] = record["delay_ps"]
-        ring[d, slot, OCCUPY] = record["occupy_ps"]
-        ring[d, slot, REQUEST] = record["request"]
-        ring[d, slot, SERVER] = record["server"]
-        ring[d, slot, FLAGS] = record["flags"]
-        ring[d, slot, KIND] = record["kind"]
-        ring[d, slot, STAT] = first_class + record["stat"]
-        ring[d, slot, BUFFER] = record["buffer"]
-        ring[d, slot, SEALED] = sealed[i]
-        ring[d, slot, DONE] = 0
-        ring[d, slot, MET] = 0
-        ring[d, slot, WAITING] = -1
+        row[ADDRESS] = record["address"]
+        row[BYTES] = size
+        row[NOT_BEFORE] = record["not_before_ps"]
+        row[PAUSE] = record["delay_ps"]
+        row[OCCUPY] = record["occupy_ps"]
+        row[REQUEST] = record["request"]
+        row[SERVER] = record["server"]
+        row[FLAGS] = record["flags"]
+        row[KIND] = record["kind"]
+        row[STAT] = first_class + record["stat"]
+        row[BUFFER] = record["buffer"]
+        row[SEALED] = sealed[i]
+        row[DONE] = 0
+        row[MET] = 0
+        row[WAITING] = -1
         pending = 0
         for which in range(2):
             distance = record["after2"] if which else record["after"]
@@ -448,10 +455,10 @@ def load(state, d, first_class, reach, servers, most_bytes, steps, sealed):
                 return BAD_DEPENDENCY
             if distance > 0:
                 before = (step - distance) & mask
-                ring[d, slot, CHAIN + which] = ring[d, before, WAITING]
+                row[CHAIN + which] = ring[d, before, WAITING]
                 ring[d, before, WAITING] = 2 * step + which
                 pending += 1
-        ring[d, slot, PENDING] = pending
+        row[PENDING] = pending
         if pending == 0:
             _start_when_met(heap, ring, d, step, 0)
     return LOADED_OK

@@ -119,7 +119,7 @@ SCALARS: Final = 2
 class State(NamedTuple):
     """Everything that a run changes. D devices, C ring entries (a power of two), S request classes.
 
-    heap : int64[H, 2], (time in ps, key) from row 1; row 0: how many, and when the last request may begin
+    heap : int64[2 * H], events (see `heap`); heap[1] is when the last request may begin, ps
     scalar : int64[SCALARS]; device : int64[D, DEVICE_COLUMNS]
     ring : int64[D, C, RING_COLUMNS]; waiting : int64[D, 4, W], keys of bursts that wait for a port
     server : int64[D, servers, 2], ps, (free from, busy for)

@@ -57,46 +57,46 @@ AS_COMPLETIONS: Final = 2
 
 
 @kernel
-def _switch_context(device, links, d, engine, context):
-    """Return (bubble, load) in ps that a TLP's key context costs an engine.  Modified in place: device."""
-    last = device[d, ENGINE_LAST + engine]
+def _switch_context(port, link, engine, context):
+    """Return (bubble, load) in ps that a TLP's key context costs an engine.  Modified in place: port."""
+    last = port[ENGINE_LAST + engine]
     if last == context:
         return 0, 0
-    device[d, ENGINE_LAST + engine] = context
+    port[ENGINE_LAST + engine] = context
     top = RECENCY + CONTEXTS * engine
     rank = 0
-    while device[d, top + rank] != context:
+    while port[top + rank] != context:
         rank += 1
-    load = links[d, KEY_MISS] if rank >= links[d, KEY_ENTRIES] else 0
+    load = link[KEY_MISS] if rank >= link[KEY_ENTRIES] else 0
     while rank > 0:
-        device[d, top + rank] = device[d, top + rank - 1]
+        port[top + rank] = port[top + rank - 1]
         rank -= 1
-    device[d, top] = context
-    return links[d, SWITCH] if last >= 0 else 0, load
+    port[top] = context
+    return link[SWITCH] if last >= 0 else 0, load
 
 
 @inline_kernel
-def send(device, links, count, d, stat, direction, context, address, size, cut, ready, sealed):
+def send(port, link, count, direction, context, address, size, cut, ready, sealed):
     """Pass one burst through a port: sender's engine, wire, receiver's engine.
 
-    All its TLPs are ready at once. Modified in place: the port's columns of `device`, the class's row of
-    `count`.
+    All its TLPs are ready at once. Modified in place: port, a row of `State.device`, and count, one of
+    `State.count`; link is one of the link table.
 
     Returns
     -------
     accepted : ps, when the next burst can enter without leaving a hole on the wire.
     delivered : ps, when the last TLP can be used at the other end.
     """
-    num = links[d, NUM]
-    den = links[d, DEN]
-    data_link = links[d, DATA_LINK]
+    num = link[NUM]
+    den = link[DEN]
+    data_link = link[DATA_LINK]
     completions = cut == AS_COMPLETIONS
     header = HEADER_COMPLETION_BYTES if completions else request_header_bytes(address)
-    limit = links[d, CPL_MAX] if completions else links[d, MPS]
-    rcb = links[d, RCB]
-    position = device[d, POSITION + direction]
-    out = device[d, LAST_OUT + direction]
-    deliver = device[d, LAST_DELIVER + direction]
+    limit = link[CPL_MAX] if completions else link[MPS]
+    rcb = link[RCB]
+    position = port[POSITION + direction]
+    out = port[LAST_OUT + direction]
+    deliver = port[LAST_DELIVER + direction]
     arrive = 0
     at = address
     rest = size
@@ -106,14 +106,14 @@ def send(device, links, count, d, stat, direction, context, address, size, cut, 
     if sealed:
         sender = 2 * direction + TX
         receiver = 2 * direction + RX
-        pipe = links[d, PIPE]
-        mac = links[d, MAC]
-        check = links[d, CHECK]
-        width = links[d, WIDTH]
-        free = device[d, ENGINE_FREE + sender]
-        fin = device[d, ENGINE_FREE + receiver]
-        tx_gap, tx_load = _switch_context(device, links, d, sender, context)
-        rx_gap, rx_load = _switch_context(device, links, d, receiver, context)
+        pipe = link[PIPE]
+        mac = link[MAC]
+        check = link[CHECK]
+        width = link[WIDTH]
+        free = port[ENGINE_FREE + sender]
+        fin = port[ENGINE_FREE + receiver]
+        tx_gap, tx_load = _switch_context(port, link, sender, context)
+        rx_gap, rx_load = _switch_context(port, link, receiver, context)
         last_padded = -1
         wire = 0
         occupy = 0
@@ -128,17 +128,17 @@ def send(device, links, count, d, stat, direction, context, address, size, cut, 
             padded = padded_payload_bytes(at, part)
             if padded != last_padded:
                 last_padded = padded
-                ide = ide_bytes(padded, links[d, PCRC] != 0)
+                ide = ide_bytes(padded, link[PCRC] != 0)
                 wire = data_link + header + padded + ide
                 cycles = (header + padded + ide - IDE_MAC_BYTES + width - 1) // width
-                occupy = max(links[d, INITIATION], cycles) * links[d, PERIOD]
+                occupy = max(link[INITIATION], cycles) * link[PERIOD]
             start = max(ready, free + tx_gap) + tx_load
             free = start + occupy
             out = max(start + pipe, out)
             # The wire must not run dry between the first byte and the MAC of a TLP.
             ticks = wire * num
             position = max(position, max(out * den, (free + pipe + mac) * den - ticks)) + ticks
-            arrive = -(-position // den) + links[d, PROP]
+            arrive = -(-position // den) + link[PROP]
             # The receiver's engine starts with the first byte at the earliest, and ends with the last.
             begin = fin + rx_gap
             if occupy * den > ticks:
@@ -154,10 +154,10 @@ def send(device, links, count, d, stat, direction, context, address, size, cut, 
             rest -= part
             if rest <= 0:
                 break
-        device[d, ENGINE_FREE + sender] = free
-        device[d, ENGINE_FREE + receiver] = fin
-        device[d, ENGINE_BUSY + sender] += occupied
-        device[d, ENGINE_BUSY + receiver] += occupied
+        port[ENGINE_FREE + sender] = free
+        port[ENGINE_FREE + receiver] = fin
+        port[ENGINE_BUSY + sender] += occupied
+        port[ENGINE_BUSY + receiver] += occupied
         engine = min(deliver - arrive + pipe, deliver - ready)
     else:
         # The same recurrence without engines: the TLPs follow each other on the wire.
@@ -175,22 +175,22 @@ def send(device, links, count, d, stat, direction, context, address, size, cut, 
                 break
         out = max(ready, out)
         position = max(position, out * den) + wire_sum * num
-        arrive = -(-position // den) + links[d, PROP]
+        arrive = -(-position // den) + link[PROP]
         deliver = max(arrive, deliver)
         engine = 0
     # What enters this early keeps the wire busy, sealed or not, once the sender's engine is in use; rounding
     # down, so that no part of a ps is lost.
-    ahead = links[d, PIPE] + links[d, MAC] if device[d, ENGINE_LAST + 2 * direction + TX] >= 0 else 0
+    ahead = link[PIPE] + link[MAC] if port[ENGINE_LAST + 2 * direction + TX] >= 0 else 0
     accepted = max(ready, position // den - ahead)
-    device[d, POSITION + direction] = position
-    device[d, LINK_BUSY + direction] += wire_sum * num
-    device[d, LAST_OUT + direction] = out
-    device[d, LAST_DELIVER + direction] = deliver
-    count[stat, PAYLOAD] += size
-    count[stat, WIRE] += wire_sum
-    count[stat, TLPS] += tlps
-    count[stat, LINK] += data_link * tlps
-    count[stat, IDE] += ide_sum
-    count[stat, STALL_ENGINE] += engine
-    count[stat, STALL_LINK] += deliver - ready - engine
+    port[POSITION + direction] = position
+    port[LINK_BUSY + direction] += wire_sum * num
+    port[LAST_OUT + direction] = out
+    port[LAST_DELIVER + direction] = deliver
+    count[PAYLOAD] += size
+    count[WIRE] += wire_sum
+    count[TLPS] += tlps
+    count[LINK] += data_link * tlps
+    count[IDE] += ide_sum
+    count[STALL_ENGINE] += engine
+    count[STALL_LINK] += deliver - ready - engine
     return accepted, deliver

@@ -88,7 +88,7 @@ def _grown(ring: np.ndarray, size: int, device: np.ndarray) -> np.ndarray:
 def _heap_and_queues(ring: np.ndarray, links: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Allocate for the most that can be in them: one entry per step in flight, per tag and per port."""
     devices, size = ring.shape[:2]
-    heap = np.zeros((1 + devices * (size + 2) + int(links[:, TAGS].sum()), 2), np.int64)
+    heap = np.zeros(2 * (1 + devices * (size + 2) + int(links[:, TAGS].sum())), np.int64)
     entries = size + int(links[:, TAGS].max())
     return heap, np.zeros((devices, 4, 1 << (entries - 1).bit_length()), np.int64)
 
@@ -139,7 +139,7 @@ def simulate(
     ring = np.zeros((devices, _FIRST_RING, layout.RING_COLUMNS), np.int64)
     ring[..., layout.DONE] = 1
     heap, waiting = _heap_and_queues(ring, links)
-    heap[0, 1] = stop_ps or FOREVER
+    heap[1] = stop_ps or FOREVER
     state = layout.State(
         heap=heap,
         scalar=np.zeros(layout.SCALARS, np.int64),

@@ -116,19 +116,20 @@ def _fill(out, first, times, sizes, directions, burst, stats, rings, device, see
             at = put(out, at, DELAY, 0, 0, 0, request, stat, BEGIN, 0, pipeline)
             out[at - 1]["not_before_ps"] = times[i]
             arrival = at - 1
-            if frame % batch == 0:
+            if slot % batch == 0:
                 # The driver returns a batch of buffers; the device reads their descriptors ahead of use.
                 at = put(out, at, WRITE_DOWN, BUFFER_MMIO, _RX_TAIL, _DOORBELL_BYTES, -1, stat, EARLY1, 1, 0)
-                fetch = ring[0] + slot // batch * batch * descriptor
-                at = put(out, at, READ_UP, BUFFER_QUEUE, fetch, batch * descriptor, -1, stat, 0, 1, 0)
+                # No read or write-back runs over the end of its ring.
+                size = min(batch, _RING_ENTRIES - slot) * descriptor
+                at = put(out, at, READ_UP, BUFFER_QUEUE, ring[0] + slot * descriptor, size, -1, stat, 0, 1, 0)
             buffer = ring[2] + slot * ring[3] + _HEADROOM
             at = put(out, at, WRITE_UP, BUFFER_DATA, buffer, sizes[i], request, stat, 0, at - arrival, 0)
             seen[direction, 0] = frame + 1
             open_requests[seen[direction, 1]] = request
             open_frames = seen[direction, 1] + 1
-            if open_frames == write_back or (last and remaining == 0):
+            if open_frames == write_back or slot == _RING_ENTRIES - 1 or (last and remaining == 0):
                 flags = EARLY1 | END if open_frames == 1 else EARLY1
-                entry = ring[1] + (slot - open_frames + 1) % _RING_ENTRIES * completion
+                entry = ring[1] + (slot - open_frames + 1) * completion
                 size = open_frames * completion
                 at = put(out, at, WRITE_UP, BUFFER_QUEUE, entry, size, request, stat, flags, 1, 0)
                 written = at - 1
@@ -142,7 +143,8 @@ def _fill(out, first, times, sizes, directions, burst, stats, rings, device, see
             i += 1
         else:
             count = 1
-            while count < burst and i + count < n and directions[i + count] == TX:
+            most = min(burst, _RING_ENTRIES - slot)
+            while count < most and i + count < n and directions[i + count] == TX:
                 count += 1
             # The driver rings once for the burst, when its last frame is due.
             start = times[i + count - 1]

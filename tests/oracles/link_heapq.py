@@ -44,6 +44,16 @@ class Link:
     tags: int
     flit: bool = False
 
+    def quantum(self) -> int:
+        """Return the most bytes of one write that enter the port before others get their turn.
+
+        A power of two that takes 80 ns at most, but one TLP at least, and 4 KiB at most.
+        """
+        size = 1
+        while 2 * size * self.ps_per_byte <= 80_000:
+            size *= 2
+        return min(max(size, self.mps), split_naive.PAGE)
+
 
 @dataclass(frozen=True)
 class Host:
@@ -314,7 +324,9 @@ class Simulation:
             self.open_splits[device, index] = len(self.splits[device, index])
             self.tag_queue[device].append(index)
         else:
-            self.splits[device, index] = split_naive.write_quanta(step.address, step.bytes)
+            self.splits[device, index] = split_naive.cut_at_multiples(
+                step.address, step.bytes, self.links[device].quantum()
+            )
             self.offer_quantum(device, index, 0)
 
     def begin_delay(self, now: int, device: int, index: int) -> None:

@@ -4,8 +4,7 @@ Functions take addresses and sizes in bytes as Python ints and return `[(address
 """
 
 PAGE = 4096
-"""Quantum in which the simulator hands a long write to the link, bytes. No TLP may cross such a boundary
-either (PCIe Base r6.x, section 2.2.7)."""
+"""No memory request crosses a multiple of it, bytes (PCIe Base r6.x, section 2.2.7)."""
 
 
 def cut_at_multiples(address: int, size: int, multiple: int) -> list[tuple[int, int]]:
@@ -16,11 +15,6 @@ def cut_at_multiples(address: int, size: int, multiple: int) -> list[tuple[int, 
             pieces.append([byte, 0])
         pieces[-1][1] += 1
     return [(start, count) for start, count in pieces]
-
-
-def write_quanta(address: int, size: int) -> list[tuple[int, int]]:
-    """Return the quanta in which a write is offered to the link: boundaries at multiples of 4096."""
-    return cut_at_multiples(address, size, PAGE)
 
 
 def write_tlps(address: int, size: int, mps: int) -> list[tuple[int, int]]:
