@@ -78,7 +78,10 @@ def _interpreted(function: F) -> F:
 def _compiled(function: F, **options: bool) -> F:
     # Kernels allocate nothing, so reference counts of their arrays cannot change: without them (`_nrt`) calls
     # between kernels are several times cheaper.
-    return _njit(cache=True, nogil=True, _nrt=False, **options)(function)  # type: ignore[no-any-return]
+    # No kernel divides by zero, so none needs the check before each division.
+    return _njit(  # type: ignore[no-any-return]
+        cache=True, nogil=True, error_model="numpy", _nrt=False, **options
+    )(function)
 
 
 def kernel(function: F) -> F:

@@ -6,8 +6,6 @@ docs/model.md states the semantics; tests/oracles holds a plain version of it.
 
 from typing import Final
 
-import numpy as np
-
 from .._jit import inline_kernel, kernel
 from ..spec import (
     BUFFER_DATA,
@@ -25,7 +23,6 @@ from .layout import (
     ADDRESS,
     ANSWERED,
     APPLICATION,
-    ARMED,
     ARRIVE,
     BEGUN,
     BUFFER,
@@ -41,6 +38,8 @@ from .layout import (
     FIRST_START,
     FIRST_STEP,
     FLAGS,
+    FLIGHT_HEAD,
+    FLIGHT_TAIL,
     FREE_TAGS,
     HEAD,
     HORIZON,
@@ -84,6 +83,9 @@ from .layout import (
     STEP_BITS,
     STEP_SHIFT,
     TAIL,
+    TIMER_FLIGHT,
+    TIMER_PORT,
+    TIMERS,
     UP,
     WAITING,
 )
@@ -144,7 +146,7 @@ def _tell(heap, ring, d, step, early, time, now):
 @inline_kernel
 def _finish(state, d, step, end, now):
     """Settle a step whose end is known: dependents, request latency, window. Modified in place."""
-    heap, _, device, ring, _, _, count, histogram, kept = state
+    heap, _, _, _, device, ring, _, _, count, histogram, kept = state
     port = device[d]
     mask = ring.shape[1] - 1
     slot = step & mask
@@ -183,7 +185,7 @@ def _wait(port, waiting, queue, burst):
 @inline_kernel
 def _enter(state, links, d, direction, queue, now):
     """Send the first burst of a port's queue: a quantum of a write, a read request, or completions."""
-    heap, _, device, ring, waiting, _, count, _, _ = state
+    heap, timer, flight, _, device, ring, waiting, _, count, _, _ = state
     port = device[d]
     head = port[HEAD + queue]
     port[HEAD + queue] = head + 1
@@ -210,10 +212,10 @@ def _enter(state, links, d, direction, queue, now):
         port, links[d], count[stat], direction, context, address, size, cut, now, sealed
     )
     port[ACCEPT + direction] = accepted
-    if what == DATA:
-        push(heap, delivered, key(d, step, split, ANSWERED))
-    elif what == REQUEST_TLP:
-        push(heap, delivered, key(d, step, split, ARRIVE))
+    if what in (DATA, REQUEST_TLP):
+        then = ANSWERED if what == DATA else ARRIVE
+        mine = timer[d * TIMERS : (d + 1) * TIMERS]
+        _fly(port, mine, flight[d], direction, delivered, key(d, step, split, then))
     elif split + 1 < row[LEFT]:
         _wait(port, waiting[d], queue, key(d, step, split + 1, QUANTUM))
     else:
@@ -230,39 +232,63 @@ def _waits(port, direction):
 
 
 @inline_kernel
-def _serve(state, links, d, now, frontier):
-    """Let waiting bursts enter a device's ports while these accept them, control first. Modified in place.
-
-    A port that accepts its next burst later gets a PORT event; if that were the very next event of all, its
-    time has come at once.
-    """
-    heap, _, device, _, _, _, _, _, _ = state
+def _serve(state, links, d, now):
+    """Let waiting bursts enter a device's ports while these accept them, control first. Modified in place."""
+    _, timer, _, _, device, _, _, _, _, _, _ = state
     port = device[d]
-    while True:
-        later = 0
-        accept = np.int64(FOREVER)
-        for direction in range(2):
-            while _waits(port, direction) and port[ACCEPT + direction] <= now:
-                control = 2 * direction + CONTROL
-                empty = port[HEAD + control] == port[TAIL + control]
-                _enter(state, links, d, direction, 2 * direction + BULK if empty else control, now)
-            if _waits(port, direction) and port[ARMED + direction] == 0:
-                later += 1
-                accept = port[ACCEPT + direction]
-        if later == 1 and accept < frontier and (heap[0] == 0 or heap[2] > accept):
-            now = accept
-            continue
-        for direction in range(2):
-            if _waits(port, direction) and port[ARMED + direction] == 0:
-                port[ARMED + direction] = 1
-                push(heap, port[ACCEPT + direction], key(d, direction, 0, PORT))
-        return
+    for direction in range(2):
+        while _waits(port, direction):
+            if port[ACCEPT + direction] > now:
+                at = d * TIMERS + TIMER_PORT + direction
+                if timer[at, 0] == FOREVER:
+                    timer[at, 0] = port[ACCEPT + direction]
+                    timer[at, 1] = key(d, direction, 0, PORT)
+                break
+            control = 2 * direction + CONTROL
+            empty = port[HEAD + control] == port[TAIL + control]
+            _enter(state, links, d, direction, 2 * direction + BULK if empty else control, now)
+
+
+@inline_kernel
+def _fly(port, timer, flight, direction, time, event):
+    """Note when a burst arrives: later than those before it, or at the same time. Modified in place.
+
+    timer : int64[TIMERS, 2] and flight : int64[2, F, 2] of the device.
+    """
+    line = flight[direction]
+    mask = line.shape[0] - 1
+    head = port[FLIGHT_HEAD + direction]
+    i = port[FLIGHT_TAIL + direction]
+    port[FLIGHT_TAIL + direction] = i + 1
+    # Where times are equal, the key decides.
+    while i > head and line[(i - 1) & mask, 0] == time and line[(i - 1) & mask, 1] > event:
+        line[i & mask, 0] = line[(i - 1) & mask, 0]
+        line[i & mask, 1] = line[(i - 1) & mask, 1]
+        i -= 1
+    line[i & mask, 0] = time
+    line[i & mask, 1] = event
+    if i == head:
+        timer[TIMER_FLIGHT + direction, 0] = time
+        timer[TIMER_FLIGHT + direction, 1] = event
+
+
+@inline_kernel
+def _land(port, timer, flight, direction):
+    """Take the first burst out of the flight. Modified in place."""
+    line = flight[direction]
+    head = port[FLIGHT_HEAD + direction] + 1
+    port[FLIGHT_HEAD + direction] = head
+    if head < port[FLIGHT_TAIL + direction]:
+        timer[TIMER_FLIGHT + direction, 0] = line[head & (line.shape[0] - 1), 0]
+        timer[TIMER_FLIGHT + direction, 1] = line[head & (line.shape[0] - 1), 1]
+    else:
+        timer[TIMER_FLIGHT + direction, 0] = FOREVER
 
 
 @inline_kernel
 def _issue_reads(state, d, now):
     """Offer read requests to the port while tags are free, one per step in turn. Modified in place."""
-    heap, _, device, ring, waiting, _, count, _, _ = state
+    heap, _, _, _, device, ring, waiting, _, count, _, _ = state
     port = device[d]
     mask = ring.shape[1] - 1
     while port[FREE_TAGS] > 0 and port[QUEUE_HEAD] < port[QUEUE_TAIL]:
@@ -292,7 +318,7 @@ def _issue_reads(state, d, now):
 @inline_kernel
 def _start(state, links, d, step, now):
     """Run a step that is ready. Modified in place."""
-    heap, _, device, ring, waiting, server, count, _, _ = state
+    heap, _, _, _, device, ring, waiting, server, count, _, _ = state
     port = device[d]
     mask = ring.shape[1] - 1
     slot = step & mask
@@ -352,11 +378,11 @@ def advance(state, links, host_table, read_interval, seed):
     -------
     The device to load, or FINISHED.
     """
-    heap, scalar, device, ring, waiting, _, count, _, _ = state
+    heap, timer, flight, scalar, device, ring, waiting, _, count, _, _ = state
     mask = ring.shape[1] - 1
     stop = heap[1]
     # The first root step of an unloaded chunk, and whose it is.
-    frontier = np.int64(FOREVER)
+    frontier = FOREVER
     lagging = -1
     for d in range(links.shape[0]):
         horizon = device[d, HORIZON]
@@ -364,12 +390,22 @@ def advance(state, links, host_table, read_interval, seed):
             frontier = horizon
             lagging = d
     while True:
-        now = heap[2] if heap[0] > 0 else np.int64(FOREVER)
+        # The first of all events: in the heap, or a timer.
+        now = FOREVER
+        event = -1
+        source = -1
+        if heap[0] > 0:
+            now = heap[2]
+            event = heap[3]
+        for t in range(timer.shape[0]):
+            if timer[t, 0] < now or (timer[t, 0] == now and now < FOREVER and timer[t, 1] < event):
+                now = timer[t, 0]
+                event = timer[t, 1]
+                source = t
         if lagging >= 0 and frontier <= now:
             return lagging
-        if heap[0] == 0:
+        if now == FOREVER:
             return FINISHED
-        event = heap[3]
         kind = event & ((1 << KIND_BITS) - 1)
         split = (event >> KIND_BITS) & ((1 << SPLIT_BITS) - 1)
         step = (event >> STEP_SHIFT) & ((1 << STEP_BITS) - 1)
@@ -377,13 +413,17 @@ def advance(state, links, host_table, read_interval, seed):
         port = device[d]
         if now <= stop and kind != PORT and port[EXHAUSTED] == 0 and step + port[REACH] >= port[LOADED]:
             return d
-        pop(heap)
+        if source < 0:
+            pop(heap)
+        elif kind == PORT:
+            timer[source, 0] = FOREVER
+        else:
+            direction = DOWN if kind == ANSWERED else UP
+            _land(port, timer[d * TIMERS : (d + 1) * TIMERS], flight[d], direction)
         slot = step & mask
         row = ring[d, slot]
         if kind == READY:
             _start(state, links, d, step, now)
-        elif kind == PORT:
-            port[ARMED + step] = 0
         elif kind == ARRIVE:
             start = max(now, scalar[HOST_FREE])
             scalar[HOST_FREE] = start + read_interval
@@ -394,14 +434,14 @@ def advance(state, links, host_table, read_interval, seed):
             push(heap, data, key(d, step, split, DATA))
         elif kind == DATA:
             _wait(port, waiting[d], 2 * DOWN + BULK, key(d, step, split, DATA))
-        else:
+        elif kind == ANSWERED:
             port[FREE_TAGS] += 1
             row[LEFT] -= 1
             if row[LEFT] == 0:
                 _finish(state, d, step, now, now)
         if port[QUEUE_HEAD] < port[QUEUE_TAIL] or port[STARVED_SINCE] >= 0:
             _issue_reads(state, d, now)
-        _serve(state, links, d, now, frontier)
+        _serve(state, links, d, now)
 
 
 @kernel
@@ -418,7 +458,7 @@ def load(state, d, first_class, reach, servers, most_bytes, steps, sealed):
     -------
     LOADED_OK, or what is wrong with a step; the state is of no further use then.
     """
-    heap, _, device, ring, _, _, _, _, _ = state
+    heap, _, _, _, device, ring, _, _, _, _, _ = state
     mask = ring.shape[1] - 1
     port = device[d]
     base = port[LOADED]

@@ -48,10 +48,11 @@ LAST_STEP: Final = 11  # end of the last step
 # ... its link, one column per direction ...
 POSITION: Final = 12  # when the wire is free, in ticks of 1/DEN ps
 LINK_BUSY: Final = 14  # ticks
-LAST_OUT: Final = 16  # ps, of the previous TLP
-LAST_DELIVER: Final = 18
-ACCEPT: Final = 20  # ps, when the next burst may enter
-ARMED: Final = 22  # a PORT event is in the heap
+LAST_DELIVER: Final = 16  # ps, of the previous TLP
+ACCEPT: Final = 18  # ps, when the next burst may enter
+# ... the reads on their way up, and the answers on their way down ...
+FLIGHT_HEAD: Final = 20
+FLIGHT_TAIL: Final = 22
 # ... the queues of its ports, by 2 * direction + class ...
 HEAD: Final = 24
 TAIL: Final = 28
@@ -61,6 +62,11 @@ ENGINE_LAST: Final = 36  # key context of the previous TLP, -1 for none
 ENGINE_BUSY: Final = 40
 RECENCY: Final = 44  # CONTEXTS columns per engine, the most recent context first
 DEVICE_COLUMNS: Final = RECENCY + 4 * CONTEXTS
+
+# A device's timers: events that come in order need no heap. One per port, and the first of each flight.
+TIMER_PORT: Final = 0  # two columns by direction
+TIMER_FLIGHT: Final = 2  # two columns by direction: ARRIVE, ANSWERED
+TIMERS: Final = 4
 
 # Columns of `ring`, one row per step in flight. First the step ...
 ADDRESS: Final = 0
@@ -120,6 +126,8 @@ class State(NamedTuple):
     """Everything that a run changes. D devices, C ring entries (a power of two), S request classes.
 
     heap : int64[2 * H], events (see `heap`); heap[1] is when the last request may begin, ps
+    timer : int64[D * TIMERS, 2], (time in ps, key) of a device's next event of each kind, FOREVER for none
+    flight : int64[D, 2, F, 2], events of reads on their way, by direction
     scalar : int64[SCALARS]; device : int64[D, DEVICE_COLUMNS]
     ring : int64[D, C, RING_COLUMNS]; waiting : int64[D, 4, W], keys of bursts that wait for a port
     server : int64[D, servers, 2], ps, (free from, busy for)
@@ -128,6 +136,8 @@ class State(NamedTuple):
     """
 
     heap: Any
+    timer: Any
+    flight: Any
     scalar: Any
     device: Any
     ring: Any

@@ -16,7 +16,6 @@ from .layout import (
     ENGINE_LAST,
     IDE,
     LAST_DELIVER,
-    LAST_OUT,
     LINK,
     LINK_BUSY,
     PAYLOAD,
@@ -95,7 +94,6 @@ def send(port, link, count, direction, context, address, size, cut, ready, seale
     limit = link[CPL_MAX] if completions else link[MPS]
     rcb = link[RCB]
     position = port[POSITION + direction]
-    out = port[LAST_OUT + direction]
     deliver = port[LAST_DELIVER + direction]
     arrive = 0
     at = address
@@ -134,11 +132,11 @@ def send(port, link, count, direction, context, address, size, cut, ready, seale
                 occupy = max(link[INITIATION], cycles) * link[PERIOD]
             start = max(ready, free + tx_gap) + tx_load
             free = start + occupy
-            out = max(start + pipe, out)
             # The wire must not run dry between the first byte and the MAC of a TLP.
             ticks = wire * num
-            position = max(position, max(out * den, (free + pipe + mac) * den - ticks)) + ticks
-            arrive = -(-position // den) + link[PROP]
+            position = max(position, max((start + pipe) * den, (free + pipe + mac) * den - ticks)) + ticks
+            whole = position // den
+            arrive = whole + (whole * den < position) + link[PROP]
             # The receiver's engine starts with the first byte at the earliest, and ends with the last.
             begin = fin + rx_gap
             if occupy * den > ticks:
@@ -173,18 +171,17 @@ def send(port, link, count, direction, context, address, size, cut, ready, seale
             rest -= part
             if rest <= 0:
                 break
-        out = max(ready, out)
-        position = max(position, out * den) + wire_sum * num
-        arrive = -(-position // den) + link[PROP]
+        position = max(position, ready * den) + wire_sum * num
+        whole = position // den
+        arrive = whole + (whole * den < position) + link[PROP]
         deliver = max(arrive, deliver)
         engine = 0
     # What enters this early keeps the wire busy, sealed or not, once the sender's engine is in use; rounding
     # down, so that no part of a ps is lost.
     ahead = link[PIPE] + link[MAC] if port[ENGINE_LAST + 2 * direction + TX] >= 0 else 0
-    accepted = max(ready, position // den - ahead)
+    accepted = max(ready, whole - ahead)
     port[POSITION + direction] = position
     port[LINK_BUSY + direction] += wire_sum * num
-    port[LAST_OUT + direction] = out
     port[LAST_DELIVER + direction] = deliver
     count[PAYLOAD] += size
     count[WIRE] += wire_sum

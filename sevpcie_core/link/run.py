@@ -86,9 +86,9 @@ def _grown(ring: np.ndarray, size: int, device: np.ndarray) -> np.ndarray:
 
 
 def _heap_and_queues(ring: np.ndarray, links: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Allocate for the most that can be in them: one entry per step in flight, per tag and per port."""
+    """Allocate for the most that can be in them: one entry per step in flight and per tag."""
     devices, size = ring.shape[:2]
-    heap = np.zeros(2 * (1 + devices * (size + 2) + int(links[:, TAGS].sum())), np.int64)
+    heap = np.zeros(2 * (1 + devices * size + int(links[:, TAGS].sum())), np.int64)
     entries = size + int(links[:, TAGS].max())
     return heap, np.zeros((devices, 4, 1 << (entries - 1).bit_length()), np.int64)
 
@@ -142,6 +142,8 @@ def simulate(
     heap[1] = stop_ps or FOREVER
     state = layout.State(
         heap=heap,
+        timer=np.full((devices * layout.TIMERS, 2), FOREVER, np.int64),
+        flight=np.zeros((devices, 2, 1 << int(links[:, TAGS].max()).bit_length(), 2), np.int64),
         scalar=np.zeros(layout.SCALARS, np.int64),
         device=device,
         ring=ring,
