@@ -1,7 +1,9 @@
 """A program: what the application asked of its device, as steps that the simulator and the bits arm both run.
 
 Rule: the simulator knows steps, not devices. A step names what it waits for by the distance back to it.
-Requests are numbered from 0 in the order in which they begin; a step without dependencies begins one.
+Requests are numbered from 0 in the order in which they begin; a step without dependencies begins one. Only
+steps of the same direction of the same port wait for the early moment of a write, which is when the next
+burst may follow it on the wire.
 """
 
 from collections.abc import Callable, Iterator
@@ -50,7 +52,7 @@ STEP: Final = np.dtype(
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive steps of a program.
+    """Consecutive steps of a program: whole requests, or a run that stops in between loses what follows.
 
     steps : STEP[n]; horizon_ps : no step without dependencies in a later chunk starts before it.
     """
