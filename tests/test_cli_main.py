@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from interrupts import heed_interrupts
 
 from sevpcie_core import cli
 from sevpcie_core.cli.app import GROUPS
@@ -32,6 +33,7 @@ def stubbed(code, **options):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_interrupts,
         **options,
     )
 

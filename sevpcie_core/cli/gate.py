@@ -91,12 +91,17 @@ def _tightest(judgement: "Judgement") -> "Finding":
     return max(judgement.findings, key=lambda f: (f.high or 0.0) if below else -(f.low or 0.0))
 
 
+def _figure(value: float) -> str:
+    """Return four digits, or all before the point: never a power of ten."""
+    return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+
+
 def _observed(finding: "Finding", judgement: "Judgement") -> str:
     """Return the observed value with its interval, and why it cannot be decided."""
     unit = judgement.threshold.unit
     if finding.value is None:
         return finding.reason or "no value"
-    text = f"{finding.value:.4g} {unit}"
+    text = f"{_figure(finding.value)} {unit}"
     if finding.low is not None and finding.high is not None and finding.low < finding.high:
-        text += f" ({finding.low:.4g} to {finding.high:.4g})"
+        text += f" ({_figure(finding.low)} to {_figure(finding.high)})"
     return f"{text}: {finding.reason}" if finding.reason else text

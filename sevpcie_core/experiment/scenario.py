@@ -75,7 +75,7 @@ def scenario_from_trace(path: str | Path, kind: str | None = None, link: str | N
     return Scenario.from_dict(
         {
             "name": stem or "trace",
-            "title": f"Replay of {path.name}"[:2000],
+            "title": f"Replay of {path.name} on {_TRACE_DEVICE[kind]}, {link or _TRACE_LINK[kind]}"[:2000],
             "link": link or _TRACE_LINK[kind],
             "workload": [
                 {"name": "trace", "device": {kind: {"preset": _TRACE_DEVICE[kind], "traffic": traffic}}}
