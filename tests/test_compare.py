@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sevpcie_core import Comparison, Scenario, compare, load
-from sevpcie_core.errors import ConfigError
+from sevpcie_core.errors import ConfigError, SevPcieError
 from sevpcie_core.experiment import overhead
 from sevpcie_core.experiment.resolved import Arm, GpuTraffic
 from sevpcie_core.experiment.runner import Task, engine_of
@@ -33,7 +33,10 @@ SMALL: dict[str, Any] = {
 
 
 def small(**changes: Any) -> Scenario:
-    return Scenario.from_dict(copy.deepcopy(SMALL) | changes)
+    data = copy.deepcopy(SMALL) | changes
+    if "duration" in changes:
+        del data["requests"]
+    return Scenario.from_dict(data)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +87,10 @@ def test_aes_256_costs_time_only_where_the_rounds_are_exposed() -> None:
     short, long = load_scheme("sev-pcie"), load_scheme("pcie-ide")
     typical = [work.simulate(s, "all", keep=400).kept_ps for s in (short, long)]
     assert (typical[0] == typical[1]).all()
-    exposed = [work.simulate(s, "all", "keystream_ahead", keep=400).kept_ps.mean() for s in (short, long)]
+    exposed = [
+        work.simulate(s, "all", "unfavourable:keystream_ahead", keep=400).kept_ps.mean()
+        for s in (short, long)
+    ]
     assert exposed[1] > exposed[0] > typical[0].mean()
 
 
@@ -197,6 +203,43 @@ def test_an_open_verdict_names_the_parameter_that_it_hangs_on() -> None:
     assert found["decided_by"] == "engine.keystream_ahead"
 
 
+def test_where_the_typical_engine_is_over_the_favourable_side_is_what_is_open() -> None:
+    workload = copy.deepcopy(SMALL["workload"])
+    workload[0]["device"]["ssd"]["traffic"]["queue_depth"] = 1
+    measured = row(compare(small(workload=workload)), "sev-pcie", "all")["overhead"]
+    budget = (measured["latency_p50"]["ci_low_pct"] + measured["latency_p50"]["range_low_pct"]) / 2
+    found = row(compare(small(workload=workload), budget_pct=budget), "sev-pcie", "all")
+    assert found["verdict"]["end_to_end"] == "inconclusive"
+    # Keystream is ahead already: it cannot bring the latency down.
+    assert found["decided_by"] in ("engine.mac_cycles", "engine.clock_mhz")
+
+
+def test_p99_of_seeds_too_short_for_it_is_not_told() -> None:
+    found = row(compare(small(requests=60), seeds=20), "sev-pcie", "all")
+    assert found["latency_ns"]["p99"] is not None
+    assert found["overhead"]["latency_p99"] is None
+
+
+def test_the_same_scenario_twice_is_refused_before_it_runs() -> None:
+    with pytest.raises(ConfigError, match="twice"):
+        compare([small(), small()])
+
+
+def test_different_budgets_are_refused() -> None:
+    with pytest.raises(ConfigError, match="different budgets"):
+        compare([small(), small(name="other", budget_pct=7.0)])
+    assert compare([small(), small(name="other", budget_pct=7.0)], budget_pct=6.0)
+
+
+@pytest.mark.parametrize("media", ["900s", "1800s"])
+def test_more_time_than_a_run_can_hold_is_an_error_and_not_a_number(media: str) -> None:
+    scenario = copy.deepcopy(SMALL)
+    device = scenario["workload"][0]["device"]["ssd"]
+    device["preset"] = {"base": "nvme-dram", "media_read": media, "media_write": media, "dies": 1}
+    with pytest.raises(SevPcieError, match="simulated time"):
+        compare(Scenario.from_dict(scenario))
+
+
 def test_a_slow_medium_dilutes_end_to_end_and_not_the_io_path() -> None:
     def with_media(time: str) -> Any:
         scenario = copy.deepcopy(SMALL)
@@ -290,8 +333,9 @@ def test_worse_is_positive_for_times_and_for_rates() -> None:
     assert overhead.relative_pct(0, 5, more_is_worse=True) == 0
 
 
-def test_the_range_moves_with_the_ends_of_the_first_seed() -> None:
-    change = overhead.change([100.0] * 5, [102.0, 104, 103, 103, 103], [101.0, 112.0], time_unit_ns=0.001)
+def test_the_range_is_the_mean_at_its_ends() -> None:
+    ends = ([101.0, 103, 102, 102, 102], [112.0, 114, 113, 113, 113])
+    change = overhead.change([100.0] * 5, [102.0, 104, 103, 103, 103], ends, time_unit_ns=0.001)
     assert change.value_pct == pytest.approx(3.0)
     assert change.range_low_pct == pytest.approx(2.0)
     assert change.range_high_pct == pytest.approx(13.0)

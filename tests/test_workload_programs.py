@@ -253,6 +253,39 @@ def test_frames_come_at_the_asked_rate_and_never_faster_than_the_line(size: int)
     assert rate == pytest.approx(40e9, rel=0.02)
 
 
+@pytest.mark.parametrize("n", [1, 511, 513, 700, 1030])
+@pytest.mark.parametrize("batch", [2, 9, 100, 1000])
+def test_a_write_back_may_end_frames_of_earlier_chunks(n: int, batch: int) -> None:
+    program = nic_loop(requests=n, completion_batch=batch)
+    check_shape(program)
+    assert run(program).classes[0].requests == n
+
+
+def test_large_frames_are_not_cut() -> None:
+    sizes = np.array([60, 65_226, 1514])
+    program = nic.replay(
+        times_ps=np.arange(3) * 10_000_000, sizes=sizes, directions=np.array([0, 0, 1]), **NIC
+    )
+    steps = check_shape(program)
+    payload = steps[(steps["buffer"] == BUFFER_DATA) & (steps["kind"] != DELAY)]
+    assert payload["bytes"].tolist() == sizes.tolist()
+
+
+def test_a_copy_whose_command_comes_late_is_late() -> None:
+    def latency(lead: int) -> int:
+        rows = [(i * 50 * US, 5 * US, gpu.D2H, 64, 1) for i in range(20)]
+        return int(run(gpu_job(rows, launch_lead_ps=lead), keep=20).kept_ps[0, -1])
+
+    # The launch path takes about 1.25 us: rung in at the start itself, all of it is waited for.
+    assert latency(0) - latency(10 * US) == pytest.approx(1.25 * US, rel=0.05)
+
+
+def test_many_events_at_one_time_take_linear_time() -> None:
+    # Walking back over all of them for each would take minutes.
+    outcome = run(gpu_job([(0, 0, gpu.WORK, 0, 1)] * 200_000))
+    assert sum(c.requests for c in outcome.classes) == 200_000
+
+
 def test_a_burst_rings_one_doorbell_for_its_frames() -> None:
     steps = steps_of(nic_loop(requests=64, direction=nic.TX))
     assert (steps["kind"] == WRITE_DOWN).sum() == 8

@@ -6,12 +6,14 @@ Rule: every number of a row comes from samples of all seeds; arms differ in sche
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
+from ..errors import ConfigError
 from ..link.params import CONTEXTS
 from ..record import RunRecord, results_digest
 from ..stats.hist import Histogram
@@ -19,7 +21,7 @@ from . import overhead
 from .fingerprint import host_facts, versions
 from .model import Scenario
 from .resolved import Arm, Resolved, Scheme, WorkloadRun
-from .runner import Sample, Task, ranged, shortened
+from .runner import Sample, Task, engine_of, ranged, shortened
 from .scenario import load_scheme
 
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -33,14 +35,14 @@ _NS = 1e-3
 
 @dataclass(frozen=True)
 class Cell:
-    """What ran for one workload: samples[arm][seed][group], and ends[arm][end][group] of the first seed."""
+    """What ran for one workload: samples[arm][seed][group], and ends[arm][end][seed][group]."""
 
     scenario: Resolved
     workload: WorkloadRun
     first: Task
     arms: tuple[Arm, ...]
     samples: list[list[dict[str, Sample]]]
-    ends: list[list[dict[str, Sample]]]
+    ends: list[list[list[dict[str, Sample]]]]
 
 
 class _Meter:
@@ -99,7 +101,7 @@ def run_all(
                 first,
                 arms,
                 [list(blank) for _ in arms],
-                [[{}, {}] if ranged(a.scheme) else [] for a in arms],
+                [[list(blank) for _ in _ENDS] if ranged(a.scheme) else [] for a in arms],
             )
             cells.append(cell)
             work.extend(_work_of(cell, i, meter) for i in range(scenario.seeds))
@@ -138,10 +140,19 @@ def _work_of(cell: Cell, seed_index: int, meter: _Meter) -> Callable[[], None]:
             if seed_index == 0
             else Task.prepare(scenario, cell.workload, scenario.seed + seed_index)
         )
+        # Arms whose engines and decisions are the same give the same samples.
+        known: dict[object, dict[str, Sample]] = {}
+
+        def run(arm: Arm, variant: str) -> dict[str, Sample]:
+            key = (engine_of(arm.scheme, variant), _key(arm)[1], arm.scheme.mechanism)
+            if key not in known:
+                known[key] = meter.run(task, arm, variant)
+            return known[key]
+
         for a, arm in enumerate(cell.arms):
-            cell.samples[a][seed_index] = meter.run(task, arm, "typical")
-            if seed_index == 0 and cell.ends[a]:
-                cell.ends[a][:] = [meter.run(task, arm, end) for end in _ENDS]
+            cell.samples[a][seed_index] = run(arm, "typical")
+            for end, seeds in zip(_ENDS, cell.ends[a], strict=False):
+                seeds[seed_index] = run(arm, end)
 
     return work
 
@@ -169,17 +180,17 @@ def _throughput_gbps(sample: Sample) -> float:
     return 8000.0 * sample.application_bytes / sample.span_ps if sample.span_ps > 0 else 0.0
 
 
-def _loose(histogram: Histogram, percent: float) -> float:
-    """Return a percentile of one seed: paired differences need no samples above it of their own."""
-    return histogram.percentile_ps(percent, least_above=0) or 0.0
+def _of_seed(histogram: Histogram, percent: float) -> float | None:
+    """Return a percentile of one seed: in a paired difference one sample above it is enough."""
+    return histogram.percentile_ps(percent, least_above=1)
 
 
 # Metric of a row -> (what it is in one sample, ns per unit or None, whether more is worse).
 _METRICS: dict[str, tuple[Callable[[Sample], float | None], float | None, bool]] = {
-    "latency_p50": (lambda s: _loose(s.latency, 50), _NS, True),
-    "latency_p99": (lambda s: _loose(s.latency, 99), _NS, True),
-    "io_path_p50": (lambda s: _loose(s.io_path, 50), _NS, True),
-    "io_path_p99": (lambda s: _loose(s.io_path, 99), _NS, True),
+    "latency_p50": (lambda s: _of_seed(s.latency, 50), _NS, True),
+    "latency_p99": (lambda s: _of_seed(s.latency, 99), _NS, True),
+    "io_path_p50": (lambda s: _of_seed(s.io_path, 50), _NS, True),
+    "io_path_p99": (lambda s: _of_seed(s.io_path, 99), _NS, True),
     "throughput": (_throughput_gbps, None, False),
     "job": (lambda s: s.job_ps, _NS, True),
 }
@@ -188,7 +199,10 @@ _IO_PATH = ("io_path_p50", "io_path_p99")
 
 
 def _changes(
-    base: Sequence[Sample], protected: Sequence[Sample], ends: Sequence[Sample], reported: dict[str, Any]
+    base: Sequence[Sample],
+    protected: Sequence[Sample],
+    ends: Sequence[Sequence[Sample]],
+    reported: dict[str, Any],
 ) -> dict[str, overhead.Change | None]:
     """Return the change of every metric; None where the metric itself is not reported."""
     out: dict[str, overhead.Change | None] = {}
@@ -196,13 +210,13 @@ def _changes(
         if reported.get(name, True) is None:
             out[name] = None
             continue
-        series = [[value(s) for s in samples] for samples in (base, protected, ends)]
-        if any(v is None for v in series[0]):
+        series = [[value(s) for s in samples] for samples in (base, protected, *ends)]
+        numbers = [[v for v in values if v is not None] for values in series]
+        if any(len(known) < len(base) for known in numbers):
             out[name] = None
             continue
-        numbers = [[float(v or 0.0) for v in s] for s in series]
         out[name] = overhead.change(
-            numbers[0], numbers[1], numbers[2], time_unit_ns=unit, more_is_worse=more_is_worse
+            numbers[0], numbers[1], numbers[2:], time_unit_ns=unit, more_is_worse=more_is_worse
         )
     return out
 
@@ -248,7 +262,7 @@ def _row(cell: Cell, arm_index: int, group: str) -> dict[str, Any]:
     }
     if arm_index > 0:
         base = [s[group] for s in cell.samples[0]]
-        ends = [e[group] for e in cell.ends[arm_index]]
+        ends = [[s[group] for s in seeds] for seeds in cell.ends[arm_index]]
         reported = {
             "latency_p50": row["latency_ns"]["p50"],
             "latency_p99": row["latency_ns"]["p99"],
@@ -279,7 +293,7 @@ def _parameters(scheme: Scheme) -> list[str]:
 def _name_reasons(
     cells: Sequence[Cell], rows: list[dict[str, Any]], jobs: int, meter: _Meter, progress: Progress
 ) -> None:
-    """Name the engine parameter on which each open verdict hangs most: each alone at its worse end."""
+    """Name the engine parameter on which each open verdict hangs most: each alone at one end."""
     lookup = {(c.scenario.name, c.workload.name): c for c in cells}
     wanted: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
     for row in rows:
@@ -293,21 +307,29 @@ def _name_reasons(
             cell = lookup[key[0], key[1]]
             arm = cell.arms[key[2]]
             task = Task.prepare(*shortened(cell.scenario, cell.workload), cell.scenario.seed)
-            typical = meter.run(task, arm, "typical")
-            alone = {name: meter.run(task, arm, name) for name in _parameters(arm.scheme)}
+            runs: dict[str, dict[str, Sample]] = {}
+
+            def metric(variant: str, name: str, group: str) -> float:
+                if variant not in runs:
+                    runs[variant] = meter.run(task, arm, variant)
+                return _METRICS[name][0](runs[variant][group]) or 0.0
+
             for row in open_rows:
-                group = row["class"]
+                budget = cell.scenario.budget_pct
                 end_to_end = row["verdict"]["end_to_end"] == "inconclusive"
-                metrics = [m for m in (_END_TO_END if end_to_end else _IO_PATH) if row["overhead"][m]]
-
-                def effect(name: str, group: str = group, metrics: list[str] = metrics) -> float:
-                    return max(
-                        (_METRICS[m][0](alone[name][group]) or 0.0)
-                        / max(_METRICS[m][0](typical[group]) or 0.0, 1.0)
-                        for m in metrics
-                    )
-
-                row["decided_by"] = "engine." + max(alone, key=effect)
+                name, change = next(
+                    (m, c)
+                    for m in (_END_TO_END if end_to_end else _IO_PATH)
+                    if (c := row["overhead"][m]) and overhead.is_open(overhead.Change(**c), budget)
+                )
+                # What is open is the far side of the budget: which parameter leads there?
+                end = "unfavourable" if change["value_pct"] <= budget else "favourable"
+                typical = metric("typical", name, row["class"])
+                effects = {
+                    p: abs(metric(f"{end}:{p}", name, row["class"]) - typical)
+                    for p in _parameters(arm.scheme)
+                }
+                row["decided_by"] = "engine." + max(effects, key=lambda p: effects[p])
 
         return work
 
@@ -384,6 +406,13 @@ def compare_scenarios(
         for s in scenarios
     ]
     resolved = [s.resolve() for s in adjusted]
+    twice = [name for name, n in Counter(s.name for s in resolved).items() if n > 1]
+    if twice:
+        raise ConfigError(f"scenario {twice[0]!r} twice; expected different names, which key the results")
+    budgets = sorted({s.budget_pct for s in resolved})
+    if len(budgets) > 1:
+        found = ", ".join(f"{b:g} %" for b in budgets)
+        raise ConfigError(f"scenarios with different budgets ({found}); expected one, or a budget for all")
     base = _baseline_arm(baseline)
     meter = _Meter()
     cells = run_all(resolved, base, threads, meter, report)

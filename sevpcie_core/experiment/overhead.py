@@ -40,7 +40,7 @@ def relative_pct(baseline: float, protected: float, more_is_worse: bool) -> floa
 def change(
     baseline: Sequence[float],
     protected: Sequence[float],
-    ends: Sequence[float],
+    ends: Sequence[Sequence[float]],
     *,
     time_unit_ns: float | None,
     more_is_worse: bool = True,
@@ -50,15 +50,17 @@ def change(
     Parameters
     ----------
     baseline, protected : the metric per seed, paired, in any unit.
-    ends : the metric of the first seed with all unknown parameters at their favourable, and unfavourable end.
+    ends : the metric per seed with all unknown parameters at their favourable, and at their unfavourable end.
     time_unit_ns : what one unit of the metric is in ns; None where it is not a time.
     """
     pairs = list(zip(baseline, protected, strict=True))
     relative = [relative_pct(b, p, more_is_worse) for b, p in pairs]
     value = math.fsum(relative) / len(relative)
     interval = paired_interval(relative)
-    # The ends are run on the first seed: how far they lie from the typical engine there carries over.
-    shifts = [relative_pct(baseline[0], end, more_is_worse) - relative[0] for end in ends]
+    at_ends = [
+        math.fsum(relative_pct(b, e, more_is_worse) for b, e in zip(baseline, end, strict=True)) / len(pairs)
+        for end in ends
+    ]
     return Change(
         value_pct=value,
         added_ns=None
@@ -66,8 +68,8 @@ def change(
         else math.fsum(p - b for b, p in pairs) / len(pairs) * time_unit_ns,
         ci_low_pct=interval[1] if interval else None,
         ci_high_pct=interval[2] if interval else None,
-        range_low_pct=value + min(0.0, *shifts) if shifts else None,
-        range_high_pct=value + max(0.0, *shifts) if shifts else None,
+        range_low_pct=min(value, *at_ends) if at_ends else None,
+        range_high_pct=max(value, *at_ends) if at_ends else None,
     )
 
 
@@ -76,6 +78,12 @@ def _ends(metric: Change) -> tuple[float, float]:
     bounds = (metric.ci_low_pct, metric.range_low_pct, metric.ci_high_pct, metric.range_high_pct)
     known = [b for b in bounds if b is not None]
     return min(known, default=metric.value_pct), max(known, default=metric.value_pct)
+
+
+def is_open(metric: Change, budget_pct: float) -> bool:
+    """Return whether interval and range leave open on which side of the budget a metric lies."""
+    low, high = _ends(metric)
+    return low <= budget_pct <= high
 
 
 def verdict(metrics: Sequence[Change | None], budget_pct: float) -> tuple[VerdictWord, str | None]:

@@ -6,7 +6,7 @@ Rule: one task is one workload and one seed; tasks share nothing and may run in 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -20,13 +20,14 @@ from ..workload.program import Program, remembered
 from .programs import build
 from .resolved import Arm, Regions, Resolved, Scheme, WorkloadRun
 
-# Where the unknown engine parameters stand: all typical, all at one end, or one of them at its worse end.
+# Where the unknown engine parameters stand: "typical", all at an end ("favourable", "unfavourable"), or one
+# of them alone ("unfavourable:mac_cycles").
+Variant: TypeAlias = str
+
 # Programs of up to this many requests per device are kept between the runs of a task.
 _KEPT_REQUESTS = 20_000
 _SHORTER = 8
 _FEW_REQUESTS = 500
-
-Variant: TypeAlias = Literal["typical", "favourable", "unfavourable"] | str
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,13 @@ class Sample:
 
 
 def engine_of(scheme: Scheme, variant: Variant = "typical") -> EngineTiming:
-    """Return a scheme's engine with its parameters typical, at one end, or one (by name) at its worse end."""
+    """Return a scheme's engine with its parameters typical, at one end, or one of them at an end."""
     if scheme.mechanism == "none":
         return NO_ENGINE
-    if variant in ("typical", "favourable", "unfavourable"):
-        values = {name: int(getattr(r, variant)) for name, r in scheme.engine.items()}
-    else:
-        values = {name: r.unfavourable if name == variant else r.typical for name, r in scheme.engine.items()}
+    end, _, alone = variant.partition(":")
+    values = {
+        name: int(getattr(r, end if alone in ("", name) else "typical")) for name, r in scheme.engine.items()
+    }
     return engine_timing(**values, rounds=scheme.rounds, hold=scheme.mac_rule == "hold", pcrc=scheme.pcrc)
 
 

@@ -100,8 +100,10 @@ BULK: Final = 1
 _HOST_STREAM: Final = 0x484F5354
 
 
-# What `advance` returns: finished, or the device that needs its next chunk.
+# What `advance` returns: finished, out of time, or the device that needs its next chunk.
 FINISHED: Final = -1
+
+TOO_LONG: Final = -2
 
 # What `load` returns.
 LOADED_OK: Final = 0
@@ -363,7 +365,7 @@ def _start(state, links, d, step, now):
 
 
 @kernel
-def advance(state, links, host_table, read_interval, seed):
+def advance(state, links, host_table, read_interval, seed, latest):
     """Run until all is done or a device needs its next chunk.
 
     Parameters
@@ -373,10 +375,11 @@ def advance(state, links, host_table, read_interval, seed):
     host_table : int64[4097], ps, inverse distribution of the root complex's read latency.
     read_interval : ps between two reads that the root complex starts.
     seed : key of the draws.
+    latest : ps, the last time that positions on the wire can count.
 
     Returns
     -------
-    The device to load, or FINISHED.
+    The device to load, FINISHED, or TOO_LONG.
     """
     heap, timer, flight, scalar, device, ring, waiting, _, count, _, _ = state
     mask = ring.shape[1] - 1
@@ -406,6 +409,8 @@ def advance(state, links, host_table, read_interval, seed):
             return lagging
         if now == FOREVER:
             return FINISHED
+        if now > latest:
+            return TOO_LONG
         kind = event & ((1 << KIND_BITS) - 1)
         split = (event >> KIND_BITS) & ((1 << SPLIT_BITS) - 1)
         step = (event >> STEP_SHIFT) & ((1 << STEP_BITS) - 1)

@@ -104,16 +104,23 @@ def send(port, link, count, direction, context, address, size, cut, ready, seale
     if sealed:
         sender = 2 * direction + TX
         receiver = 2 * direction + RX
-        pipe = link[PIPE]
-        mac = link[MAC]
-        check = link[CHECK]
         width = link[WIDTH]
-        free = port[ENGINE_FREE + sender]
-        fin = port[ENGINE_FREE + receiver]
         tx_gap, tx_load = _switch_context(port, link, sender, context)
         rx_gap, rx_load = _switch_context(port, link, receiver, context)
+        # In ticks, like the wire: rounding up commutes with sums of whole ps and with maxima, so it can wait.
+        ready_ticks = ready * den
+        pipe = link[PIPE] * den
+        pipe_and_mac = pipe + link[MAC] * den
+        prop = link[PROP] * den
+        free = port[ENGINE_FREE + sender] * den
+        fin = port[ENGINE_FREE + receiver] * den
+        tx_gap *= den
+        tx_load *= den
+        rx_gap *= den
+        rx_load *= den
         last_padded = -1
         wire = 0
+        ticks = 0
         occupy = 0
         occupied = 0
         ide = 0
@@ -129,20 +136,18 @@ def send(port, link, count, direction, context, address, size, cut, ready, seale
                 ide = ide_bytes(padded, link[PCRC] != 0)
                 wire = data_link + header + padded + ide
                 cycles = (header + padded + ide - IDE_MAC_BYTES + width - 1) // width
-                occupy = max(link[INITIATION], cycles) * link[PERIOD]
-            start = max(ready, free + tx_gap) + tx_load
+                occupy = max(link[INITIATION], cycles) * link[PERIOD] * den
+                ticks = wire * num
+            start = max(ready_ticks, free + tx_gap) + tx_load
             free = start + occupy
             # The wire must not run dry between the first byte and the MAC of a TLP.
-            ticks = wire * num
-            position = max(position, max((start + pipe) * den, (free + pipe + mac) * den - ticks)) + ticks
-            whole = position // den
-            arrive = whole + (whole * den < position) + link[PROP]
+            position = max(position, max(start + pipe, free + pipe_and_mac - ticks)) + ticks
             # The receiver's engine starts with the first byte at the earliest, and ends with the last.
             begin = fin + rx_gap
-            if occupy * den > ticks:
-                begin = max(begin, arrive - ticks // den)
-            fin = max(arrive, begin + occupy) + rx_load
-            deliver = max(fin + check, deliver)
+            if occupy > ticks:
+                arrive = -(-position // den) * den + prop
+                begin = max(begin, arrive - ticks // den * den)
+            fin = max(position + prop, begin + occupy) + rx_load
             tx_gap = tx_load = rx_gap = rx_load = 0
             occupied += occupy
             wire_sum += wire
@@ -152,11 +157,15 @@ def send(port, link, count, direction, context, address, size, cut, ready, seale
             rest -= part
             if rest <= 0:
                 break
-        port[ENGINE_FREE + sender] = free
+        whole = position // den
+        arrive = whole + (whole * den < position) + link[PROP]
+        fin = -(-fin // den)
+        deliver = max(fin + link[CHECK], deliver)
+        port[ENGINE_FREE + sender] = free // den
         port[ENGINE_FREE + receiver] = fin
-        port[ENGINE_BUSY + sender] += occupied
-        port[ENGINE_BUSY + receiver] += occupied
-        engine = min(deliver - arrive + pipe, deliver - ready)
+        port[ENGINE_BUSY + sender] += occupied // den
+        port[ENGINE_BUSY + receiver] += occupied // den
+        engine = min(deliver - arrive + link[PIPE], deliver - ready)
     else:
         # The same recurrence without engines: the TLPs follow each other on the wire.
         while True:

@@ -18,6 +18,9 @@ from .params import CONTEXTS, DEN, MRRS, QUANTUM_BYTES, TAGS
 Marker = Callable[[np.ndarray], np.ndarray]
 
 _FIRST_RING = 1 << 12
+# 0.8 GiB of steps in flight.
+_LARGEST_RING = 1 << 22
+PS_PER_HOUR = 3_600 * 10**12
 
 
 @dataclass(frozen=True)
@@ -153,13 +156,19 @@ def simulate(
         histogram=np.zeros((2, len(names), BUCKETS), np.int64),
         kept=np.full((2, devices, keep), -1, np.int64),
     )
-    while (d := kernel.advance(state, links, host_table, read_interval_ps, seed)) != kernel.FINISHED:
+    # Positions count fractions of a ps in 64 bits; what is on its way then has room to arrive.
+    latest = (1 << 62) // int(links[:, DEN].max())
+    while (d := kernel.advance(state, links, host_table, read_interval_ps, seed, latest)) >= 0:
         chunk = next(iterators[d], None)
         if chunk is None:
             device[d, layout.EXHAUSTED] = 1
             continue
         steps = chunk.steps
         needed = int(device[d, layout.LOADED] - device[d, layout.OLDEST]) + len(steps) + programs[d].reach
+        if needed > _LARGEST_RING:
+            raise RunError(
+                f"{needed} steps in flight on one device; at most {_LARGEST_RING} fit (one never ends?)"
+            )
         if needed > state.ring.shape[1]:
             ring = _grown(state.ring, 1 << (needed - 1).bit_length(), device)
             heap, waiting = _heap_and_queues(ring, links)
@@ -178,6 +187,13 @@ def simulate(
             raise MisuseError(f"device {d}: {_REFUSED[status]}")
         device[d, layout.HORIZON] = chunk.horizon_ps
 
+    if d == kernel.TOO_LONG:
+        hours = latest / PS_PER_HOUR
+        raise RunError(
+            f"more than {hours:.1f} h of simulated time; expected less (fewer requests, shorter pauses)"
+        )
+    if state.histogram[:, :, -1].any():
+        raise RunError("a request took more than 18 minutes of simulated time; expected less")
     return _outcome(programs, links, names, state)
 
 

@@ -48,7 +48,6 @@ _MSI_BYTES: Final = 4
 _RING_ENTRIES: Final = 1024
 # A receive buffer: headroom as DPDK and Linux leave it, so that payloads do not start on a page.
 _HEADROOM: Final = 128
-_LARGEST_FRAME: Final = 16384
 
 _CHUNK: Final = 512
 # Most steps of one frame, with what it does for its batch.
@@ -182,6 +181,7 @@ class _Adapter:
     def __init__(
         self,
         directions: tuple[int, ...],
+        largest_frame: int,
         descriptor_bytes: int,
         descriptor_batch: int,
         completion_bytes: int,
@@ -194,7 +194,7 @@ class _Adapter:
         for direction in directions:
             self.rings[direction, 0] = memory.queue(_RING_ENTRIES * descriptor_bytes)
             self.rings[direction, 1] = memory.queue(_RING_ENTRIES * completion_bytes)
-            self.rings[direction, 2:] = memory.data(_RING_ENTRIES, _HEADROOM + _LARGEST_FRAME)
+            self.rings[direction, 2:] = memory.data(_RING_ENTRIES, _HEADROOM + largest_frame)
         self.device = np.array(
             [descriptor_bytes, descriptor_batch, completion_bytes, completion_batch, msi_batch, pipeline_ps]
         )
@@ -210,7 +210,8 @@ class _Adapter:
             seen = np.zeros((2, 2), np.int64)
             open_requests = np.zeros(max(int(self.device[3]), 1), np.int64)
             for times, sizes, directions, horizon in frames():
-                out = np.empty(len(times) * _STEPS, STEP)
+                # A write-back also ends the frames that earlier chunks left open.
+                out = np.empty(len(times) * _STEPS + int(seen[RX, 1]), STEP)
                 last = horizon == FOREVER
                 n = _fill(
                     out,
@@ -267,6 +268,7 @@ def open_loop(
     """
     adapter = _Adapter(
         (direction,),
+        frame_bytes or max(size for _, size in IMIX),
         descriptor_bytes,
         descriptor_batch,
         completion_bytes,
@@ -312,6 +314,7 @@ def replay(
     present = tuple(d for d in (RX, TX) if (directions == d).any())
     adapter = _Adapter(
         present,
+        int(sizes.max()),
         descriptor_bytes,
         descriptor_batch,
         completion_bytes,
@@ -326,7 +329,7 @@ def replay(
             later = times_ps[first + _CHUNK :]
             yield (
                 np.ascontiguousarray(times_ps[part]),
-                np.minimum(sizes[part], _LARGEST_FRAME).astype(np.int64),
+                np.ascontiguousarray(sizes[part], np.int64),
                 directions[part].astype(np.uint8),
                 int(later[0]) if len(later) else FOREVER,
             )
