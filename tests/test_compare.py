@@ -168,6 +168,16 @@ def test_arms_by_scheme_and_policy(
     assert [(r.scheme, r.policy) for r in record.results] == [("none", "off"), *arms]
 
 
+def test_arms_whose_scheme_is_a_table_can_be_chosen_too() -> None:
+    fast = {"base": "sev-pcie", "name": "fast", "engine": {"mac_cycles": 1}}
+    scenario = small(
+        requests=50, arm=[{"scheme": fast, "policy": "all"}, {"scheme": "pcie-ide", "policy": "all"}]
+    )
+    record = compare(scenario, schemes=["fast"]).record
+    assert [(r.scheme, r.policy) for r in record.results] == [("none", "off"), ("fast", "all")]
+    assert len(compare(scenario, policies=["all"]).record.results) == 3
+
+
 def test_an_unknown_scheme_says_what_there_is() -> None:
     with pytest.raises(ConfigError, match="sev-pcie"):
         compare(small(), schemes=["sevpcie"])

@@ -345,19 +345,21 @@ def _name_reasons(
 
 def _arms_asked(
     scenario: Scenario, schemes: Sequence[str] | None, policies: Sequence[str] | None
-) -> list[tuple[str, str]] | None:
+) -> list[tuple[Any, str]] | None:
     """Return the arms when schemes or policies are named: the scenario's own that fit, else all pairs."""
     if not schemes and not policies:
         return None
-    own = [(e.scheme, e.policy) for e in scenario.arm if isinstance(e.scheme, str)]
-    fit: list[tuple[str, str]] = [
-        (s, p) for s, p in own if (not schemes or s in schemes) and (not policies or p in policies)
+    # A scheme is a name, or a table that has one.
+    tables = {e.scheme["name"]: e.scheme for e in scenario.arm if not isinstance(e.scheme, str)}
+    own: list[tuple[str, str]] = [
+        (e.scheme if isinstance(e.scheme, str) else e.scheme["name"], e.policy) for e in scenario.arm
     ]
+    fit = [(s, p) for s, p in own if (not schemes or s in schemes) and (not policies or p in policies)]
     missing_schemes = [s for s in schemes or () if s not in [f[0] for f in fit]]
     missing_policies = [p for p in policies or () if p not in [f[1] for f in fit]]
     fit += [(s, p) for s in missing_schemes for p in policies or ("selective", "all")]
     fit += [(s, p) for p in missing_policies for s in schemes or list(dict.fromkeys(o[0] for o in own))]
-    return list(dict.fromkeys(fit))
+    return [(tables.get(s, s), p) for s, p in dict.fromkeys(fit)]
 
 
 def compare_scenarios(
