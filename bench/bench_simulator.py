@@ -11,8 +11,6 @@ TRAFFIC = {
             "queue_depth": 32,
             "block": "4KiB",
             "read_share": 1.0,
-            "pattern": "random",
-            "span": "64GiB",
         },
     },
     "nic": {

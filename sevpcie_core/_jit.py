@@ -7,10 +7,12 @@ digest of every source file that kernels can see. The folder must be set before 
 hence at import of this module.
 """
 
+import atexit
 import functools
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -40,19 +42,45 @@ def sources_digest() -> str:
 
 def _cache_dir() -> Path:
     """Return a writable cache folder for this state of the sources; drop the oldest of its siblings."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sevpcie"
-    folder = base / f"kernels-{sources_digest()}"
+    name = f"kernels-{sources_digest()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="sevpcie-kernels-"))
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sevpcie"
+        folder = _writable(base / name)
+    except (OSError, RuntimeError):
+        # Path.home() raises RuntimeError for a user without one.
+        try:
+            base = _temporary_base()
+            folder = _writable(base / name)
+        except OSError:
+            folder = Path(tempfile.mkdtemp(prefix="sevpcie-kernels-"))
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            return folder
     others = sorted(base.glob("kernels-*"), key=lambda p: p.stat().st_mtime, reverse=True)
     for old in others[_KEPT_CACHES:]:
         if old != folder:
             shutil.rmtree(old, ignore_errors=True)
     return folder
+
+
+def _writable(folder: Path) -> Path:
+    """Make a folder and return it. Raises OSError if nothing can be written there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+    return folder
+
+
+def _temporary_base() -> Path:
+    """Return this user's folder among the temporary files. Raises OSError if it may be somebody else's.
+
+    Compiled code is run as it is found, so nobody else may write there.
+    """
+    base = Path(tempfile.gettempdir()) / f"sevpcie-kernels-{os.getuid()}"
+    base.mkdir(mode=0o700, exist_ok=True)
+    state = base.lstat()
+    if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & 0o077:
+        raise PermissionError(f"{base} is not ours alone")
+    return base
 
 
 # Both lack types for what is used here.

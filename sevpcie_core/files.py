@@ -1,38 +1,84 @@
 """Reading and writing whole files: one clear line when it fails, and never a half-written file."""
 
 import contextlib
+import errno
 import json
 import os
+import secrets
+import stat
 from pathlib import Path
 from typing import Any, Final
 
-from .errors import ConfigError, FormatError
+from .errors import ConfigError, FormatError, RunError
 
 # A record of the four shipped scenarios has about half a MiB; this stops the read of an endless device file.
 _MAX_JSON_BYTES: Final = 1 << 28
+# Nothing that is read here needs more than a dozen levels; Python's own limit is far too late.
+_MAX_LEVELS: Final = 100
+# Python turns no longer numbers into text (sys.get_int_max_str_digits); hexadecimal ones are read.
+_MAX_BITS: Final = 14_000
+_DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Write `text` under a temporary name in the same folder, flush it to the disk, rename it.
 
-    A reader of `path` sees the old file or the new one, never a part.
-    Raises ConfigError if the file cannot be written; nothing is left behind then.
+    A reader of `path` sees the old file or the new one, never a part. A link is followed; what is no regular
+    file (a pipe, /dev/stdout) is written to as it is.
+    Raises ConfigError if the file cannot be written, RunError if the disk is full; nothing is left then.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        if _is_special(path):
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+            return
+        target = Path(os.path.realpath(path))
+        temporary = target.with_name(f".sevpcie-{os.getpid()}-{secrets.token_hex(4)}.tmp")
         try:
             with open(temporary, "x", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            os.replace(temporary, target)
         except BaseException:
             # An interrupt too must leave nothing behind.
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
+        kind = RunError if error.errno in _DISK_FULL else ConfigError
+        raise kind(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _is_special(path: Path) -> bool:
+    """Return whether a path must be written to rather than replaced: devices, pipes, open files by number."""
+    if str(path.absolute()).startswith(("/dev/std", "/dev/fd/", "/proc/")):
+        return True
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def unusable(value: object) -> str | None:
+    """Return what makes data just read unfit for all that follows: nested too deeply, a number too long."""
+    level, depth = [value], 0
+    while level:
+        if depth > _MAX_LEVELS:
+            return f"nested too deeply, more than {_MAX_LEVELS} levels"
+        inner: list[object] = []
+        for entry in level:
+            if isinstance(entry, dict):
+                inner += entry.values()
+            elif isinstance(entry, list):
+                inner += entry
+            elif isinstance(entry, int) and entry.bit_length() > _MAX_BITS:
+                return "a whole number of more than 4000 digits"
+        level, depth = inner, depth + 1
+    return None
 
 
 def read_text(path: Path, max_bytes: int = _MAX_JSON_BYTES) -> str:
@@ -70,6 +116,11 @@ def read_json_object(path: Path, expected: str) -> dict[str, Any]:
         ) from None
     except RecursionError:
         raise FormatError(f"{path}: nested too deeply; expected {expected}") from None
+    except ValueError:
+        raise FormatError(f"{path}: a whole number of more than 4000 digits; expected {expected}") from None
     if not isinstance(value, dict):
         raise FormatError(f"{path}: a JSON {type(value).__name__}; expected {expected}")
+    fault = unusable(value)
+    if fault:
+        raise FormatError(f"{path}: {fault}; expected {expected}")
     return value

@@ -153,21 +153,22 @@ def _parse_limit(text: str, limit: str, metric: str, overhead: bool) -> float:
                 raise ConfigError(f"{limit!r}; expected per cent such as '5%'")
             if not re.fullmatch(r"[+-]?\d+(\.\d*)?|[+-]?\.\d+", number.strip(), re.ASCII):
                 raise ConfigError(f"{limit!r}; expected per cent such as '5%'")
+            if abs(float(number)) == float("inf"):
+                raise ConfigError("a number beyond all limits; expected per cent such as '5%'")
             return float(number)
         if metric == "throughput":
             return parse_rate_bps(limit) / 1e9
         return parse_time_ps(limit) / (1e9 if metric == "job" else 1e3)
     except SevPcieError as error:
         raise ConfigError(f"{text!r}: {error}") from None
+    except (ValueError, OverflowError):
+        raise ConfigError(f"{text[:60]!r}: a number beyond all limits") from None
 
 
 def _toml_entries(path: Path, text: str) -> list[str]:
-    import tomllib
+    from .experiment import toml_text
 
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: {error}") from None
+    data = toml_text.parse(text, str(path), "thresholds")
     if set(data) - {"thresholds"}:
         raise ConfigError(f"{path}: unknown key {min(set(data) - {'thresholds'})!r}; allowed: thresholds")
     entries = data.get("thresholds", [])

@@ -6,6 +6,7 @@ Rules: a record is either whole and valid or an error; units stand in the names 
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -160,7 +161,7 @@ class Options(_Part):
     baseline: str
     requests: int | None
     jobs: int
-    scenarios: list[ScenarioRef]
+    scenarios: list[ScenarioRef] = Field(min_length=1)
     arms: list[Arm]
 
 
@@ -225,7 +226,9 @@ class RunRecord(_Part):
         """
         found = data.get("schema_version")
         if found != SCHEMA_VERSION:
-            raise FormatError(f"{where}: schema_version: {found!r}; this version reads {SCHEMA_VERSION}")
+            raise FormatError(
+                f"{where}: schema_version: {repr(found)[:60]}; this version reads {SCHEMA_VERSION}"
+            )
         try:
             return cls.model_validate(data)
         except ValidationError as error:
@@ -238,7 +241,8 @@ class RunRecord(_Part):
         Raises ConfigError if it cannot be read, FormatError if it is not a valid record.
         """
         path = Path(path)
-        if path.is_dir():
+        # `Path.is_dir` raises for a name that is too long.
+        if os.path.isdir(path):
             path = path / FILE_NAME
         return cls.from_dict(
             read_json_object(path, expected="a record written by 'sevpcie compare'"), where=str(path)

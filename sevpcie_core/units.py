@@ -56,7 +56,8 @@ def _parse(value: object, units: dict[str, int], default: str | None, base: str,
     """Return `value` in the base unit; `default` is the unit of a number without one, None forbids that."""
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise ConfigError(f"{value!r}; expected {expected}")
-    text = str(value)
+    # Python refuses to write integers of thousands of digits.
+    text = "9" * (_MAX_TEXT + 1) if isinstance(value, int) and abs(value) >= 10**_MAX_TEXT else str(value)
     match = _QUANTITY.fullmatch(text) if len(text) <= _MAX_TEXT else None
     if match is None:
         raise ConfigError(f"{_shown(value)}; expected {expected}")
@@ -77,6 +78,8 @@ def _parse(value: object, units: dict[str, int], default: str | None, base: str,
 
 def _shown(value: str | int) -> str:
     """Quote what a user wrote for a one-line message."""
+    if isinstance(value, int) and abs(value) >= 10**_MAX_TEXT:
+        return f"a number of more than {_MAX_TEXT} digits"
     text = repr(value)
     return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 3] + "..."
 

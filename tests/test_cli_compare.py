@@ -6,6 +6,8 @@ The comparison itself is a stand-in here; `test_cli_end_to_end.py` has the real 
 import copy
 import json
 import os
+import signal
+import subprocess
 import types
 from pathlib import Path
 
@@ -44,14 +46,11 @@ def run(record, monkeypatch):
 def quick_files(monkeypatch):
     """Make the report and the scenario files cheap: their own tests cover them."""
 
-    def write_html(record, path):
-        Path(path).write_text("<html>")
-
     def from_dict(data):
         return types.SimpleNamespace(to_toml=lambda: f"name = {data['name']!r}\n")
 
     monkeypatch.setattr("sevpcie_core.api.Scenario", types.SimpleNamespace(from_dict=from_dict))
-    monkeypatch.setattr("sevpcie_core.report.html.write_html", write_html)
+    monkeypatch.setattr("sevpcie_core.report.html.page", lambda record: "<html>")
 
 
 DEFAULTS = {
@@ -264,3 +263,94 @@ def test_scenario_names_cannot_leave_the_folder(run, record, quick_files, tmp_pa
     assert cli.main(["compare", "--out", str(tmp_path / "run")]) == 0
     assert files(tmp_path / "run") == ["record.json", "report.html", "scenario-.._.._evil_name.toml"]
     assert cli.main(["compare", "--out", str(tmp_path / "run")]) == 0
+
+
+@pytest.mark.parametrize("place", ["dangling", "dangling/run", "new/..", "new/../x", "n" * 300])
+def test_out_that_could_not_be_made_is_found_before_the_run(run, place, tmp_path, capsys):
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    assert cli.main(["compare", "--out", f"{tmp_path}/{place}"]) == 2
+    assert capsys.readouterr().err.startswith(f"sevpcie: error: --out {tmp_path}/{place}: ")
+    assert run.calls == []
+    assert files(tmp_path) == ["dangling"]
+
+
+def test_a_full_disk_is_told_with_the_path_that_was_asked_for(
+    run, quick_files, tmp_path, monkeypatch, capsys
+):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    # The report is written straight into the staging folder, not by a writer that names its own place.
+    monkeypatch.setattr("sevpcie_core.report.html.write_html", None)
+    monkeypatch.setattr("os.fsync", fail)
+    assert cli.main(["compare", "--out", str(tmp_path / "run")]) == 3
+    assert capsys.readouterr().err == (
+        f"sevpcie: error: --out {tmp_path / 'run'}: cannot be written: No space left on device\n"
+    )
+
+
+def dead_process():
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def test_out_sweeps_what_a_killed_run_left(run, quick_files, tmp_path):
+    left = tmp_path / "run" / f".sevpcie-{dead_process()}.tmp"
+    left.mkdir(parents=True)
+    (left / "record.json").write_text("{")
+    (tmp_path / "run" / "report.html").write_text("moved before the end")
+    (tmp_path / "run" / f".sevpcie-{dead_process()}-0a.tmp").write_text("a report")
+    assert cli.main(["compare", "--out", str(tmp_path / "run")]) == 0
+    assert files(tmp_path / "run") == WRITTEN
+
+
+def test_out_leaves_alone_what_another_run_is_writing(run, quick_files, tmp_path):
+    theirs = tmp_path / f".sevpcie-{os.getppid()}.tmp"
+    theirs.mkdir()
+    assert cli.main(["compare", "--out", str(tmp_path)]) == 0
+    assert theirs.is_dir()
+
+
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_end_after_writing_says_what_was_written(
+    run, quick_files, exists, number, code, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "run"
+    if exists:
+        out.mkdir()
+    rename, replace = Path.rename, os.replace
+
+    def renamed(self, target):
+        os.kill(os.getpid(), number)
+        return rename(self, target)
+
+    def replaced(old, new):
+        os.kill(os.getpid(), number)
+        replace(old, new)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    monkeypatch.setattr(os, "replace", replaced)
+    assert cli.main(["compare", "--out", str(out)]) == code
+    word = {130: "interrupted", 143: "terminated"}[code]
+    assert capsys.readouterr().err == f"sevpcie: {word}; {out} was written\n"
+    assert files(out) == WRITTEN
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("option", ["scenario", "--trace"])
+def test_names_that_a_record_cannot_hold_are_refused_before_the_run(run, option, tmp_path, capsys):
+    name = os.fsdecode(b"bad\xff.csv")
+    argv = [name] if option == "scenario" else [option, name]
+    assert cli.main(["compare", *argv, "--out", str(tmp_path / "run")]) == 2
+    assert "not UTF-8" in capsys.readouterr().err
+    assert run.calls == []
+
+
+@pytest.mark.parametrize("argv", [["--trace", "~nosuch/x"], ["~nosuch/x.toml"], ["--out", "~nosuch/x"]])
+def test_homes_that_do_not_exist(argv, capsys):
+    assert cli.main(["compare", *argv]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(("sevpcie: error: ~nosuch/x", "sevpcie: error: '~nosuch/x"))
+    assert error.count("\n") == 1

@@ -114,3 +114,35 @@ def test_bad_records_are_one_line(command, tmp_path, capsys, monkeypatch):
         assert captured.err.startswith(f"sevpcie: error: {name}")
         assert words in captured.err
         assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("text", "code"), [(PASS, 0), (FAIL, 99), (OPEN, 4)])
+@pytest.mark.parametrize("how", ["reader has gone", "closed"])
+def test_the_outcome_stands_though_nobody_reads_it(saved, tmp_path, text, code, how):
+    limits = tmp_path / "limits.txt"
+    limits.write_text(text)
+    command = [sys.executable, "-m", "sevpcie_core.cli", "gate", saved, "-t", str(limits)]
+    if how == "closed":
+        shell = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *command]
+        assert subprocess.run(shell, check=False).returncode == code
+        return
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (code, "")
+
+
+def test_a_width_of_zero_is_none(saved, monkeypatch, capsys):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert cli.main(["report", saved]) == 0
+    usual = capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "0")
+    assert cli.main(["report", saved]) == 0
+    assert capsys.readouterr().out == usual != ""
+
+
+def test_a_name_that_is_too_long(saved, tmp_path, capsys):
+    assert cli.main(["report", "n" * 300]) == 2
+    assert cli.main(["report", saved, "--out", str(tmp_path / ("n" * 300))]) == 2
+    assert capsys.readouterr().err.count("File name too long") == 2

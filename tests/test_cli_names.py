@@ -7,6 +7,8 @@ import jsonschema
 import pytest
 
 from sevpcie_core import cli
+from sevpcie_core.experiment import presets
+from sevpcie_core.experiment.problems import Origin
 from sevpcie_core.experiment.scenario import available_presets, load_scenario
 
 NAMES = [f"{kind}/{name}" for kind, names in available_presets().items() for name in names]
@@ -77,3 +79,17 @@ def test_schemas_describe_what_is_read_and_written(capsys, record_dict):
     jsonschema.validate(record_dict, both["record"])
     for name in available_presets()["scenarios"]:
         jsonschema.validate(json.loads(output(capsys, "show", name, "--json")), both["scenario"])
+
+
+@pytest.mark.parametrize("name", ["gen5x2", "links/gen6x8"])
+def test_links_without_a_preset_can_be_shown_and_used(name, capsys, tmp_path):
+    text = output(capsys, "show", name)
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    shown, _ = presets.link(str(file), Origin("test"), ())
+    assert shown == presets.link(name.rpartition("/")[2], Origin("test"), ())[0]
+
+
+def test_links_that_cannot_be(capsys):
+    assert cli.main(["show", "gen5x3"]) == 2
+    assert "genNxM with N from" in capsys.readouterr().err

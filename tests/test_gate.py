@@ -223,7 +223,7 @@ def test_files_of_both_kinds():
         ("a.toml", "thresholds = 3", "a.toml: thresholds: 3; expected a list"),
         ("a.toml", "thresholds = [1]", "a.toml: thresholds: [1]; expected a list"),
         ("a.toml", "threshold = []", "unknown key 'threshold'; allowed: thresholds"),
-        ("a.toml", "thresholds = [", "a.toml: "),
+        ("a.toml", "thresholds = [", "a.toml:1: "),
         ("a.toml", 'thresholds = ["nvme.p < 1us"]', "a.toml: thresholds[0]: "),
     ],
 )
@@ -236,3 +236,20 @@ def test_bad_files_are_named(name, text, words):
 def test_worst_and_exit_codes():
     assert [EXIT_CODES[worst(o)] for o in (["pass"], ["pass", "inconclusive"])] == [0, 4]
     assert EXIT_CODES[worst(["inconclusive", "fail", "pass"])] == 99
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "thresholds = " + "[" * 5000,
+        "thresholds = " + "[" * 150 + "]" * 150,
+        f"thresholds = [{'1' * 5000}]",
+        f"thresholds = [0x{'f' * 5000}]",
+        f'thresholds = ["nvme.latency_p99 < {"9" * 5000}ns"]',
+        f'thresholds = ["nvme.latency_p99.overhead < {"9" * 5000}%"]',
+        f'thresholds = ["nvme.throughput > {"9" * 5000} GB/s"]',
+    ],
+)
+def test_what_python_cannot_hold_is_refused(text):
+    with pytest.raises(ConfigError, match=r"^t\.toml"):
+        read_thresholds(Path("t.toml"), text)

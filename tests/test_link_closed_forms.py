@@ -132,13 +132,15 @@ def test_engine_times_follow_from_its_structure() -> None:
         "mac_cycles": 12,
         "switch_cycles": 4,
         "key_miss_cycles": 20,
-        "key_entries": 8,
+        "key_entries": 2,
         "pcrc": True,
     }
     exposed = engine_timing(keystream_ahead=False, hold=True, **structure)
     assert (exposed.period_ps, exposed.pipe_ps, exposed.mac_ps) == (1250, 16 * 1250, 12 * 1250)
     assert exposed.check_ps == 28 * 1250
     assert (exposed.switch_ps, exposed.key_miss_ps) == (5000, 25_000)
+    # With room for the keys of all sub-streams none is ever loaded.
+    assert engine_timing(keystream_ahead=False, hold=True, **structure | {"key_entries": 3}).key_miss_ps == 0
     ahead = engine_timing(keystream_ahead=True, hold=False, **structure)
     assert (ahead.pipe_ps, ahead.check_ps) == (2500, 2500)
 

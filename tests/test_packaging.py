@@ -141,3 +141,26 @@ def test_a_missing_debian_package_fails_only_where_all_are_required(need, monkey
     monkeypatch.setenv("SEVPCIE_REQUIRE_PACKAGES", required)
     with pytest.raises(outcome, match="install the Debian package nothing"):
         need("nothing", "program-of-nowhere")
+
+
+def test_an_unwritable_cache_leaves_one_private_folder(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k not in ("NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT")}
+    (tmp_path / "cache").write_text("no folder")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment |= {"XDG_CACHE_HOME": str(tmp_path / "cache"), "TMPDIR": str(temporary)}
+
+    def load():
+        code = "from sevpcie_core import _jit; print(_jit._config.CACHE_DIR)"
+        return subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    mine = temporary / f"sevpcie-kernels-{os.getuid()}"
+    assert load() == load()
+    assert list(temporary.iterdir()) == [mine]
+    assert mine.stat().st_mode & 0o777 == 0o700
+    # Where others may write, compiled code is not to be trusted.
+    mine.chmod(0o777)
+    assert str(mine) not in load()
+    assert list(temporary.iterdir()) == [mine]

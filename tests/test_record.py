@@ -9,7 +9,8 @@ import stat
 import jsonschema
 import pytest
 
-from sevpcie_core.errors import ConfigError, FormatError, SevPcieError
+from sevpcie_core.errors import ConfigError, FormatError, RunError, SevPcieError
+from sevpcie_core.files import write_atomically
 from sevpcie_core.record import RunRecord, json_schema, results_digest
 
 
@@ -114,6 +115,7 @@ def test_schema_says_the_units():
         ),
         (lambda d: d["results"][1].update(requests=1), ["digest", "changed"]),
         (lambda d: d.update(host=3), ["host", "3"]),
+        (lambda d: d["options"].update(scenarios=[]), ["options.scenarios", "at least 1"]),
     ],
 )
 def test_wrong_content_is_named(record_dict, change, words, tmp_path):
@@ -133,6 +135,8 @@ def test_wrong_content_is_named(record_dict, change, words, tmp_path):
         (b"[1, 2]", "a JSON list"),
         (b"{]", "column 2"),
         (b"[" * 100_000, "nested too deeply"),
+        (b'{"a":' * 150 + b"1" + b"}" * 150, "nested too deeply"),
+        (b'{"schema_version": ' + b"1" * 5000 + b"}", "a whole number of more than 4000 digits"),
         (b"sevpcie", "expected a record"),
     ],
 )
@@ -175,7 +179,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(record, tmp_path, mo
         raise error
 
     monkeypatch.setattr(failing, fail)
-    with pytest.raises((ConfigError, KeyboardInterrupt)) as caught:
+    with pytest.raises((RunError, KeyboardInterrupt)) as caught:
         record.save(path)
     if isinstance(error, OSError):
         assert str(caught.value) == f"{path}: cannot be written: No space left on device"
@@ -195,3 +199,24 @@ def test_saved_file_has_the_usual_rights(record, tmp_path):
     finally:
         os.umask(old)
     assert stat.S_IMODE((tmp_path / "r.json").stat().st_mode) == 0o640
+
+
+def test_a_link_is_followed_and_a_pipe_stays_a_pipe(record, tmp_path):
+    (tmp_path / "link").symlink_to("real")
+    for _ in range(2):
+        record.save(tmp_path / "link")
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "real").read_text() == record.to_json()
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_atomically(tmp_path / "pipe", "text")
+        assert os.read(reader, 100) == b"text"
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+def test_the_longest_name_can_be_written(tmp_path):
+    write_atomically(tmp_path / ("n" * 255), "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["n" * 255]

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from sevpcie_core.errors import ConfigError
 from sevpcie_core.experiment.problems import find_line
-from sevpcie_core.experiment.scenario import Scenario, load_scenario, load_scheme, preset_text
+from sevpcie_core.experiment.scenario import (
+    Scenario,
+    load_scenario,
+    load_scheme,
+    preset_text,
+    scenario_from_trace,
+)
+from sevpcie_core.experiment.traffic import MAX_DEVICES
+from sevpcie_core.link import layout
 
 TEXT = """\
 name = "mine"
@@ -70,11 +78,17 @@ def test_the_text_is_good(load):
         ("queue_depth = 4", "block = 1000", 10, "block: 1000; expected a size from 512B to 16MiB in steps of 512B"),
         ("queue_depth = 4", "read_share = 1.1", 10, "read_share: 1.1; expected a number from 0 to 1"),
         ("queue_depth = 4", "read_share = nan", 10, "read_share: nan; expected a number from 0 to 1"),
-        ("queue_depth = 4", 'pattern = "rnd"', 10, "pattern: 'rnd'; expected 'random' or 'sequential'"),
+        ("queue_depth = 4", 'pattern = "random"', 10, "unknown key 'pattern'; allowed: kind, queue_depth, block"),
         ("queue_depth = 4", "think = 5", 10, "think: 5: no unit; expected a time"),
         ("queue_depth = 4", 'think = "2h"', 10, "unknown unit 'h'"),
         ("queue_depth = 4", 'think = "4000s"', 10, "think: '4000s'; expected a time from 0 to 3600s with its unit"),
-        ("queue_depth = 4", 'span = "6KiB"', 10, "span: '6KiB'; expected a multiple of block, 4KiB"),
+        ("queue_depth = 4", 'span = "64GiB"', 10, "unknown key 'span'; allowed: kind, queue_depth, block"),
+        ("queue_depth = 4", "read_share = 0x1" + "0" * 400, 10, "read_share: a number of more than 60 digits; expected a number"),
+        ('link = "gen5x4"', 'link = "gen5x' + "9" * 5000 + '"', 2, "expected one of gen3x8"),
+        # What would change nothing.
+        ('name = "mine"', 'name = "mine"\nduration = "1ms"\nrequests = 5', 3, "requests: 5; expected no such key: the scenario ends by duration; requests are not counted"),
+        # Users.
+        ('link = "gen5x4"', 'link = "~nosuch/x.toml"', 2, "link: '~nosuch/x.toml': no home of '~nosuch'; expected a path"),
         ('rate = "200Gb/s"', 'rate = "500Gb/s"', 21, "rate: '500Gb/s', above the line rate of nic-400g; expected at most '400Gb/s'"),
         ('rate = "200Gb/s"', 'rate = "0"', 21, "rate: '0'; expected a rate from 1Mb/s"),
         ("sizes = 1514", "sizes = 20", 20, "sizes: 20; expected 'imix' or a frame size from 60 to 16384 bytes"),
@@ -92,8 +106,8 @@ def test_the_text_is_good(load):
         ('name = "mine"', 'name = "mine"\nregions = { data = 2 }', 2, "regions.data: 2; expected a number from 0 to 1"),
         ('preset = "nvme-dram"', 'preset = "nvme-dram"\nrequests = 0', 8, "workload[0].device.ssd.requests: 0; expected a whole number"),
         # Keys.
-        ("queue_depth = 4", "qd = 4", 10, "workload[0].device.ssd.traffic: unknown key 'qd'; allowed: kind, queue_depth, block, read_share, pattern, span, think; did you mean 'queue_depth'?"),
-        ("queue_depth = 4", "Block = 512", 10, "unknown key 'Block'; allowed: kind, queue_depth, block, read_share, pattern, span, think; did you mean 'block'?"),
+        ("queue_depth = 4", "qd = 4", 10, "workload[0].device.ssd.traffic: unknown key 'qd'; allowed: kind, queue_depth, block, read_share, think; did you mean 'queue_depth'?"),
+        ("queue_depth = 4", "Block = 512", 10, "unknown key 'Block'; allowed: kind, queue_depth, block, read_share, think; did you mean 'block'?"),
         ("queue_depth = 4", '"a key" = 4', 10, "unknown key 'a key'; allowed"),
         ("queue_depth = 4", "direction = 4", 10, "unknown key 'direction'; allowed: kind, queue_depth"),
         ('name = "mine"', 'name = "mine"\nfoo = 1', 2, "unknown key 'foo'; allowed: schema_version, name, title, link"),
@@ -158,7 +172,11 @@ def test_the_text_is_good(load):
         ('[[workload]]\nname = "first"', ARM.format('{ base = "sev-pcie", key_bits = 192 }'), 5, "key_bits: 192; expected 0, 128 or 256"),
         ('[[workload]]\nname = "first"', ARM.format('{ base = "none", key_bits = 128 }'), 5, "key_bits: 128 without a mechanism; expected no such key"),
         ('[[workload]]\nname = "first"', ARM.format('{ mechanism = "ide" }'), 5, "key_bits: 0; expected 128 or 256"),
-        ('[[workload]]\nname = "first"', ARM.format('{ mechanism = "ide", key_bits = 128, tag_bytes = 12 }'), 5, "engine: nothing; expected a table with clock_mhz"),
+        ('[[workload]]\nname = "first"', ARM.format('{ mechanism = "ide", key_bits = 128, tag_bytes = 12, prefix_bytes = 4 }'), 5, "engine: nothing; expected a table with clock_mhz"),
+        ('[[workload]]\nname = "first"', ARM.format('{ base = "sev-pcie", tag_bytes = 16 }'), 5, "tag_bytes: 16; expected 12"),
+        ('[[workload]]\nname = "first"', ARM.format('{ base = "sev-pcie", prefix_bytes = 8 }'), 5, "prefix_bytes: 8; expected 4"),
+        ('[[workload]]\nname = "first"', ARM.format('{ base = "sev-pcie", stream_kind = "link" }'), 5, "stream_kind: 'link'; expected 'selective' (link streams differ only behind switches, which are not modelled yet)"),
+        ('[[workload]]\nname = "first"', ARM.format('{ base = "sev-pcie", name = "none" }'), 5, "arm[0].scheme: 'none' names the plaintext baseline; expected another name"),
         # Shapes.
         (TEXT[TEXT.index("[[workload]]") :], "", 0, "no key 'workload'; expected name, workload in this table"),
         (TEXT[TEXT.index("[[workload]]") :], "workload = []", 4, "workload: no workload; expected at least one [[workload]]"),
@@ -348,3 +366,43 @@ def test_damaged_scenarios_load_or_say_why(load, data):
     assert "\n" not in message
     assert "pydantic" not in message
     assert "Input should" not in message
+
+
+def test_requests_of_a_device_under_a_duration(load):
+    text = 'duration = "1ms"\n' + TEXT.replace('"nvme-dram"', '"nvme-dram"\nrequests = 5')
+    with pytest.raises(ConfigError, match=r"my.toml:9: workload\[0\].device.ssd.requests: 5; .*by duration"):
+        load(text)
+
+
+def test_a_workload_has_as_many_devices_as_the_simulator(load):
+    assert MAX_DEVICES == layout.MAX_DEVICES
+    device = '[workload.device.d{}]\npreset = "nvme-dram"\n[workload.device.d{}.traffic]\nkind = "nvme"\n'
+    head = 'name = "mine"\nlink = "gen5x4"\n[[workload]]\nname = "w"\n'
+    text = head + "".join(device.format(n, n) for n in range(16))
+    assert load(text).resolve()
+    with pytest.raises(
+        ConfigError, match=r"my.toml:3: workload\[0\].device: 17 devices; expected at most 16"
+    ):
+        load(text + device.format(16, 16))
+
+
+def test_a_scheme_file_of_the_name_of_the_baseline(tmp_path):
+    path = tmp_path / "none.toml"
+    path.write_text('base = "sev-pcie"\n')
+    with pytest.raises(ConfigError, match="'none' names the plaintext baseline"):
+        load_scheme(path)
+    assert load_scheme("none").mechanism == "none"
+
+
+@pytest.mark.parametrize("load", [load_scenario, load_scheme, scenario_from_trace])
+def test_users_that_do_not_exist(load):
+    with pytest.raises(ConfigError, match=r"'~nosuch/x.toml': no home of '~nosuch'; expected a path"):
+        load("~nosuch/x.toml")
+
+
+@pytest.mark.parametrize("key", ["queue_depth", "block", "read_share", "think", "kind"])
+def test_numbers_that_python_does_not_write(key):
+    traffic = {"kind": "nvme", key: 10**5000}
+    device = {"preset": "nvme-dram", "link": "gen5x4", "traffic": traffic}
+    with pytest.raises(ConfigError, match=rf"{key}.* a number of more than 6[04] digits; expected"):
+        Scenario.from_dict({"name": "x", "workload": [{"name": "w", "device": {"d": device}}]})

@@ -38,7 +38,7 @@ NVME = {
     "msi": True,
 }
 IDE = {"name": "x", "mechanism": "ide", "key_bits": 256, "tag_bytes": 12, "prefix_bytes": 4}
-PINNED = "3cff5bd7ad9404951f56d94ef37199a482f60a1051b74464448ff4e537a6caee"
+PINNED = "1f0978e85f919ab7a4cfebc432576247e312c50f63d4b2eba80431f6c95067dc"
 
 
 def changed(**keys):
@@ -61,7 +61,7 @@ def test_a_minimal_scenario_takes_the_documented_defaults():
     device = run.workloads[0].devices[0]
     assert device.requests == 10000
     assert device.link.name == "gen5x4"
-    assert device.traffic == resolved.NvmeTraffic(32, 4096, 1.0, "random", 2**36, 0, None, 0)
+    assert device.traffic == resolved.NvmeTraffic(32, 4096, 1.0, 0, None, 0)
     assert len(run.arms) == 3
 
 
@@ -219,14 +219,17 @@ def test_a_digest_is_pinned():
 
 
 def test_options_change_what_they_name():
-    scenario = load_scenario("mix").with_options(
+    scenario = load_scenario("nvme").with_options(
         requests=7, seeds=2, seed=9, budget_pct=1.5, arms=[("pcie-ide", "selective")]
     )
     run = scenario.resolve()
     assert (run.seeds, run.seed, run.budget_pct) == (2, 9, 1.5)
     assert [(arm.scheme.name, arm.policy) for arm in run.arms] == [("pcie-ide", "selective")]
-    assert [device.requests for device in run.workloads[0].devices] == [7, 7, 0]
+    assert [device.requests for device in run.workloads[0].devices] == [7, 7]
     assert load_scenario("mix").with_options().digest() == load_scenario("mix").digest()
+    # What ends by duration counts no requests.
+    assert load_scenario("mix").with_options(requests=7).digest() == load_scenario("mix").digest()
+    assert [device.requests for device in load_scenario("mix").resolve().workloads[0].devices] == [0, 0, 0]
     own = Scenario.from_dict(with_device(requests=5))
     assert first(own).requests == 5
     assert first(own.with_options(requests=6)).requests == 6
@@ -261,6 +264,12 @@ def test_a_trace_makes_a_scenario(tmp_path, text, kind, link, preset):
     assert Scenario.from_dict(scenario.to_dict()).digest() == scenario.digest()
 
 
+def test_a_file_name_of_control_characters_makes_a_scenario(tmp_path):
+    path = tmp_path / "a\n\x1b[31m\x7f\udcff.csv"
+    path.write_text("t_us,dur_us,event,name,bytes\n0,1,kernel,k,0\n")
+    assert scenario_from_trace(path).title == "Replay of a??[31m??.csv on gpu-gen5, gen5x16"
+
+
 def test_a_trace_that_makes_no_scenario(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("t_us,dur_us,event,name,bytes\n0,1,kernel,k,0\n")
@@ -289,6 +298,10 @@ def test_the_json_schema_knows_every_scenario():
     assert not validator.is_valid(changed(link={"gen": 9}))
     assert not validator.is_valid(with_device(traffic={"kind": "nvme", "block": "4 parsecs"}))
     assert validator.is_valid(changed(link={"base": "gen5x4", "mps": 512}))
+    scheme = {"base": "sev-pcie", "engine": {"mac_cycles": 7}}
+    assert validator.is_valid(changed(arm=[{"scheme": scheme, "policy": "all"}]))
+    scheme["engine"] = {"clock": 7}
+    assert not validator.is_valid(changed(arm=[{"scheme": scheme, "policy": "all"}]))
 
 
 def test_resolved_values_are_frozen():

@@ -78,6 +78,19 @@ def test_a_limit_takes_the_first_events(trace):
         ("1,1,memcpy,Memcpy HtoD,99999999999999999999,0,0", "bytes: '9+'; expected"),
         ("1,1,memcpy,Memcpy HtoD,0,0,0", "bytes: '0'; expected 1 or more for a copy over the link"),
         ("1,1,memcpy,Memcpy DtoH,,0,0", "bytes: ''; expected 1 or more"),
+        ("1,1,memcpy,Memcpy HtoD,0.0,0,0", "bytes: '0.0'; expected 1 or more for a copy over the link"),
+        ("1,1,memcpy,Memcpy HtoD,4_096,0,0", "bytes: '4_096'; expected a whole number"),
+        ("1_0,1,kernel,k,0,0,0", "t_us: '1_0'; expected microseconds"),
+        (
+            "1,7200000000,kernel,k,0,0,0",
+            "dur_us: '7200000000'; expected microseconds of 0 or more, less than 2 h",
+        ),
+        ("21600000001,1,kernel,k,0,0,0", r"t_us: spans 6.01 h; expected at most 2 h \(cut it with limit\)"),
+        (
+            "1,1,memcpy,Memcpy HtoD,9223372036854775807,0,0",
+            "bytes: '92[0-9]+'; expected at most 1099511627776",
+        ),
+        ("1,1,memcpy,Memcpy HtoD," + "9" * 5000 + ",0,0", "bytes: '9+'; expected at most 1099511627776"),
         ("1,1,memcpy,copy,64,0,0", "name: 'copy'; expected a copy's direction such as HtoD"),
         ("1,1,memcopy,Memcpy HtoD,64,0,0", "event: 'memcopy'; expected memcpy, kernel, memset or runtime"),
         ("1,1,kernel,k,0,x,0", "stream: 'x'; expected a whole number"),
@@ -97,6 +110,21 @@ def test_a_line_number_counts_lines_and_not_rows(trace):
     path = trace(HEADER + '0,1,kernel,"two\nlines",0,0,0\n\nx,1,kernel,k,0,0,0\n')
     with pytest.raises(FormatError, match=r"job.csv:5: t_us: 'x'"):
         traces.read_gpu(path)
+
+
+def test_clocks_of_any_start(trace):
+    rows = "1700000000000000.125,1,kernel,k,0,0,0\n1700000000000001.25,1,kernel,k,0,0,0\n"
+    assert traces.read_gpu(trace(HEADER + rows))["t_ps"].tolist() == [0, 1_125_000]
+    six = rows + "1700021600000000.125,1,kernel,k,0,0,0\n"
+    with pytest.raises(FormatError, match=r":4: t_us: spans 6 h; expected at most 2 h \(cut it with limit\)"):
+        traces.read_gpu(trace(HEADER + six))
+    assert traces.read_gpu(trace(HEADER + six), limit=2).size == 2
+
+
+def test_whole_numbers_that_another_program_wrote_as_floats(trace):
+    events = traces.read_gpu(trace(HEADER + "0,1,memcpy,Memcpy HtoD,4096.0,7.0,1.0\n1,1,kernel,k,0.0,8.,\n"))
+    assert events["bytes"].tolist() == [4096, 0]
+    assert events["stream"].tolist() == [7, 8]
 
 
 @pytest.mark.parametrize(

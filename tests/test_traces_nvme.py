@@ -17,6 +17,17 @@ def trace(tmp_path):
     return write
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["fio version 3 iolog\n0 f read 0 {}\n", "time_us,event,address,length\n0,read,0,{}\n"],
+)
+def test_a_command_moves_a_tebibyte_at_most(trace, text):
+    assert traces.read_nvme(trace(text.format(2**40)))["bytes"].tolist() == [2**40]
+    for size in (2**40 + 1, 2**63 - 1, "9" * 5000):
+        with pytest.raises(FormatError, match=r":2: length: '[0-9]+'; expected at most 1099511627776"):
+            traces.read_nvme(trace(text.format(size)))
+
+
 V3 = """fio version 3 iolog
 17 testfile add
 317 testfile open

@@ -198,7 +198,7 @@ GOOD = record(100, 0, PACKET)
         (header() + GOOD + record(98, 0, PACKET), "offset 78: time: 2.000 s before an earlier record"),
         (
             header() + GOOD + record(2**32 - 1, 0, PACKET),
-            "offset 78: seconds 4294967295; expected a time near",
+            "offset 78: seconds: spans 1.19.* h; expected at most 2 h",
         ),
     ],
 )
@@ -207,6 +207,17 @@ def test_damaged_captures_name_the_offset(capture, data, said):
     with pytest.raises(FormatError, match=said) as caught:
         traces.read_nic(path)
     assert str(caught.value).startswith(str(path))
+
+
+def test_a_capture_of_two_hours_at_most(capture):
+    late = header() + GOOD + record(100 + 2 * 3600, 0, PACKET)
+    assert traces.read_nic(capture(late)).size == 2
+    with pytest.raises(FormatError, match=r"offset 78: time: spans 2.01 h; expected at most 2 h \(cut it"):
+        traces.read_nic(capture(header() + GOOD + record(100 + 2 * 3600, 999_999_999, PACKET)))
+    six = header() + GOOD + record(100 + 6 * 3600, 0, PACKET)
+    with pytest.raises(FormatError, match=r"offset 78: seconds: spans 6 h; expected at most 2 h"):
+        traces.read_nic(capture(six))
+    assert traces.read_nic(capture(six), limit=1).size == 1
 
 
 def test_small_steps_back_are_put_in_order(capture):

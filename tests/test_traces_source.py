@@ -96,7 +96,8 @@ def test_a_trace_of_another_kind(tmp_path, read, data, said):
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
-        (b"\xff", r":3: bytes that are not UTF-8; expected text|:\d+: bytes that are not UTF-8"),
+        (b"\xff", r":3: bytes that are not UTF-8; expected text"),
+        (b"0,1,kernel,k,0,0\n" * 20000 + b"0,1,kernel,\xe9,0,0\n", r":20003: bytes that are not UTF-8"),
         (b"0,1,kernel,k,0,0\n" * 400 + b"\0", ":403: a NUL character; expected text"),
         (b"x" * 70000, r":3: a line of 65536 characters or more"),
         (b'0,1,"kernel,k,0,0\n', r"unexpected end of data|fields"),
@@ -106,6 +107,14 @@ def test_a_trace_of_another_kind(tmp_path, read, data, said):
 def test_lines_that_are_no_rows(tmp_path, bad, said):
     with pytest.raises(FormatError, match=said):
         traces.read_gpu(write(tmp_path / "trace", GPU + bad))
+
+
+@pytest.mark.parametrize("read", [*READERS, traces.content_sha256])
+def test_pipes_are_no_traces(tmp_path, read):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(FormatError, match="pipe: a pipe or device; expected a regular file"):
+        read(path)
 
 
 def test_the_content_is_the_identity(tmp_path):

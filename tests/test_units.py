@@ -112,6 +112,12 @@ def test_what_is_refused(parse, value, said):
     assert len(str(caught.value)) < 300
 
 
+@pytest.mark.parametrize("parse", [units.parse_bytes, units.parse_time_ps, units.parse_rate_bps])
+def test_numbers_that_python_does_not_write(parse):
+    with pytest.raises(ConfigError, match="a number of more than 64 digits; expected"):
+        parse(10**5000)
+
+
 @given(st.text(max_size=40) | st.integers() | st.floats() | st.none() | st.booleans())
 def test_a_parser_returns_a_size_or_says_why(value):
     for parse, *_ in QUANTITIES:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
-from ..errors import MisuseError
+from ..errors import ConfigError, MisuseError
 from . import options, output
 from .progress import Progress
 
@@ -77,7 +77,12 @@ def compare(
     if out is not None:
         from .outdir import check
 
+        out = out.expanduser()
         check(out)
+        for name in (*(scenario or ()), *((str(trace),) if trace else ())):
+            path = str(Path(name).absolute())
+            if not path.isascii() and path != path.encode(errors="replace").decode():
+                raise ConfigError(f"{path}: a name that is not UTF-8, which a record cannot hold; rename it")
 
     from ..api import compare as run
 
@@ -108,11 +113,13 @@ def compare(
             progress("drawing", 0, 0)
             publish(out, record)
     output.warn(record.warnings, quiet)
-    if json:
-        print(record.to_json(), end="")
-    else:
-        output.print_table(record, wide)
-    return verdict_code(record, fail_on)
+    code = verdict_code(record, fail_on)
+    with output.pipe():
+        if json:
+            print(record.to_json(), end="")
+        else:
+            output.print_table(record, wide)
+    return code
 
 
 def verdict_code(record: "RunRecord", fail_on: FailOn | None) -> int:

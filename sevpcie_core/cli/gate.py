@@ -36,19 +36,20 @@ def gate(
     limits = read_thresholds(thresholds, read_text(thresholds, max_bytes=1 << 20))
     judgements = judge(RunRecord.load(record), limits)
     outcome = worst(judgement.outcome for judgement in judgements)
-    if json:
-        output.print_json(
-            {
-                "schema_version": 1,
-                "command": "gate",
-                "record": str(record),
-                "outcome": outcome,
-                "thresholds": [_plain(judgement) for judgement in judgements],
-            }
-        )
-    else:
-        for judgement in judgements:
-            _print(judgement)
+    with output.pipe():
+        if json:
+            output.print_json(
+                {
+                    "schema_version": 1,
+                    "command": "gate",
+                    "record": str(record),
+                    "outcome": outcome,
+                    "thresholds": [_plain(judgement) for judgement in judgements],
+                }
+            )
+        else:
+            for judgement in judgements:
+                _print(judgement)
     return EXIT_CODES[outcome]
 
 

@@ -1,13 +1,32 @@
 """What commands print: results to standard output, everything else to standard error."""
 
+import contextlib
 import json
 import os
+import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..record import RunRecord
+
+
+@contextlib.contextmanager
+def pipe() -> Iterator[None]:
+    """Print inside this, with the exit code already known: a reader that has gone does not change it."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader, for example `head`, has all that it wanted.
+        discard()
+
+
+def discard() -> None:
+    """Send what is still buffered nowhere: the interpreter flushes once more when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_json(value: Any) -> None:
@@ -27,12 +46,15 @@ def print_table(record: "RunRecord", wide: bool) -> None:
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError
 
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+    # Unlike rich this takes a width of 0 for none.
+    width = shutil.get_terminal_size((PIPE_WIDTH, 24)).columns
     print_summary(record.to_dict(), PipeAware(width=width, highlight=False), wide=wide)
 
 
 def warn(warnings: Iterable[str], quiet: bool = False) -> None:
     """Print warnings, one per line, unless they are not wanted."""
     if not quiet:
-        for warning in warnings:
-            print(f"sevpcie: warning: {warning}", file=sys.stderr)
+        # Whoever does not read standard error still gets the result.
+        with contextlib.suppress(OSError):
+            for warning in warnings:
+                print(f"sevpcie: warning: {warning}", file=sys.stderr)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from . import options, output
+from . import options, output, signals
 from .progress import Progress
 
 
@@ -30,4 +30,4 @@ def report(
 
     with Progress(quiet) as progress:
         progress("drawing", 0, 0)
-        write_html(loaded.to_dict(), out)
+        signals.note_written(write_html(loaded.to_dict(), out.expanduser()))

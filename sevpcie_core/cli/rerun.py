@@ -28,20 +28,21 @@ def rerun(
         new = _repeat(old, jobs, progress)
     equal = new.digest == old.digest
     difference = None if equal else first_difference(old, new)
-    if json:
-        output.print_json(
-            {
-                "schema_version": 1,
-                "command": "rerun",
-                "equal": equal,
-                "digest": {"record": old.digest, "rerun": new.digest},
-                "difference": difference,
-            }
-        )
-    elif equal:
-        print(f"equal: {len(new.results)} rows, digest {new.digest}")
-    else:
-        print(f"different: {difference}")
+    with output.pipe():
+        if json:
+            output.print_json(
+                {
+                    "schema_version": 1,
+                    "command": "rerun",
+                    "equal": equal,
+                    "digest": {"record": old.digest, "rerun": new.digest},
+                    "difference": difference,
+                }
+            )
+        elif equal:
+            print(f"equal: {len(new.results)} rows, digest {new.digest}")
+        else:
+            print(f"different: {difference}")
     return 0 if equal else DIFFERENT
 
 

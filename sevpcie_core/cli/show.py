@@ -1,5 +1,6 @@
 """`sevpcie show`: a scenario to edit, or a preset with the sources of its numbers."""
 
+import re
 from typing import Annotated
 
 import typer
@@ -42,6 +43,8 @@ def _text(name: str) -> str:
         return load_scenario(bare).to_toml()
     if len(kinds) > 1:
         raise ConfigError(f"{name!r} names several things; say {' or '.join(f'{k}/{bare}' for k in kinds)}")
+    if not kinds and wanted in ("", "links") and re.fullmatch(r"gen[0-9]+x[0-9]+", bare, re.ASCII):
+        return _link_text(bare)
     if not kinds:
         from difflib import get_close_matches
 
@@ -50,3 +53,14 @@ def _text(name: str) -> str:
         hint = f"did you mean {close[0]!r}?" if close else "'sevpcie list' prints all names"
         raise ConfigError(f"{name!r}: no such scenario or preset; {hint}")
     return preset_text(kinds[0], bare)
+
+
+def _link_text(name: str) -> str:
+    """Return the TOML of a link that has no preset of its own: the one it takes its sizes from, changed."""
+    from ..experiment import presets
+    from ..experiment.problems import Origin
+    from ..experiment.toml_text import dumps
+
+    table, _ = presets.link(name, Origin("link"), ())
+    keys = table.model_dump(exclude_none=True)
+    return dumps({key: value for key, value in keys.items() if value not in ("", {})})

@@ -25,6 +25,7 @@ from .quantities import Time
 from .tables import NicTable, Table
 from .toml_text import dumps
 from .traffic import (
+    MAX_DEVICES,
     MAX_REQUESTS,
     SAMPLE,
     ArmEntry,
@@ -49,6 +50,8 @@ _DEFAULT_ARMS = (
 # Tags of 14 bits exist in flit mode only (PCIe Base r6.x, section 2.2.6.2); before it tags have at most 10
 # bits.
 _MAX_TAGS_NON_FLIT = 1 << 10
+
+_BY_DURATION = "; expected no such key: the scenario ends by duration; requests are not counted"
 
 _TraceReader: TypeAlias = Callable[[str, Place], resolved.TraceFile]
 
@@ -107,14 +110,18 @@ class Scenario(Table):
         budget_pct: float | None = None,
         arms: Iterable[tuple[Reference, str]] | None = None,
     ) -> Self:
-        """Return the scenario with some values changed; `requests` holds for every device that generates.
+        """Return the scenario with some values changed.
 
+        Parameters: requests: for every device that generates; a scenario that ends by duration has none, and
+        keeps none.
         Raises: ConfigError: a value is not allowed.
         """
         data = self.to_dict()
         given = {"requests": requests, "seeds": seeds, "seed": seed, "budget_pct": budget_pct}
         data |= {key: value for key, value in given.items() if value is not None}
-        if requests is not None:
+        if self.duration:
+            data.pop("requests", None)
+        elif requests is not None:
             for workload in data["workload"]:
                 for device in workload["device"].values():
                     device.pop("requests", None)
@@ -148,8 +155,7 @@ class Scenario(Table):
         for key in ("title", "source"):
             if not data[key]:
                 del data[key]
-        if not self.duration:
-            del data["duration"]
+        del data["requests" if self.duration else "duration"]
 
         def written(reference: Reference, kind: str, place: Place) -> Reference:
             if not inline and not names_file(reference):
@@ -198,6 +204,8 @@ class Scenario(Table):
         if not self.workload:
             raise fail(("workload",), "no workload; expected at least one [[workload]]")
         self._check_names()
+        if self.duration and "requests" in self.model_fields_set:
+            raise fail(("requests",), f"{self.requests}{_BY_DURATION}")
         runs: list[list[resolved.DeviceRun]] = [[] for _ in self.workload]
         for place, entry in self._devices():
             runs[place[1]].append(self._device(place, entry, trace_file))
@@ -229,6 +237,11 @@ class Scenario(Table):
             seen.add(workload.name)
             if not workload.device:
                 raise self._origin.error(("workload", i, "device"), "no device; expected at least one")
+            if len(workload.device) > MAX_DEVICES:
+                raise self._origin.error(
+                    ("workload", i, "device"),
+                    f"{len(workload.device)} devices; expected at most {MAX_DEVICES}",
+                )
 
     def _arms(self) -> tuple[resolved.Arm, ...]:
         if not self.arm:
@@ -270,7 +283,9 @@ class Scenario(Table):
         if isinstance(traffic, NicLoad) and isinstance(device, NicTable) and traffic.rate > device.line_rate:
             found = f"{format_rate(traffic.rate)!r}, above the line rate of {device_name}"
             raise fail((*at_traffic, "rate"), f"{found}; expected at most {format_rate(device.line_rate)!r}")
-        trace, requests = None, entry.requests or self.requests
+        if self.duration and entry.requests is not None:
+            raise fail((*place, "requests"), f"{entry.requests}{_BY_DURATION}")
+        trace, requests = None, 0 if self.duration else entry.requests or self.requests
         if not isinstance(traffic, NvmeLoop | NicLoad):
             if entry.requests is not None:
                 found = f"{entry.requests} for a recorded workload"

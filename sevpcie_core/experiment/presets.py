@@ -17,16 +17,18 @@ from ..errors import ConfigError
 from .problems import Origin, Place, first_problem, shown, suggestion
 from .tables import DEVICES, DeviceTable, HostTable, LinkTable, Preset, SchemeTable
 from .toml_text import dumps, read_file
-from .traffic import SAMPLE, Reference, names_file
+from .traffic import SAMPLE, Reference, names_file, user_path
 
 ROOT = Path(__file__).resolve().parent.parent / "presets"
 KINDS = ("scenarios", "schemes", "links", "hosts", "devices", "samples")
 
 _ONE = {"scenarios": "scenario", "schemes": "scheme", "links": "link", "hosts": "host", "devices": "device"}
 _MAX_BASES = 8
+BASELINE = "none"
+"""Name of the scheme that protects nothing, under which every baseline runs."""
 
 # Links without a preset of their own take their sizes from these.
-_ANY_LINK = re.compile(r"gen([0-9]+)x([0-9]+)", re.ASCII)
+_ANY_LINK = re.compile(r"gen([0-9]{1,3})x([0-9]{1,3})", re.ASCII)
 _LINK_BASE = "gen5x16"
 _FLIT_LINK_BASE = "gen6x16"
 
@@ -93,7 +95,10 @@ def scheme(reference: Reference, origin: Origin, place: Place) -> tuple[SchemeTa
     """Return a scheme and its name; parameters and errors as `link`."""
     table, name = _expand("schemes", reference, origin, place)
     assert isinstance(table, SchemeTable)
-    return table, table.name or name
+    name = table.name or name
+    if name == BASELINE and table.mechanism != "none":
+        raise origin.error(place, f"{name!r} names the plaintext baseline; expected another name")
+    return table, name
 
 
 def _expand(kind: str, reference: Reference, origin: Origin, place: Place) -> tuple[Preset, str]:
@@ -146,7 +151,10 @@ def _raw(
         path = Path(reference)
         text, content = read_file(path, f"a {_ONE[kind]}")
         if names_file(content):
-            content["base"] = str(path.parent / Path(content["base"]).expanduser())
+            try:
+                content["base"] = str(path.parent / user_path(content["base"]))
+            except ConfigError as error:
+                raise Origin(str(path), text).error(("base",), str(error)) from None
         merged, _ = _raw(kind, content, Origin(str(path), text), (), bases - 1)
         return merged, path.stem
     if reference in names(kind):

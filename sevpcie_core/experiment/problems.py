@@ -52,6 +52,9 @@ def shown(value: object) -> str:
             text = "a list"
         case None:
             text = "nothing"
+        case int() if abs(value) >= 10**_MAX_SHOWN:
+            # Python refuses to write integers of thousands of digits.
+            text = f"a number of more than {_MAX_SHOWN} digits"
         case _:
             text = repr(value)
     return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."

@@ -31,20 +31,20 @@ _ENDLESS = 1 << 40
 
 
 @lru_cache(maxsize=32)
-def _records(reader: str, path: Path, sha256: str, options: tuple[str | None, ...]) -> np.ndarray:
+def _records(reader: str, path: Path, sha256: str, limit: int, local: str | None) -> np.ndarray:
     """Read a trace once per process; its content hash is part of the key."""
     if reader == "gpu":
-        return traces.read_gpu(path)
+        return traces.read_gpu(path, limit=limit)
     if reader == "nic":
-        return traces.read_nic(path, local=options[0])
-    return traces.read_nvme(path)
+        return traces.read_nic(path, local=local, limit=limit)
+    return traces.read_nvme(path, limit=limit)
 
 
-def _trace(reader: str, trace: TraceFile, limit: int, *options: str | None) -> np.ndarray:
-    records = _records(reader, trace.path, trace.sha256, options)
+def _trace(reader: str, trace: TraceFile, limit: int, local: str | None = None) -> np.ndarray:
+    records = _records(reader, trace.path, trace.sha256, limit, local)
     if len(records) == 0:
         raise FormatError(f"{trace.spec}: no record of {reader} traffic; expected at least one")
-    return records[:limit] if limit else records
+    return records
 
 
 def _nvme(device: NvmeDevice, traffic: NvmeTraffic, requests: int, seed: int, stream: int) -> Program:

@@ -144,9 +144,6 @@ class NvmeTraffic:
     """Bytes per request."""
     read_share: float
     """Share of reads, 0 to 1; the others are writes."""
-    pattern: Literal["random", "sequential"]
-    span: int
-    """Bytes of the address range that is used; a multiple of block."""
     think_ps: int
     """Pause of the application between a completion and its next request."""
     trace: TraceFile | None
@@ -280,7 +277,7 @@ class DeviceRun:
     link: Link
     traffic: Traffic
     requests: int
-    """Requests to generate; 0 when the traffic comes from a trace."""
+    """Requests to generate; 0 when the traffic comes from a trace or a duration ends the run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from .model import Scenario
 from .problems import Origin, suggestion
 from .tables import DEVICES, HostTable, LinkTable, Preset, SchemeTable
 from .toml_text import read_file
-from .traffic import REFERENCE_MARK, names_file
+from .traffic import REFERENCE_MARK, names_file, user_path
 
 __all__ = [
     "Scenario",
@@ -38,7 +38,7 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     Raises: ConfigError: naming file, line, key, value and what is allowed.
     """
     shipped = presets.file_of("scenarios", name_or_path) if isinstance(name_or_path, str) else None
-    path = shipped or Path(name_or_path).expanduser()
+    path = shipped or user_path(name_or_path)
     if (
         shipped is None
         and isinstance(name_or_path, str)
@@ -60,7 +60,7 @@ def scenario_from_trace(path: str | Path, kind: str | None = None, link: str | N
     Parameters: kind: nvme, nic or gpu; by content if None. link: gen5x4 for nvme, else gen5x16, if None.
     Raises: FormatError: the file is none of the known formats. ConfigError: a kind or link that does not fit.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if kind is not None and kind not in resolved.KINDS:
         raise ConfigError(f"kind {kind!r}; expected {', '.join(resolved.KINDS[:-1])} or {resolved.KINDS[-1]}")
     found = traces.detect(path)
@@ -71,11 +71,12 @@ def scenario_from_trace(path: str | Path, kind: str | None = None, link: str | N
     kind = traces.FORMATS[found]
     # Names key results: what a file name has beyond them becomes a dash.
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", path.name.split(".")[0]).strip("-_")[:64]
+    file = "".join(c if c.isprintable() else "?" for c in path.name)
     traffic = {"kind": kind, "trace": str(path.absolute())}
     return Scenario.from_dict(
         {
             "name": stem or "trace",
-            "title": f"Replay of {path.name} on {_TRACE_DEVICE[kind]}, {link or _TRACE_LINK[kind]}"[:2000],
+            "title": f"Replay of {file} on {_TRACE_DEVICE[kind]}, {link or _TRACE_LINK[kind]}"[:2000],
             "link": link or _TRACE_LINK[kind],
             "workload": [
                 {"name": "trace", "device": {kind: {"preset": _TRACE_DEVICE[kind], "traffic": traffic}}}
@@ -89,7 +90,7 @@ def load_scheme(name_or_path: str | Path) -> resolved.Scheme:
     """Return a shipped scheme by its name, or one from a TOML file. Raises ConfigError."""
     reference = str(name_or_path)
     if names_file(reference):
-        reference = str(Path(reference).expanduser().absolute())
+        reference = str(user_path(reference).absolute())
     table, name = presets.scheme(reference, Origin("scheme"), ())
     return table.build(name)
 
@@ -130,8 +131,9 @@ def json_schema() -> dict[str, Any]:
         for model in models:
             table = model.model_json_schema()
             definitions |= table.pop("$defs", {})
-            # What `base` brings need not be said again.
+            # What `base` brings need not be said again, nor what it brings of an engine.
             table.pop("required", None)
+            definitions.get("EngineTable", {}).pop("required", None)
             table["properties"]["base"] = {
                 "type": "string",
                 "description": "the preset that this table changes",

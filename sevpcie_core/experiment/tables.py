@@ -215,8 +215,12 @@ class SchemeTable(Preset):
         else:
             if not self.key_bits:
                 yield "key_bits", "0; expected 128 or 256"
-            if not self.tag_bytes:
-                yield "tag_bytes", "0; expected 4 to 16 bytes"
+            for key, only in (("tag_bytes", spec.IDE_MAC_BYTES), ("prefix_bytes", spec.IDE_PREFIX_BYTES)):
+                if getattr(self, key) != only:
+                    yield key, f"{getattr(self, key)}; expected {only}"
+            if self.stream_kind != "selective":
+                why = "link streams differ only behind switches, which are not modelled yet"
+                yield "stream_kind", f"{self.stream_kind!r}; expected 'selective' ({why})"
             if self.engine is None:
                 yield "engine", f"nothing; expected a table with {', '.join(resolved.ENGINE_PARAMETERS)}"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..files import unusable
 
 # Thousands of times a long scenario; stops the read of an endless device file.
 _MAX_BYTES = 1 << 22
@@ -49,7 +50,7 @@ def read_file(path: Path, what: str) -> tuple[str, dict[str, Any]]:
 def parse(text: str, name: str, what: str) -> dict[str, Any]:
     """Return the content of TOML text; `name` and `what` stand in errors. Raises ConfigError: no TOML."""
     try:
-        return tomllib.loads(text)
+        data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         message = str(error)
         position = _POSITION.search(message)
@@ -60,6 +61,15 @@ def parse(text: str, name: str, what: str) -> dict[str, Any]:
         else:
             place = f"{name}:{text.count(chr(10)) + 1}"
         raise ConfigError(f"{place}: {message}; expected {what} in TOML") from None
+    except RecursionError:
+        raise ConfigError(f"{name}: nested too deeply; expected {what} in TOML") from None
+    except ValueError:
+        # tomllib lets this one through: int() refuses to read so many digits.
+        raise ConfigError(f"{name}: a whole number of more than 4000 digits; expected {what}") from None
+    fault = unusable(data)
+    if fault:
+        raise ConfigError(f"{name}: {fault}; expected {what}")
+    return data
 
 
 def dumps(data: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ Rule: as in `tables.py`. Generated and recorded traffic are different models, to
 so that a key which would have no effect is an unknown key.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Discriminator, PlainValidator, Tag, ValidationInfo, WithJsonSchema
 
 from ..errors import ConfigError
-from ..units import format_bytes
 from . import resolved
 from .fields import Choice, Name, Number, Rule, Whole
 from .problems import shown
@@ -21,12 +20,26 @@ from .tables import Table
 
 SAMPLE = "sample:"
 MAX_REQUESTS = 10**9
+MAX_DEVICES = 16
+"""Of one workload: as many as the simulator tells apart (`link.layout`)."""
+
+
+def user_path(path: str | Path) -> Path:
+    """Return a path with its leading `~` replaced. Raises ConfigError: there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        user = Path(path).parts[0]
+        raise ConfigError(f"{shown(str(path))}: no home of {user!r}; expected a path") from None
 
 
 def _absolute(path: str, info: ValidationInfo) -> str:
     """Return a path from the folder of the file that names it."""
     folder = (info.context or {}).get("folder", Path())
-    return str((folder / Path(path).expanduser()).absolute())
+    try:
+        return str((folder / user_path(path)).absolute())
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
 
 
 def _read_trace(value: Any, info: ValidationInfo) -> str:
@@ -58,6 +71,8 @@ class _Local(Rule):
         from ..workload.traces.pcap import parse_local
 
         if isinstance(value, int) and not isinstance(value, bool):
+            if abs(value) >= 10**9:
+                raise self.refuse(value)
             value = str(value)
         if not isinstance(value, str):
             raise self.refuse(value)
@@ -79,17 +94,7 @@ class NvmeLoop(Table):
     queue_depth: Annotated[int, Whole(1, 65536)] = 32
     block: Annotated[int, Size(512, 2**24, 512)] = 4096
     read_share: Annotated[float, Number(0, 1)] = 1.0
-    pattern: Annotated[Literal["random", "sequential"], Choice(("random", "sequential"))] = "random"
-    span: Annotated[int, Size(512, 2**50, 512)] = 2**36
     think: Annotated[int, Time()] = 0
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield a span that does not hold whole blocks."""
-        if self.span < self.block or self.span % self.block:
-            yield (
-                "span",
-                f"{format_bytes(self.span)!r}; expected a multiple of block, {format_bytes(self.block)}",
-            )
 
     def build(self, trace: resolved.TraceFile | None) -> resolved.NvmeTraffic:
         """Return the frozen traffic."""
@@ -97,8 +102,6 @@ class NvmeLoop(Table):
             queue_depth=self.queue_depth,
             block=self.block,
             read_share=self.read_share,
-            pattern=self.pattern,
-            span=self.span,
             think_ps=self.think,
             trace=None,
             limit=0,
@@ -118,8 +121,6 @@ class NvmeTrace(Table):
             queue_depth=0,
             block=0,
             read_share=0.0,
-            pattern="random",
-            span=0,
             think_ps=0,
             trace=trace,
             limit=self.limit or 0,

@@ -32,7 +32,8 @@ SWITCH: Final = 16  # bubble when the key context changes, ps
 KEY_MISS: Final = 17  # loading a context that the key cache has lost, ps
 KEY_ENTRIES: Final = 18
 QUANTUM_BYTES: Final = 19  # most of one write that enters the port before others get their turn
-LINK_COLUMNS: Final = 20
+DEN_SHIFT: Final = 20  # DEN as a power of two (every link before Gen6), or -1
+LINK_COLUMNS: Final = 21
 
 # A burst keeps other traffic of its direction waiting for no longer than this.
 _QUANTUM_PS: Final = 80_000
@@ -115,6 +116,8 @@ def link_row(
     row = np.zeros(LINK_COLUMNS, np.int64)
     row[NUM] = byte_time.numerator
     row[DEN] = byte_time.denominator
+    whole = byte_time.denominator
+    row[DEN_SHIFT] = whole.bit_length() - 1 if whole & (whole - 1) == 0 else -1
     row[PROP] = propagation_ps
     row[MPS] = mps
     row[MRRS] = mrrs

@@ -34,6 +34,7 @@ from .params import (
     CPL_MAX,
     DATA_LINK,
     DEN,
+    DEN_SHIFT,
     INITIATION,
     KEY_ENTRIES,
     KEY_MISS,
@@ -75,6 +76,12 @@ def _switch_context(port, link, engine, context):
 
 
 @inline_kernel
+def _whole(ticks, den, shift):
+    """Return whole ps, rounded down: by a shift where that is possible, for divisions are slow."""
+    return ticks >> shift if shift >= 0 else ticks // den
+
+
+@inline_kernel
 def send(port, link, count, direction, context, address, size, cut, ready, sealed):
     """Pass one burst through a port: sender's engine, wire, receiver's engine.
 
@@ -88,6 +95,7 @@ def send(port, link, count, direction, context, address, size, cut, ready, seale
     """
     num = link[NUM]
     den = link[DEN]
+    shift = link[DEN_SHIFT]
     data_link = link[DATA_LINK]
     completions = cut == AS_COMPLETIONS
     header = HEADER_COMPLETION_BYTES if completions else request_header_bytes(address)
@@ -145,8 +153,8 @@ def send(port, link, count, direction, context, address, size, cut, ready, seale
             # The receiver's engine starts with the first byte at the earliest, and ends with the last.
             begin = fin + rx_gap
             if occupy > ticks:
-                arrive = -(-position // den) * den + prop
-                begin = max(begin, arrive - ticks // den * den)
+                arrive = -_whole(-position, den, shift) * den + prop
+                begin = max(begin, arrive - _whole(ticks, den, shift) * den)
             fin = max(position + prop, begin + occupy) + rx_load
             tx_gap = tx_load = rx_gap = rx_load = 0
             occupied += occupy
@@ -157,14 +165,15 @@ def send(port, link, count, direction, context, address, size, cut, ready, seale
             rest -= part
             if rest <= 0:
                 break
-        whole = position // den
+        whole = _whole(position, den, shift)
         arrive = whole + (whole * den < position) + link[PROP]
-        fin = -(-fin // den)
+        fin = -_whole(-fin, den, shift)
         deliver = max(fin + link[CHECK], deliver)
-        port[ENGINE_FREE + sender] = free // den
+        port[ENGINE_FREE + sender] = _whole(free, den, shift)
         port[ENGINE_FREE + receiver] = fin
-        port[ENGINE_BUSY + sender] += occupied // den
-        port[ENGINE_BUSY + receiver] += occupied // den
+        occupied = _whole(occupied, den, shift)
+        port[ENGINE_BUSY + sender] += occupied
+        port[ENGINE_BUSY + receiver] += occupied
         engine = min(deliver - arrive + link[PIPE], deliver - ready)
     else:
         # The same recurrence without engines: the TLPs follow each other on the wire.
@@ -181,7 +190,7 @@ def send(port, link, count, direction, context, address, size, cut, ready, seale
             if rest <= 0:
                 break
         position = max(position, ready * den) + wire_sum * num
-        whole = position // den
+        whole = _whole(position, den, shift)
         arrive = whole + (whole * den < position) + link[PROP]
         deliver = max(arrive, deliver)
         engine = 0

@@ -8,6 +8,7 @@ not.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -83,10 +84,15 @@ def write_html(record: Record, path: str | Path) -> Path:
     Raises ConfigError if it cannot be written.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         path = path / FILE_NAME
-    write_atomically(path, render_html(record).encode(errors="replace").decode())
+    write_atomically(path, page(record))
     return path
+
+
+def page(record: Record) -> str:
+    """Return the report as text that UTF-8 can hold: names of files may have bytes that are none."""
+    return render_html(record).encode(errors="replace").decode()
 
 
 @cache

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...errors import FormatError
 from .records import NVME_DTYPE, NVME_FLUSH, NVME_READ, NVME_WRITE, Records
-from .source import lines, time_order, times_ps, whole_numbers
+from .source import MAX_RECORD_BYTES, lines, time_order, times_ps, whole_numbers
 
 HEADER = re.compile(r"fio version (\d+) iolog\s*")
 
@@ -59,7 +59,7 @@ def read(path: Path, limit: int = 0) -> Records:
             continue
         if len(fields) != width:
             raise FormatError(f"{path}:{line}: {len(fields)} fields; expected {width}: {expected}")
-        if op != NVME_FLUSH and fields[-1].strip("0") == "":
+        if op != NVME_FLUSH and fields[-1].strip("0.") == "":
             raise FormatError(f"{path}:{line}: length: {fields[-1]!r}; expected 1 or more bytes")
         rows.append(line)
         times.append(fields[0] if timed else str(waited_us))
@@ -74,7 +74,7 @@ def read(path: Path, limit: int = 0) -> Records:
     commands["t_ps"] = times_ps(path, times, rows, "time")
     commands["op"] = ops
     commands["offset"] = whole_numbers(path, offsets, rows, "offset")
-    commands["bytes"] = whole_numbers(path, sizes, rows, "length")
+    commands["bytes"] = whole_numbers(path, sizes, rows, "length", MAX_RECORD_BYTES)
     commands = commands[time_order(commands["t_ps"], lambda i: f"{path}:{rows[i]}: time")]
     commands["t_ps"] -= commands["t_ps"][0]
     return commands

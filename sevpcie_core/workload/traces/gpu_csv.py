@@ -13,7 +13,7 @@ import numpy as np
 
 from ...errors import FormatError
 from .records import GPU_D2H, GPU_DTYPE, GPU_H2D, GPU_WORK, Records
-from .source import time_order, times_ps, whole_numbers
+from .source import MAX_RECORD_BYTES, durations_ps, time_order, times_ps, whole_numbers
 from .table import Table
 
 COLUMNS = ("t_us", "dur_us", "event", "name", "bytes")
@@ -66,7 +66,7 @@ def read(path: Path, limit: int = 0) -> Records:
                 f"{path}:{line}: name: {name[:60]!r}; expected a copy's direction such as HtoD or DtoH"
             )
         size = row[at_bytes]
-        if kind != GPU_WORK and size.strip("0 ") == "":
+        if kind != GPU_WORK and size.strip("0. ") == "":
             raise FormatError(f"{path}:{line}: bytes: {size!r}; expected 1 or more for a copy over the link")
         rows.append(line)
         starts.append(row[at_t])
@@ -81,8 +81,8 @@ def read(path: Path, limit: int = 0) -> Records:
         raise FormatError(f"{path}: no memcpy, kernel or memset row; expected at least one")
     events = np.zeros(len(rows), dtype=GPU_DTYPE)
     events["t_ps"] = times_ps(path, starts, rows, "t_us")
-    events["dur_ps"] = times_ps(path, durations, rows, "dur_us")
-    events["bytes"] = whole_numbers(path, sizes, rows, "bytes")
+    events["dur_ps"] = durations_ps(path, durations, rows, "dur_us")
+    events["bytes"] = whole_numbers(path, sizes, rows, "bytes", MAX_RECORD_BYTES)
     events["kind"] = kinds
     if at_stream >= 0:
         numbers = whole_numbers(path, streams, rows, "stream")

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...errors import FormatError
 from .records import NVME_DTYPE, NVME_FLUSH, NVME_READ, NVME_WRITE, Records
-from .source import time_order, times_ps, whole_numbers
+from .source import MAX_RECORD_BYTES, time_order, times_ps, whole_numbers
 from .table import Table
 
 COLUMNS = ("time_us", "event", "address", "length")
@@ -42,7 +42,7 @@ def read(path: Path, limit: int = 0) -> Records:
         if op is None or (at_phase >= 0 and row[at_phase] == _MARKER):
             continue
         size = row[at_length]
-        if op != NVME_FLUSH and size.strip("0 ") == "":
+        if op != NVME_FLUSH and size.strip("0. ") == "":
             raise FormatError(f"{path}:{line}: length: {size!r}; expected 1 or more bytes")
         rows.append(line)
         times.append(row[at_t])
@@ -61,7 +61,7 @@ def read(path: Path, limit: int = 0) -> Records:
         line = rows[int(np.argmax(first))]
         raise FormatError(f"{path}:{line}: address: {first.max()}; expected a block number below 2^53")
     commands["offset"] = first * _BLOCK
-    commands["bytes"] = whole_numbers(path, sizes, rows, "length")
+    commands["bytes"] = whole_numbers(path, sizes, rows, "length", MAX_RECORD_BYTES)
     commands = commands[time_order(commands["t_ps"], lambda i: f"{path}:{rows[i]}: time_us")]
     commands["t_ps"] -= commands["t_ps"][0]
     return commands

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ...errors import ConfigError, FormatError
 from .records import NIC_DTYPE, NIC_RX, NIC_TX, Records
-from .source import MAX_SPAN_PS, opened, time_order
+from .source import MAX_SPAN_PS, opened, span_problem, time_order
 
 MAGICS: dict[bytes, tuple[str, int]] = {
     b"\xd4\xc3\xb2\xa1": ("<", 10**6),
@@ -77,7 +77,9 @@ def parse_local(text: str) -> Local:
         good = bool(host and port)
     else:
         good = bool(host)
-    good = good and (not port or (port.isascii() and port.isdigit() and 0 < int(port) < 65536))
+    good = good and (
+        not port or (len(port) <= 5 and port.isascii() and port.isdigit() and 0 < int(port) < 65536)
+    )
     try:
         address = ipaddress.ip_address(host).packed.ljust(16, b"\0") if host else None
     except ValueError:
@@ -277,6 +279,10 @@ def read(path: Path, limit: int = 0, local: str | None = None) -> Records:
         raise FormatError(f"{path}: offset {_FILE_HEADER}: no packets; expected at least one")
     frames = np.concatenate(parts)
     where = np.concatenate(offsets)
+    late = frames["t_ps"] - frames["t_ps"].min() > MAX_SPAN_PS
+    if late.any():
+        span = int(frames["t_ps"].max() - frames["t_ps"].min())
+        raise FormatError(f"{path}: offset {where[int(np.argmax(late))]}: time: {span_problem(span)}")
     frames = frames[time_order(frames["t_ps"], lambda i: f"{path}: offset {where[i]}: time")]
     frames = np.extract(frames["direction"] != _OTHER, frames)
     if not frames.size:
@@ -311,13 +317,12 @@ def _frames(
     check(fraction >= units, 4, fraction, "fraction of a second", f"less than {units}")
     check(captured > original, 8, captured, "captured length", "at most the original length")
     check((original < 1) | (original > _MAX_PACKET), 12, original, "original length", f"1 to {_MAX_PACKET}")
-    check(
-        np.abs(seconds - epoch) >= MAX_SPAN_PS // 10**12,
-        0,
-        seconds,
-        "seconds",
-        "a time near the first packet's",
-    )
+    # A second more than allowed, so that fractions fit; `read` looks at the sum.
+    far = np.abs(seconds - epoch) > MAX_SPAN_PS // 10**12 + 1
+    if far.any():
+        first = int(np.argmax(far))
+        span = abs(int(seconds[first]) - epoch) * 1e12
+        raise FormatError(f"{path}: offset {base + int(at[first])}: seconds: {span_problem(span)}")
 
     frames = np.zeros(at.size, dtype=NIC_DTYPE)
     frames["t_ps"] = (seconds - epoch) * 10**12 + fraction * form.fraction_ps

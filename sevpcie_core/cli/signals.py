@@ -1,0 +1,67 @@
+"""Signals that end a command: what they raise, when they wait, and what had been written by then."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+TERMINATED: Final = 143
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+_written: list[Path] = []
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: cleans up as an interrupt does."""
+
+
+@contextlib.contextmanager
+def heeded() -> Iterator[None]:
+    """Let SIGTERM clean up, unless whoever started this process ignores it; forget what was written."""
+    _written.clear()
+    ours = threading.current_thread() is threading.main_thread()
+    ours = ours and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Let what takes a moment and must not be cut in two end before an interrupt is heard."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    old = {number: signal.getsignal(number) for number in _ENDING}
+    for number in _ENDING:
+        if old[number] not in (None, signal.SIG_IGN):
+            signal.signal(number, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            if handler not in (None, signal.SIG_IGN):
+                signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
+def note_written(path: Path) -> None:
+    """Note for the words at an interrupt that this is complete."""
+    _written.append(path)
+
+
+def written() -> str:
+    """Return what had been written, for a message."""
+    return f"{_written[-1]} was written" if _written else "nothing was written"
