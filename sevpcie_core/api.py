@@ -51,7 +51,7 @@ class Comparison:
         return self.record.to_json()
 
     def save(self, path: str | Path) -> None:
-        """Write the record to a file. Raises ConfigError if it cannot be written."""
+        """Write the record to a file. Raises ConfigError if it cannot be written, RunError on a full disk."""
         self.record.save(path)
 
     def _repr_html_(self) -> str:

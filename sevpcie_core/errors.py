@@ -34,6 +34,12 @@ class RunError(SevPcieError):
     exit_code = 3
 
 
+class NothingMeasuredError(SevPcieError):
+    """A run that ended without a single request."""
+
+    exit_code = 5
+
+
 class PeerError(SevPcieError):
     """The other end of a link broke a rule."""
 

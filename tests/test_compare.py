@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sevpcie_core import Comparison, Scenario, compare, load
-from sevpcie_core.errors import ConfigError, SevPcieError
+from sevpcie_core.errors import ConfigError, NothingMeasuredError, SevPcieError
 from sevpcie_core.experiment import overhead
 from sevpcie_core.experiment.resolved import Arm, GpuTraffic
 from sevpcie_core.experiment.runner import Task, engine_of
@@ -228,6 +228,14 @@ def test_p99_of_seeds_too_short_for_it_is_not_told() -> None:
     found = row(compare(small(requests=60), seeds=20), "sev-pcie", "all")
     assert found["latency_ns"]["p99"] is not None
     assert found["overhead"]["latency_p99"] is None
+
+
+def test_a_run_without_a_request_measured_nothing() -> None:
+    traffic = {"kind": "nic", "direction": "rx", "sizes": 1514, "rate": "1Gb/s"}
+    workload = [{"name": "late", "device": {"nic": {"preset": "nic-400g", "traffic": traffic}}}]
+    with pytest.raises(NothingMeasuredError, match="nothing was measured") as caught:
+        compare(small(duration="1ps", workload=workload))
+    assert caught.value.exit_code == 5
 
 
 def test_the_same_scenario_twice_is_refused_before_it_runs() -> None:

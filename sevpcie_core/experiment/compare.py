@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from ..errors import ConfigError
+from ..errors import ConfigError, NothingMeasuredError
 from ..link.params import CONTEXTS
 from ..record import RunRecord, results_digest
 from ..stats.hist import Histogram
@@ -389,7 +389,7 @@ def compare_scenarios(
     Raises
     ------
     ConfigError, FormatError : something asked for cannot be used.
-    RunError : a run did not finish.
+    RunError : a run did not finish. NothingMeasuredError : no request ended.
     """
     report = progress or (lambda stage, done, total: None)
     report("reading", 0, 0)
@@ -419,6 +419,10 @@ def compare_scenarios(
     meter = _Meter()
     cells = run_all(resolved, base, threads, meter, report)
     rows = list(_rows(cells))
+    if not rows:
+        raise NothingMeasuredError(
+            "nothing was measured: no request ended; expected a longer duration or trace"
+        )
     _name_reasons(cells, rows, threads, meter, report)
     all_seeds = sorted({s.seed + i for s in resolved for i in range(s.seeds)})
     arms = list(dict.fromkeys(_key(a) for c in cells for a in c.arms))

@@ -13,11 +13,9 @@ from .._jit import inline_kernel, kernel
 from .layout import KIND_BITS, SPLIT_BITS, STEP_BITS
 
 
-@kernel
-def push(heap, time, event):
-    """Add an event. Modified in place."""
-    i = heap[0] + 2
-    heap[0] = i
+@inline_kernel
+def _rise(heap, i, time, event):
+    """Put an event at a hole, or above it as far as it belongs. Modified in place."""
     while i > 2:
         parent = (i >> 2) << 1
         t = heap[parent]
@@ -28,6 +26,14 @@ def push(heap, time, event):
         i = parent
     heap[i] = time
     heap[i + 1] = event
+
+
+@kernel
+def push(heap, time, event):
+    """Add an event. Modified in place."""
+    n = heap[0] + 2
+    heap[0] = n
+    _rise(heap, n, time, event)
 
 
 @kernel
@@ -54,18 +60,7 @@ def pop(heap):
         heap[i] = heap[child]
         heap[i + 1] = heap[child + 1]
         i = child
-    time = heap[n]
-    event = heap[n + 1]
-    while i > 2:
-        parent = (i >> 2) << 1
-        t = heap[parent]
-        if t < time or (t == time and heap[parent + 1] < event):
-            break
-        heap[i] = t
-        heap[i + 1] = heap[parent + 1]
-        i = parent
-    heap[i] = time
-    heap[i + 1] = event
+    _rise(heap, i, heap[n], heap[n + 1])
 
 
 @inline_kernel
