@@ -170,8 +170,9 @@ class Simulator(_Part):
 
     tlps: int
     seconds: float
+    """CPU time in the simulator, over all threads; generators and statistics are not in it."""
     tlps_per_s: float
-    """Per thread that simulated."""
+    """On one core: tlps / seconds."""
     threads: int
 
 

@@ -372,7 +372,7 @@ def test_recorded_jobs_take_as_long_as_recorded() -> None:
         assert isinstance(traffic, GpuTraffic)
         records = read_gpu(traffic.trace.path)
         recorded = int((records["t_ps"] + records["dur_ps"]).max() - records["t_ps"][0])
-        samples, _ = work.run(plain)
+        samples, _, _ = work.run(plain)
         job = samples["all"].job_ps
         assert job is not None
         assert job == pytest.approx(recorded, rel=0.03), workload.name

@@ -5,7 +5,6 @@ Rule: every number of a row comes from samples of all seeds; arms differ in sche
 
 import os
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -15,6 +14,7 @@ from typing import Any, TypeAlias
 
 from ..errors import ConfigError, NothingMeasuredError
 from ..link.params import CONTEXTS
+from ..link.run import warm_up
 from ..record import RunRecord, results_digest
 from ..stats.hist import Histogram
 from . import overhead
@@ -46,7 +46,7 @@ class Cell:
 
 
 class _Meter:
-    """Counts TLPs and simulating time over all threads."""
+    """Counts TLPs and the simulator's CPU time over all threads."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -54,12 +54,10 @@ class _Meter:
         self.seconds = 0.0
 
     def run(self, task: Task, arm: Arm, variant: str) -> dict[str, Sample]:
-        begin = time.perf_counter()
-        samples, tlps = task.run(arm, variant)
-        elapsed = time.perf_counter() - begin
+        samples, tlps, seconds = task.run(arm, variant)
         with self.lock:
             self.tlps += tlps
-            self.seconds += elapsed
+            self.seconds += seconds
         return samples
 
 
@@ -109,7 +107,8 @@ def run_all(
     guarded = [_unless(stop, w) for w in work]
     done = 0
     progress("compiling", 0, 0)
-    # The first piece compiles every kernel, before threads would wait for each other's compiler.
+    warm_up()
+    # The first piece compiles what is left, before threads would wait for each other's compiler.
     if guarded:
         guarded[0]()
         done = 1

@@ -183,10 +183,11 @@ class Task:
             keep=keep,
         )
 
-    def run(self, arm: Arm, variant: Variant = "typical") -> tuple[dict[str, Sample], int]:
-        """Run an arm; return the samples by group, and the number of TLPs."""
+    def run(self, arm: Arm, variant: Variant = "typical") -> tuple[dict[str, Sample], int, float]:
+        """Run an arm; return the samples by group, the number of TLPs, and the simulator's CPU seconds."""
         outcome = self.simulate(arm.scheme, arm.policy, variant)
-        return {g.name: _sample(outcome, g, self.programs) for g in self.groups}, outcome.tlps
+        samples = {g.name: _sample(outcome, g, self.programs) for g in self.groups}
+        return samples, outcome.tlps, outcome.seconds
 
 
 def shortened(scenario: Resolved, workload: WorkloadRun) -> tuple[Resolved, WorkloadRun]:
