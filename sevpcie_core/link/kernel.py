@@ -105,6 +105,10 @@ FINISHED: Final = -1
 
 TOO_LONG: Final = -2
 
+# Flags of a step in the ring, beside its own: somebody waits for this moment of it.
+_EARLY_WAITED: Final = 1 << 16
+_END_WAITED: Final = 1 << 17
+
 # What `load` returns.
 LOADED_OK: Final = 0
 BAD_SIZE: Final = 1
@@ -127,9 +131,16 @@ def _start_when_met(heap, ring, d, step, now):
         push(heap, ready, key(d, step, 0, READY))
 
 
-@kernel
+@inline_kernel
 def _tell(heap, ring, d, step, early, time, now):
-    """Tell the steps that wait for a moment of this one when it is; start those that wait no longer."""
+    """Tell the steps that wait for a moment of this one when it is. Modified in place."""
+    if ring[d, step & (ring.shape[1] - 1), FLAGS] & (_EARLY_WAITED if early else _END_WAITED):
+        _tell_waiting(heap, ring, d, step, early, time, now)
+
+
+@kernel
+def _tell_waiting(heap, ring, d, step, early, time, now):
+    """Tell every step that waits for this moment; start those that wait no longer. Modified in place."""
     mask = ring.shape[1] - 1
     waiting = ring[d, step & mask, WAITING]
     while waiting >= 0:
@@ -502,6 +513,8 @@ def load(state, d, first_class, reach, servers, most_bytes, steps, sealed):
                 before = (step - distance) & mask
                 row[CHAIN + which] = ring[d, before, WAITING]
                 ring[d, before, WAITING] = 2 * step + which
+                early = record["flags"] & (EARLY2 if which else EARLY1)
+                ring[d, before, FLAGS] |= _EARLY_WAITED if early else _END_WAITED
                 pending += 1
         row[PENDING] = pending
         if pending == 0:

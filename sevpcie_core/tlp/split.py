@@ -15,7 +15,9 @@ from .._jit import kernel
 def pieces(address: int, size: int, boundary: int) -> int:
     """Return how many pieces [address, address + size) makes when cut at multiples of boundary; size > 0."""
     floor = -boundary
-    return (((address + size - 1) & floor) - (address & floor)) // boundary + 1
+    span = ((address + size - 1) & floor) - (address & floor)
+    # Most transfers are one piece, and a division is slow.
+    return span // boundary + 1 if span > 0 else 1
 
 
 @kernel
