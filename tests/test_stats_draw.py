@@ -36,9 +36,9 @@ def test_mix_is_splitmix64(z: int) -> None:
 def test_draws_never_change() -> None:
     # Written down once: a change of these numbers changes every published result.
     assert [int(draw_u64(1, 2, i)) for i in range(3)] == [
-        int(draw_u64(1, 2, 0)),
-        int(draw_u64(1, 2, 1)),
-        int(draw_u64(1, 2, 2)),
+        0xCB60780E44338DBD,
+        0x4978CAEA44A946DD,
+        0xF5F26F74667F78B0,
     ]
     golden = 0x9E3779B97F4A7C15
     key = python_mix((golden + 0x94D049BB133111EB) & MASK) ^ python_mix(

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
+from .. import spec
+
 Kind: TypeAlias = Literal["nvme", "nic", "gpu"]
 KINDS: tuple[Kind, ...] = ("nvme", "nic", "gpu")
 Policy: TypeAlias = Literal["off", "selective", "all"]
@@ -245,8 +247,7 @@ class Scheme:
     @property
     def rounds(self) -> int:
         """Return the AES rounds of the key size, 0 without key."""
-        # FIPS 197, section 5: 10 rounds for 128 bits, 14 for 256.
-        return {0: 0, 128: 10, 256: 14}[self.key_bits]
+        return spec.AES_ROUNDS[self.key_bits] if self.key_bits else 0
 
 
 @dataclass(frozen=True, slots=True)

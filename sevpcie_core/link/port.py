@@ -8,7 +8,7 @@ from typing import Final
 
 from .._jit import inline_kernel, kernel
 from ..spec import HEADER_COMPLETION_BYTES, IDE_MAC_BYTES
-from ..tlp.size import ide_bytes, padded_payload_bytes, request_header_bytes
+from ..tlp.size import ide_bytes, padded_payload_bytes, request_header_bytes, wire_bytes
 from ..tlp.split import completion_bytes
 from .layout import (
     ENGINE_BUSY,
@@ -142,7 +142,7 @@ def send(port, link, count, direction, context, address, size, cut, ready, seale
             if padded != last_padded:
                 last_padded = padded
                 ide = ide_bytes(padded, link[PCRC] != 0)
-                wire = data_link + header + padded + ide
+                wire = wire_bytes(header, padded, data_link, True, link[PCRC] != 0)
                 cycles = (header + padded + ide - IDE_MAC_BYTES + width - 1) // width
                 occupy = max(link[INITIATION], cycles) * link[PERIOD] * den
                 ticks = wire * num
@@ -183,7 +183,7 @@ def send(port, link, count, direction, context, address, size, cut, ready, seale
                 if completions
                 else min(rest, limit - (at & (limit - 1)))
             )
-            wire_sum += data_link + header + padded_payload_bytes(at, part)
+            wire_sum += wire_bytes(header, padded_payload_bytes(at, part), data_link, False, False)
             tlps += 1
             at += part
             rest -= part

@@ -31,12 +31,11 @@ from .program import (
     Program,
     put,
 )
+from .traces.pace import LINE_OVERHEAD
 
 RX: Final = 0
 TX: Final = 1
 
-# IEEE 802.3, clauses 3 and 4: preamble and SFD 8 B, FCS 4 B, inter-frame gap 12 B.
-FRAME_OVERHEAD_BYTES: Final = 24
 # The "simple IMIX" of the TRex traffic generator: 28 frames of 60 B, 20 of 590 B, 4 of 1514 B (without FCS).
 IMIX: Final = ((28, 60), (20, 590), (4, 1514))
 _IMIX_TOTAL: Final = 52
@@ -76,9 +75,9 @@ def _draw_frames(times, sizes, first, start_ps, fixed, line_bps, gaps, key):
             pick = below(draw_u64(key[0], key[1] + _DRAW_SIZE, first + i), _IMIX_TOTAL)
             few = IMIX[0][0] + IMIX[1][0]
             size = IMIX[0][1] if pick < IMIX[0][0] else (IMIX[1][1] if pick < few else IMIX[2][1])
-        line = (size + FRAME_OVERHEAD_BYTES) * 8 * 1_000_000_000_000 // line_bps
+        line = (size + LINE_OVERHEAD) * 8 * 1_000_000_000_000 // line_bps
         unit = quantile(gaps, draw_u64(key[0], key[1] + _DRAW_GAP, first + i))
-        now += line + ((unit * (size + FRAME_OVERHEAD_BYTES)) >> 10)
+        now += line + ((unit * (size + LINE_OVERHEAD)) >> 10)
         times[i] = now
         sizes[i] = size
     return now
@@ -263,7 +262,7 @@ def open_loop(
     Parameters
     ----------
     requests : frames; direction : RX or TX; frame_bytes : 0 for IMIX.
-    rate_bps, line_rate_bps : bit/s on the line, with FRAME_OVERHEAD_BYTES per frame; rate at most line rate.
+    rate_bps, line_rate_bps : bit/s on the line, with LINE_OVERHEAD per frame; rate at most line rate.
     seed, stream : key of the draws, with two streams from `stream` on.
     """
     adapter = _Adapter(
