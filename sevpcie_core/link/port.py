@@ -141,7 +141,7 @@ def send(port, link, count, direction, context, address, size, cut, ready, seale
             padded = padded_payload_bytes(at, part)
             if padded != last_padded:
                 last_padded = padded
-                ide = ide_bytes(padded, link[PCRC] != 0)
+                ide = ide_bytes(True, link[PCRC] != 0 and padded > 0)
                 wire = wire_bytes(header, padded, data_link, True, link[PCRC] != 0)
                 cycles = (header + padded + ide - IDE_MAC_BYTES + width - 1) // width
                 occupy = max(link[INITIATION], cycles) * link[PERIOD] * den

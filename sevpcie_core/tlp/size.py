@@ -9,7 +9,8 @@ from .._jit import kernel
 _HEADER_3DW = spec.HEADER_3DW_BYTES
 _HEADER_4DW = spec.HEADER_4DW_BYTES
 _ADDRESS_4DW = spec.ADDRESS_4DW
-_PREFIX_AND_MAC = spec.IDE_PREFIX_BYTES + spec.IDE_MAC_BYTES
+_PREFIX = spec.IDE_PREFIX_BYTES
+_MAC = spec.IDE_MAC_BYTES
 _PCRC = spec.IDE_PCRC_BYTES
 
 
@@ -28,9 +29,15 @@ def padded_payload_bytes(address: int, payload_bytes: int) -> int:
 
 
 @kernel
-def ide_bytes(padded_bytes: int, pcrc: bool) -> int:
-    """Return what IDE adds to one TLP that has a MAC of its own: prefix, MAC, and PCRC on payload."""
-    return _PREFIX_AND_MAC + (_PCRC if pcrc and padded_bytes > 0 else 0)
+def ide_bytes(closes: bool, pcrc: bool) -> int:
+    """Return what IDE adds to one TLP: the prefix (flit mode: OHC-C), and what a unit's last TLP carries.
+
+    Parameters
+    ----------
+    closes : the TLP is the last of its unit, hence carries the MAC; without aggregation each one is.
+    pcrc : the unit has content and the stream carries PCRC.
+    """
+    return _PREFIX + (_MAC + (_PCRC if pcrc else 0) if closes else 0)
 
 
 @kernel
@@ -47,5 +54,5 @@ def wire_bytes(
     protected : sealed with a MAC of its own.
     pcrc : the stream carries PCRC.
     """
-    sealed = ide_bytes(padded_bytes, pcrc) if protected else 0
+    sealed = ide_bytes(True, pcrc and padded_bytes > 0) if protected else 0
     return data_link_bytes + header_bytes + padded_bytes + sealed

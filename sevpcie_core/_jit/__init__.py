@@ -23,9 +23,9 @@ import numpy as np
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parent.parent
 # The floors that hold kernels, or constants that kernels bake in.
-_KERNEL_SOURCES = ("_jit.py", "spec.py", "policy.py", "tlp", "stats", "workload", "link")
+_KERNEL_SOURCES = ("_jit", "spec.py", "policy.py", "tlp", "crypto", "stats", "ide", "workload", "link")
 _KEPT_CACHES = 4
 
 

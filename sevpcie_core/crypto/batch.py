@@ -1,0 +1,254 @@
+"""AES-GCM over whole batches of packets, and one packet at a time (NIST SP 800-38D).
+
+Rule: Python checks every range before a kernel runs, because kernels do not check.
+"""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from .._jit import kernel
+from ..errors import IntegrityError, MisuseError
+from . import backends
+from .keys import MAX_AAD_BYTES, MAX_TEXT_BYTES, KeyTable
+from .packet import PACKET
+
+U8 = npt.NDArray[np.uint8]
+
+# Tag lengths that IDE (12) and GCM in general (16) use.
+TAG_BYTES: Final = (12, 16)
+# NIST SP 800-38D, section 5.2.1.1: the nonce length that every protocol uses.
+NONCE_BYTES: Final = 12
+# Room for a kernel's own use: kernels allocate nothing.
+SCRATCH_BYTES: Final = 1 << 16
+
+# What a batch is checked for, in the order of the checks.
+_CHECKS: Final = (
+    "key is not a row of the key table",
+    f"aad_bytes is not 0..{MAX_AAD_BYTES}",
+    f"text_bytes is not 0..{MAX_TEXT_BYTES}",
+    "aad lies outside its array",
+    "text lies outside its array",
+    "out lies outside its array",
+    "tag lies outside its array",
+)
+
+
+def seal_batch(
+    keys: KeyTable,
+    packets: npt.NDArray[np.void],
+    aad: U8,
+    text: U8,
+    out: U8,
+    tag_bytes: int = 12,
+    backend: backends.Backend | None = None,
+) -> None:
+    """Encrypt and authenticate each packet.
+
+    Parameters
+    ----------
+    keys : the key table that packets name rows of.
+    packets : PACKET[n].
+    aad, text : u1[:], what is authenticated only, and what is encrypted too.
+    out : u1[:], modified in place: the ciphertext of a packet at its `out`, the tag at its `tag`. May be the
+        array of aad or text; a packet may be sealed where its text lies. What packets write may not overlap
+        what other packets read or write (not checked).
+    tag_bytes : 12 or 16.
+    backend : None for the process's own.
+
+    Raises MisuseError, with nothing written, for a packet whose ranges lie outside the arrays.
+    """
+    _check(keys, packets, aad, text, out, out, tag_bytes)
+    chosen = backend or backends.default()
+    scratch = _scratch()
+    chosen.seal(
+        keys.round_keys, keys.powers, keys.rounds, packets, _plain(aad), _plain(text), out, tag_bytes, scratch
+    )
+
+
+def open_batch(
+    keys: KeyTable,
+    packets: npt.NDArray[np.void],
+    aad: U8,
+    text: U8,
+    out: U8,
+    tag_bytes: int = 12,
+    backend: backends.Backend | None = None,
+) -> npt.NDArray[np.bool_]:
+    """Check and decrypt each packet: ciphertext at its `text`, tag at its `tag`, both in `text`.
+
+    The plaintext goes to its `out`. Where a tag does not match, zeros go there instead: nothing of a packet
+    that fails is released. The time does not tell which bit of a tag was wrong.
+
+    Returns bool[n], true where the tag matched. Raises like `seal_batch`.
+    """
+    _check(keys, packets, aad, text, out, text, tag_bytes)
+    chosen = backend or backends.default()
+    failed = np.zeros(len(packets), np.uint8)
+    scratch = _scratch()
+    chosen.open(
+        keys.round_keys,
+        keys.powers,
+        keys.rounds,
+        packets,
+        _plain(aad),
+        _plain(text),
+        out,
+        tag_bytes,
+        scratch,
+        failed,
+    )
+    opened: npt.NDArray[np.bool_] = failed == 0
+    return opened
+
+
+def _scratch() -> U8:
+    """Return a kernel's scratch memory, u1[SCRATCH_BYTES], aligned to the widest register."""
+    memory = np.empty(SCRATCH_BYTES + 63, np.uint8)
+    start = -memory.__array_interface__["data"][0] % 64
+    return memory[start : start + SCRATCH_BYTES]
+
+
+def _plain(array: U8) -> U8:
+    """Return an array that kernels accept: a read-only one would be another type to compile for."""
+    return array if array.flags.writeable else array.copy()
+
+
+def _check(
+    keys: KeyTable,
+    packets: npt.NDArray[np.void],
+    aad: U8,
+    text: U8,
+    out: U8,
+    tagged: U8,
+    tag_bytes: int,
+) -> None:
+    """Raise MisuseError unless every packet lies within the arrays. `tagged` holds the tags."""
+    if tag_bytes not in TAG_BYTES:
+        raise MisuseError(f"tag_bytes is {tag_bytes}, and can be {' or '.join(map(str, TAG_BYTES))}")
+    if packets.dtype != PACKET or packets.ndim != 1 or not packets.flags.c_contiguous:
+        raise MisuseError("packets is not a contiguous array of PACKET")
+    for name, array in (("aad", aad), ("text", text), ("out", out)):
+        if array.dtype != np.uint8 or array.ndim != 1 or not array.flags.c_contiguous:
+            raise MisuseError(f"{name} is not a contiguous array of bytes")
+    if not out.flags.writeable:
+        raise MisuseError("out is read-only")
+    sizes = (len(keys), len(aad), len(text), len(out), len(tagged))
+    bad = first_bad_packet(packets, *sizes, tag_bytes, MAX_AAD_BYTES, MAX_TEXT_BYTES)
+    if bad >= 0:
+        index, check = divmod(bad, len(_CHECKS))
+        raise MisuseError(f"packet {index}: {_CHECKS[check]}")
+
+
+@kernel
+def first_bad_packet(
+    packets: npt.NDArray[np.void],
+    keys: int,
+    aad: int,
+    text: int,
+    out: int,
+    tagged: int,
+    tag_bytes: int,
+    max_aad: int,
+    max_text: int,
+) -> int:
+    """Return 7 * index + check of the first packet that breaks a check, or -1. Sizes of arrays in bytes."""
+    room = tagged - tag_bytes
+    for i in range(np.uint64(len(packets))):
+        a = np.int64(packets[i]["aad_bytes"])
+        t = np.int64(packets[i]["text_bytes"])
+        # A negative number is bad, so its sign tells; offsets may be anything, so none is added to.
+        bad = a | t | (max_aad - a) | (max_text - t) | (keys - 1 - np.int64(packets[i]["key"]))
+        bad |= packets[i]["aad"] | packets[i]["text"] | packets[i]["out"] | packets[i]["tag"]
+        bad |= (aad - a - packets[i]["aad"]) | (text - t - packets[i]["text"])
+        bad |= (out - t - packets[i]["out"]) | (room - packets[i]["tag"])
+        if bad < 0:
+            return 7 * int(i) + _first_check(packets, i, keys, aad, text, out, max_aad, max_text)
+    return -1
+
+
+@kernel
+def _first_check(
+    packets: npt.NDArray[np.void],
+    i: int,
+    keys: int,
+    aad: int,
+    text: int,
+    out: int,
+    max_aad: int,
+    max_text: int,
+) -> int:
+    """Return the first check that packet i breaks; it breaks one."""
+    a = np.int64(packets[i]["aad_bytes"])
+    t = np.int64(packets[i]["text_bytes"])
+    if packets[i]["key"] >= keys:
+        return 0
+    if a < 0 or a > max_aad:
+        return 1
+    if t < 0 or t > max_text:
+        return 2
+    if packets[i]["aad"] < 0 or packets[i]["aad"] > aad - a:
+        return 3
+    if packets[i]["text"] < 0 or packets[i]["text"] > text - t:
+        return 4
+    if packets[i]["out"] < 0 or packets[i]["out"] > out - t:
+        return 5
+    return 6
+
+
+class AesGcm:
+    """AES-GCM with one key, one packet at a time.
+
+    The caller sees to it that no nonce is used twice under a key; `ide` does that for streams.
+
+    Parameters
+    ----------
+    key : 16 or 32 bytes.
+    tag_bytes : 12 or 16.
+    """
+
+    def __init__(self, key: bytes, tag_bytes: int = 12):
+        if tag_bytes not in TAG_BYTES:
+            raise MisuseError(f"tag_bytes is {tag_bytes}, and can be {' or '.join(map(str, TAG_BYTES))}")
+        self._keys = KeyTable([key])
+        self._tag_bytes = tag_bytes
+
+    def seal(self, nonce: bytes, aad: bytes, plaintext: bytes) -> bytes:
+        """Return ciphertext || tag.
+
+        Raises MisuseError for a nonce that is not 12 bytes, AAD above 512 or plaintext above 4112 bytes.
+        """
+        packets, data = self._prepare(nonce, aad, len(plaintext))
+        data[len(aad) : len(aad) + len(plaintext)] = np.frombuffer(plaintext, np.uint8)
+        seal_batch(self._keys, packets, data, data, data, self._tag_bytes)
+        return data[len(aad) :].tobytes()
+
+    def open(self, nonce: bytes, aad: bytes, sealed: bytes) -> bytes:
+        """Return the plaintext of ciphertext || tag.
+
+        Raises IntegrityError if the tag does not match, MisuseError like `seal` and for less than a tag.
+        """
+        size = len(sealed) - self._tag_bytes
+        if size < 0:
+            raise MisuseError(f"sealed has {len(sealed)} bytes, less than a tag of {self._tag_bytes}")
+        packets, data = self._prepare(nonce, aad, size)
+        data[len(aad) :] = np.frombuffer(sealed, np.uint8)
+        if not open_batch(self._keys, packets, data, data, data, self._tag_bytes)[0]:
+            raise IntegrityError("the authentication tag does not match")
+        return data[len(aad) : len(aad) + size].tobytes()
+
+    def _prepare(self, nonce: bytes, aad: bytes, size: int) -> tuple[npt.NDArray[np.void], U8]:
+        """Return one packet, and its AAD with room for text and tag behind it."""
+        if len(nonce) != NONCE_BYTES:
+            raise MisuseError(f"nonce has {len(nonce)} bytes, and takes {NONCE_BYTES}")
+        packets = np.zeros(1, PACKET)
+        packet = packets[0]
+        packet["fixed"] = int.from_bytes(nonce[:4], "big")
+        packet["counter"] = int.from_bytes(nonce[4:], "big")
+        packet["aad_bytes"], packet["text_bytes"] = len(aad), size
+        packet["text"] = packet["out"] = len(aad)
+        packet["tag"] = len(aad) + size
+        data = np.zeros(len(aad) + size + self._tag_bytes, np.uint8)
+        data[: len(aad)] = np.frombuffer(aad, np.uint8)
+        return packets, data

@@ -1,0 +1,198 @@
+"""AES-GCM with 256-bit VAES and VPCLMULQDQ, for CPUs without AVX-512: two blocks in a register.
+
+Rule: one packet after the other; the four registers of a step are independent chains.
+
+GHASH as in `keys`: each block has its own power, products are added unreduced, one reduction per packet.
+What is left of a register is moved through scratch memory, so that no byte outside a packet is touched.
+"""
+
+import numpy as np
+
+from .._jit import inline_kernel, kernel
+from .._jit.vector import (
+    add32,
+    aes_last,
+    aes_round,
+    block0,
+    block1,
+    first_counters256,
+    join256,
+    load128,
+    load256,
+    load_repeat256,
+    next_counters256,
+    number32,
+    number64,
+    one_be256,
+    put_last256,
+    reverse_bytes,
+    reverse_bytes32,
+    reverse_low96,
+    store,
+    xor,
+    zero128,
+    zero256,
+)
+from .gcm import (
+    AAD,
+    AAD_BYTES,
+    FIRST_POWER_END,
+    KEY,
+    KEY_ROW,
+    OUT,
+    POWER_ROW,
+    ROW,
+    TEXT,
+    TEXT_BYTES,
+    add_times,
+    finish,
+    part128,
+    reduce,
+    times,
+)
+
+
+@inline_kernel
+def _round4(keys, at, a, b, c, d):
+    k = load_repeat256(keys, at)
+    return aes_round(a, k), aes_round(b, k), aes_round(c, k), aes_round(d, k)
+
+
+@inline_kernel
+def _encrypt4(keys, at, rounds, a, b, c, d):
+    """Encrypt four registers to which round key 0 has been added."""
+    for r in range(1, rounds):
+        a, b, c, d = _round4(keys, at + 16 * r, a, b, c, d)
+    k = load_repeat256(keys, at + 16 * rounds)
+    return aes_last(a, k), aes_last(b, k), aes_last(c, k), aes_last(d, k)
+
+
+@inline_kernel
+def _encrypt1(keys, at, rounds, a):
+    """Encrypt one register to which round key 0 has been added."""
+    for r in range(1, rounds):
+        a = aes_round(a, load_repeat256(keys, at + 16 * r))
+    return aes_last(a, load_repeat256(keys, at + 16 * rounds))
+
+
+@inline_kernel
+def _add_lanes(a):
+    """Return the sum of both lanes."""
+    return xor(block0(a), block1(a))
+
+
+@inline_kernel
+def _copy(source, s, target, t, count):
+    """Copy less than a register of bytes."""
+    for j in range(count):
+        target[t + j] = source[s + j]
+
+
+@inline_kernel
+def _load_part(array, at, count):
+    """Return the `count` bytes at `at`, less than a register, with zeros behind them."""
+    if count > 16:
+        return join256(load128(array, at), part128(array, at + 16, count - 16))
+    return join256(part128(array, at, count), zero128())
+
+
+@inline_kernel
+def _store_part(array, at, value, count, scratch):
+    """Write the first `count` bytes, less than a register; return them with zeros behind."""
+    store(scratch, 0, value)
+    _copy(scratch, 0, array, at, count)
+    for j in range(count, 32):
+        scratch[j] = 0
+    return load256(scratch, 0)
+
+
+@inline_kernel
+def _full(text, t, out, o, keystream, s, h, opening):
+    """Encrypt a register of text and add it to the sum."""
+    x = load256(text, t)
+    y = xor(x, keystream)
+    store(out, o, y)
+    return add_times(s, reverse_bytes(x if opening else y), h)
+
+
+@inline_kernel
+def _packet(round_keys, powers, rounds, packets, i, aad, text, out, tag_bytes, opening, scratch, failed):
+    """Take packet i."""
+    p = i * ROW
+    key = number32(packets, p + KEY)
+    rest = number32(packets, p + TEXT_BYTES)
+    aad_rest = number32(packets, p + AAD_BYTES)
+    aad_at = number64(packets, p + AAD)
+    t = number64(packets, p + TEXT)
+    o = number64(packets, p + OUT)
+    keys = key * KEY_ROW
+    end = key * POWER_ROW + FIRST_POWER_END
+    # From the power of the first block of text; that of the lengths is the first.
+    at = end - (((rest + 15) & -16) + 16)
+
+    # A PACKET begins with the counter and the fixed field, both little-endian: the nonce backwards.
+    base = xor(reverse_low96(load_repeat256(packets, p)), load_repeat256(round_keys, keys))
+    pad = _encrypt1(round_keys, keys, rounds, xor(base, one_be256()))
+
+    # The lengths, in the second lane.
+    lengths = put_last256(zero256(), np.uint64(rest << 3), np.uint64(aad_rest << 3))
+    s = times(lengths, load256(powers, end - 32))
+    power = at - ((aad_rest + 15) & -16)
+    while aad_rest >= 32:
+        s = add_times(s, reverse_bytes(load256(aad, aad_at)), load256(powers, power))
+        power += 32
+        aad_at += 32
+        aad_rest -= 32
+    if aad_rest > 0:
+        s = add_times(s, reverse_bytes(_load_part(aad, aad_at, aad_rest)), load256(powers, power))
+
+    counters = first_counters256()
+    while rest >= 128:
+        x0 = xor(base, reverse_bytes32(counters))
+        counters = add32(counters, next_counters256())
+        x1 = xor(base, reverse_bytes32(counters))
+        counters = add32(counters, next_counters256())
+        x2 = xor(base, reverse_bytes32(counters))
+        counters = add32(counters, next_counters256())
+        x3 = xor(base, reverse_bytes32(counters))
+        counters = add32(counters, next_counters256())
+        x0, x1, x2, x3 = _encrypt4(round_keys, keys, rounds, x0, x1, x2, x3)
+        s = _full(text, t, out, o, x0, s, load256(powers, at), opening)
+        s = _full(text, t + 32, out, o + 32, x1, s, load256(powers, at + 32), opening)
+        s = _full(text, t + 2 * 32, out, o + 2 * 32, x2, s, load256(powers, at + 2 * 32), opening)
+        s = _full(text, t + 3 * 32, out, o + 3 * 32, x3, s, load256(powers, at + 3 * 32), opening)
+        t += 128
+        o += 128
+        at += 128
+        rest -= 128
+    while rest > 0:
+        x = _encrypt1(round_keys, keys, rounds, xor(base, reverse_bytes32(counters)))
+        counters = add32(counters, next_counters256())
+        if rest >= 32:
+            s = _full(text, t, out, o, x, s, load256(powers, at), opening)
+        else:
+            c = _load_part(text, t, rest)
+            y = _store_part(out, o, xor(c, x), rest, scratch)
+            s = add_times(s, reverse_bytes(c if opening else y), load256(powers, at))
+        t += 32
+        o += 32
+        at += 32
+        rest -= 32
+
+    total = reduce(_add_lanes(s[0]), _add_lanes(s[1]), _add_lanes(s[2]))
+    block = xor(block0(pad), reverse_bytes(total))
+    finish(packets, p, block, text, out, tag_bytes, opening, failed, i)
+
+
+@kernel
+def seal(round_keys, powers, rounds, packets, aad, text, out, tag_bytes, scratch):
+    """Seal a batch; arguments as in `portable.seal`."""
+    for i in range(len(packets)):
+        _packet(round_keys, powers, rounds, packets, i, aad, text, out, tag_bytes, False, scratch, scratch)
+
+
+@kernel
+def open(round_keys, powers, rounds, packets, aad, text, out, tag_bytes, scratch, failed):
+    """Open a batch; arguments as in `portable.open`."""
+    for i in range(len(packets)):
+        _packet(round_keys, powers, rounds, packets, i, aad, text, out, tag_bytes, True, scratch, failed)
