@@ -168,14 +168,17 @@ def _packet(round_keys, powers, rounds, packets, i, aad, text, out, tag_bytes, o
 
 
 @kernel
+def _batch(round_keys, powers, rounds, packets, aad, text, out, tag_bytes, scratch, opening, failed):
+    """Seal or open a batch."""
+    for i in range(len(packets)):
+        _packet(round_keys, powers, rounds, packets, i, aad, text, out, tag_bytes, opening, scratch, failed)
+
+
 def seal(round_keys, powers, rounds, packets, aad, text, out, tag_bytes, scratch):
     """Seal a batch; arguments as in `portable.seal`."""
-    for i in range(len(packets)):
-        _packet(round_keys, powers, rounds, packets, i, aad, text, out, tag_bytes, False, scratch, scratch)
+    _batch(round_keys, powers, rounds, packets, aad, text, out, tag_bytes, scratch, False, scratch)
 
 
-@kernel
 def open(round_keys, powers, rounds, packets, aad, text, out, tag_bytes, scratch, failed):
     """Open a batch; arguments as in `portable.open`."""
-    for i in range(len(packets)):
-        _packet(round_keys, powers, rounds, packets, i, aad, text, out, tag_bytes, True, scratch, failed)
+    _batch(round_keys, powers, rounds, packets, aad, text, out, tag_bytes, scratch, True, failed)

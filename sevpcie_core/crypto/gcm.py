@@ -7,7 +7,7 @@ Only for compiled code on a CPU with the instructions; `backends` sees to that.
 
 import numpy as np
 
-from .._jit import inline_kernel
+from .._jit import inline_kernel, kernel
 from .._jit.vector import (
     clmul_hh,
     clmul_hl,
@@ -94,6 +94,12 @@ def part128(array, at, count):
     return repeat128(part64(array, at, count), np.uint64(0))
 
 
+@kernel
+def _wipe(out, at, count):
+    for j in range(count):
+        out[at + j] = 0
+
+
 @inline_kernel
 def finish(packets, p, block, text, out, tag_bytes, opening, failed, i):
     """Store the tag of packet i, whose row starts at byte p; or compare it, and wipe what failed.
@@ -114,6 +120,4 @@ def finish(packets, p, block, text, out, tag_bytes, opening, failed, i):
         high = np.uint64(number64(text, tag + 8)) ^ high_half(block)
     if (low | high) != np.uint64(0):
         failed[i] = 1
-        o = number64(packets, p + OUT)
-        for j in range(number32(packets, p + TEXT_BYTES)):
-            out[o + j] = 0
+        _wipe(out, number64(packets, p + OUT), number32(packets, p + TEXT_BYTES))

@@ -8,7 +8,7 @@ so that a lane belongs to a packet: the four sums grow in one register and are r
 multiplied by its own power of the hash key, and products are added unreduced (see `keys`): a packet needs one
 reduction. While one four is hashed, the rounds of the next go on.
 
-Packets that have no equal neighbours, or long AAD, are taken one at a time, four registers at once.
+Packets that have no equal neighbours, or long AAD, are taken one at a time.
 
 Round keys are spread over the lanes once per key, into scratch memory, and read from there for each use: a
 load costs a port that nothing else needs.
@@ -68,12 +68,11 @@ from .gcm import (
     times,
 )
 
+# Where round keys start in scratch memory. Not Python integers: a kernel is compiled anew for each of those.
+_ROUND1, _ROUND3, _ROUND5, _ROUND7, _ROUND9, _ROUND11 = (np.int64(64 * r) for r in (1, 3, 5, 7, 9, 11))
+
+
 # --- AES ---------------------------------------------------------------------------------------------------
-
-
-@inline_kernel
-def _round1(keys, at, a):
-    return aes_round(a, load512(keys, at))
 
 
 @inline_kernel
@@ -98,8 +97,8 @@ def _two5(keys, at, a, b, c, d, e):
 def _last4(keys, rounds, a, b, c, d):
     """Take four registers through what is left after eight rounds."""
     if rounds > 10:
-        a, b, c, d = _two4(keys, 576, a, b, c, d)
-        a, b, c, d = _two4(keys, 704, a, b, c, d)
+        a, b, c, d = _two4(keys, _ROUND9, a, b, c, d)
+        a, b, c, d = _two4(keys, _ROUND11, a, b, c, d)
     k = load512(keys, 64 * (rounds - 1))
     a, b, c, d = aes_round(a, k), aes_round(b, k), aes_round(c, k), aes_round(d, k)
     k = load512(keys, 64 * rounds)
@@ -110,8 +109,8 @@ def _last4(keys, rounds, a, b, c, d):
 def _last5(keys, rounds, a, b, c, d, e):
     """Take five registers through what is left after eight rounds."""
     if rounds > 10:
-        a, b, c, d, e = _two5(keys, 576, a, b, c, d, e)
-        a, b, c, d, e = _two5(keys, 704, a, b, c, d, e)
+        a, b, c, d, e = _two5(keys, _ROUND9, a, b, c, d, e)
+        a, b, c, d, e = _two5(keys, _ROUND11, a, b, c, d, e)
     k = load512(keys, 64 * (rounds - 1))
     a, b, c, d, e = aes_round(a, k), aes_round(b, k), aes_round(c, k), aes_round(d, k), aes_round(e, k)
     k = load512(keys, 64 * rounds)
@@ -121,22 +120,9 @@ def _last5(keys, rounds, a, b, c, d, e):
 @inline_kernel
 def _encrypt1(keys, rounds, a):
     """Encrypt one register of blocks to which round key 0 has been added."""
-    a = _round1(keys, 64, a)
-    a = _round1(keys, 128, a)
-    a = _round1(keys, 192, a)
-    a = _round1(keys, 256, a)
-    a = _round1(keys, 320, a)
-    a = _round1(keys, 384, a)
-    a = _round1(keys, 448, a)
-    a = _round1(keys, 512, a)
-    a = _round1(keys, 576, a)
-    if rounds > 10:
-        a = _round1(keys, 640, a)
-        a = _round1(keys, 704, a)
-        a = _round1(keys, 768, a)
-        a = _round1(keys, 832, a)
-    k = load512(keys, 64 * rounds)
-    return aes_last(a, k)
+    for r in range(1, rounds):
+        a = aes_round(a, load512(keys, 64 * r))
+    return aes_last(a, load512(keys, 64 * rounds))
 
 
 # --- GHASH -------------------------------------------------------------------------------------------------
@@ -269,10 +255,10 @@ def _run(scratch, powers, rounds, packets, i, aad, text, out, tag_bytes, opening
     key = number32(packets, p + KEY)
     end = key * POWER_ROW + FIRST_POWER_END
     x0, x1, x2, x3, pad = _start(scratch, packets, p)
-    x0, x1, x2, x3, pad = _two5(scratch, 64, x0, x1, x2, x3, pad)
-    x0, x1, x2, x3, pad = _two5(scratch, 192, x0, x1, x2, x3, pad)
-    x0, x1, x2, x3, pad = _two5(scratch, 320, x0, x1, x2, x3, pad)
-    x0, x1, x2, x3, pad = _two5(scratch, 448, x0, x1, x2, x3, pad)
+    x0, x1, x2, x3, pad = _two5(scratch, _ROUND1, x0, x1, x2, x3, pad)
+    x0, x1, x2, x3, pad = _two5(scratch, _ROUND3, x0, x1, x2, x3, pad)
+    x0, x1, x2, x3, pad = _two5(scratch, _ROUND5, x0, x1, x2, x3, pad)
+    x0, x1, x2, x3, pad = _two5(scratch, _ROUND7, x0, x1, x2, x3, pad)
     x0, x1, x2, x3, pad = _last5(scratch, rounds, x0, x1, x2, x3, pad)
     while True:
         rest = number32(packets, p + TEXT_BYTES)
@@ -290,7 +276,7 @@ def _run(scratch, powers, rounds, packets, i, aad, text, out, tag_bytes, opening
         o1 = number64(packets, p + ROW + OUT)
         o2 = number64(packets, p + 2 * ROW + OUT)
         o3 = number64(packets, p + 3 * ROW + OUT)
-        done = 0
+        done = np.int64(0)
         if rest > 64:
             k = load512(scratch, 0)
             b0 = xor(_base(packets, p), k)
@@ -304,13 +290,13 @@ def _run(scratch, powers, rounds, packets, i, aad, text, out, tag_bytes, opening
                 e = reverse_bytes32(counters)
                 x0, x1, x2, x3 = xor(b0, e), xor(b1, e), xor(b2, e), xor(b3, e)
                 a, b, c, d = _transpose(a, b, c, d)
-                x0, x1, x2, x3 = _two4(scratch, 64, x0, x1, x2, x3)
+                x0, x1, x2, x3 = _two4(scratch, _ROUND1, x0, x1, x2, x3)
                 s = add_times(s, reverse_bytes(a), load_repeat512(powers, at))
-                x0, x1, x2, x3 = _two4(scratch, 192, x0, x1, x2, x3)
+                x0, x1, x2, x3 = _two4(scratch, _ROUND3, x0, x1, x2, x3)
                 s = add_times(s, reverse_bytes(b), load_repeat512(powers, at + 16))
-                x0, x1, x2, x3 = _two4(scratch, 320, x0, x1, x2, x3)
+                x0, x1, x2, x3 = _two4(scratch, _ROUND5, x0, x1, x2, x3)
                 s = add_times(s, reverse_bytes(c), load_repeat512(powers, at + 32))
-                x0, x1, x2, x3 = _two4(scratch, 448, x0, x1, x2, x3)
+                x0, x1, x2, x3 = _two4(scratch, _ROUND7, x0, x1, x2, x3)
                 s = add_times(s, reverse_bytes(d), load_repeat512(powers, at + 48))
                 x0, x1, x2, x3 = _last4(scratch, rounds, x0, x1, x2, x3)
                 at += 64
@@ -327,20 +313,20 @@ def _run(scratch, powers, rounds, packets, i, aad, text, out, tag_bytes, opening
             )
             a, b, c, d = _transpose(a, b, c, d)
             x0, x1, x2, x3, next_pad = _start(scratch, packets, q)
-            x0, x1, x2, x3, next_pad = _two5(scratch, 64, x0, x1, x2, x3, next_pad)
+            x0, x1, x2, x3, next_pad = _two5(scratch, _ROUND1, x0, x1, x2, x3, next_pad)
             s = add_times(s, reverse_bytes(a), load_repeat512(powers, at))
-            x0, x1, x2, x3, next_pad = _two5(scratch, 192, x0, x1, x2, x3, next_pad)
+            x0, x1, x2, x3, next_pad = _two5(scratch, _ROUND3, x0, x1, x2, x3, next_pad)
             s = add_times(s, reverse_bytes(b), load_repeat512(powers, at + 16))
-            x0, x1, x2, x3, next_pad = _two5(scratch, 320, x0, x1, x2, x3, next_pad)
+            x0, x1, x2, x3, next_pad = _two5(scratch, _ROUND5, x0, x1, x2, x3, next_pad)
             s = add_times(s, reverse_bytes(c), load_repeat512(powers, at + 32))
-            x0, x1, x2, x3, next_pad = _two5(scratch, 448, x0, x1, x2, x3, next_pad)
+            x0, x1, x2, x3, next_pad = _two5(scratch, _ROUND7, x0, x1, x2, x3, next_pad)
             s = add_times(s, reverse_bytes(d), load_repeat512(powers, at + 48))
         else:
             x0, x1, x2, x3, next_pad = _start(scratch, packets, q)
-            x0, x1, x2, x3, next_pad = _two5(scratch, 64, x0, x1, x2, x3, next_pad)
-            x0, x1, x2, x3, next_pad = _two5(scratch, 192, x0, x1, x2, x3, next_pad)
-            x0, x1, x2, x3, next_pad = _two5(scratch, 320, x0, x1, x2, x3, next_pad)
-            x0, x1, x2, x3, next_pad = _two5(scratch, 448, x0, x1, x2, x3, next_pad)
+            x0, x1, x2, x3, next_pad = _two5(scratch, _ROUND1, x0, x1, x2, x3, next_pad)
+            x0, x1, x2, x3, next_pad = _two5(scratch, _ROUND3, x0, x1, x2, x3, next_pad)
+            x0, x1, x2, x3, next_pad = _two5(scratch, _ROUND5, x0, x1, x2, x3, next_pad)
+            x0, x1, x2, x3, next_pad = _two5(scratch, _ROUND7, x0, x1, x2, x3, next_pad)
         x0, x1, x2, x3, next_pad = _last5(scratch, rounds, x0, x1, x2, x3, next_pad)
 
         tags = xor(pad, reverse_bytes(reduce(s[0], s[1], s[2])))
@@ -382,28 +368,6 @@ def _one(scratch, powers, rounds, packets, i, aad, text, out, tag_bytes, opening
         aad_rest -= 64
 
     counters = first_counters512()
-    while rest >= 256:
-        x0 = xor(base, reverse_bytes32(counters))
-        counters = add32(counters, next_counters512())
-        x1 = xor(base, reverse_bytes32(counters))
-        counters = add32(counters, next_counters512())
-        x2 = xor(base, reverse_bytes32(counters))
-        counters = add32(counters, next_counters512())
-        x3 = xor(base, reverse_bytes32(counters))
-        counters = add32(counters, next_counters512())
-        x0, x1, x2, x3 = _two4(scratch, 64, x0, x1, x2, x3)
-        x0, x1, x2, x3 = _two4(scratch, 192, x0, x1, x2, x3)
-        x0, x1, x2, x3 = _two4(scratch, 320, x0, x1, x2, x3)
-        x0, x1, x2, x3 = _two4(scratch, 448, x0, x1, x2, x3)
-        x0, x1, x2, x3 = _last4(scratch, rounds, x0, x1, x2, x3)
-        s = _full(text, t, out, o, x0, s, load512(powers, at), opening)
-        s = _full(text, t + 64, out, o + 64, x1, s, load512(powers, at + 64), opening)
-        s = _full(text, t + 128, out, o + 128, x2, s, load512(powers, at + 128), opening)
-        s = _full(text, t + 192, out, o + 192, x3, s, load512(powers, at + 192), opening)
-        t += 256
-        o += 256
-        at += 256
-        rest -= 256
     while rest > 0:
         x = _encrypt1(scratch, rounds, xor(base, reverse_bytes32(counters)))
         counters = add32(counters, next_counters512())
@@ -438,34 +402,27 @@ def _spread(round_keys, key, rounds, scratch):
 
 
 @kernel
+def _batch(round_keys, powers, rounds, packets, aad, text, out, tag_bytes, scratch, opening, failed):
+    """Seal or open a batch."""
+    last = np.int64(-1)
+    i = np.int64(0)
+    while i < len(packets):
+        key = number32(packets, i * ROW + KEY)
+        if key != last:
+            _spread(round_keys, key, rounds, scratch)
+            last = key
+        if i + 4 <= len(packets) and _alike(packets, i, key):
+            i = _run(scratch, powers, rounds, packets, i, aad, text, out, tag_bytes, opening, failed)
+        else:
+            _one(scratch, powers, rounds, packets, i, aad, text, out, tag_bytes, opening, failed)
+            i += 1
+
+
 def seal(round_keys, powers, rounds, packets, aad, text, out, tag_bytes, scratch):
     """Seal a batch; arguments as in `portable.seal`."""
-    last = -1
-    i = 0
-    while i < len(packets):
-        key = number32(packets, i * ROW + KEY)
-        if key != last:
-            _spread(round_keys, key, rounds, scratch)
-            last = key
-        if i + 4 <= len(packets) and _alike(packets, i, key):
-            i = _run(scratch, powers, rounds, packets, i, aad, text, out, tag_bytes, False, scratch)
-        else:
-            _one(scratch, powers, rounds, packets, i, aad, text, out, tag_bytes, False, scratch)
-            i += 1
+    _batch(round_keys, powers, rounds, packets, aad, text, out, tag_bytes, scratch, False, scratch)
 
 
-@kernel
 def open(round_keys, powers, rounds, packets, aad, text, out, tag_bytes, scratch, failed):
     """Open a batch; arguments as in `portable.open`."""
-    last = -1
-    i = 0
-    while i < len(packets):
-        key = number32(packets, i * ROW + KEY)
-        if key != last:
-            _spread(round_keys, key, rounds, scratch)
-            last = key
-        if i + 4 <= len(packets) and _alike(packets, i, key):
-            i = _run(scratch, powers, rounds, packets, i, aad, text, out, tag_bytes, True, failed)
-        else:
-            _one(scratch, powers, rounds, packets, i, aad, text, out, tag_bytes, True, failed)
-            i += 1
+    _batch(round_keys, powers, rounds, packets, aad, text, out, tag_bytes, scratch, True, failed)
