@@ -7,7 +7,13 @@ from oracles import wire_naive
 from oracles.wire_naive import CPLD, FOUR_GIB, MRD, MWR
 
 from sevpcie_core import spec
-from sevpcie_core.tlp.size import ide_bytes, padded_payload_bytes, request_header_bytes, wire_bytes
+from sevpcie_core.tlp.size import (
+    enables_bytes,
+    ide_bytes,
+    padded_payload_bytes,
+    request_header_bytes,
+    wire_bytes,
+)
 
 HIGH = 0x1_2345_6000
 LOW = 0x8765_4000
@@ -17,7 +23,9 @@ pytestmark = pytest.mark.nojit
 
 def package_bytes(kind: str, address: int, size: int, *, flit: bool, protected: bool, pcrc: bool) -> int:
     """Return what the package says about a TLP."""
-    header = spec.HEADER_COMPLETION_BYTES if kind == CPLD else int(request_header_bytes(address))
+    header = spec.HEADER_COMPLETION_BYTES
+    if kind != CPLD:
+        header = int(request_header_bytes(address)) + int(enables_bytes(address, size, flit))
     padded = 0 if kind == MRD else int(padded_payload_bytes(address, size))
     data_link = spec.DATA_LINK_FLIT_BYTES if flit else spec.DATA_LINK_BYTES
     return int(wire_bytes(header, padded, data_link, protected, pcrc))
@@ -43,6 +51,9 @@ BY_HAND = [
     (MWR, FOUR_GIB - 4, 4, False, False, 24, 40),  # the last double word below 4 GiB
     (MWR, FOUR_GIB, 4, False, False, 28, 44),
     (MWR, HIGH, 4096, False, False, 4120, 4136),
+    (MWR, HIGH + 3, 2, True, False, 28, 44),  # byte enables take the OHC-A1 word
+    (MRD, HIGH + 1, 4, True, False, 20, 36),
+    (CPLD, HIGH + 2, 61, True, False, 76, 92),
     (CPLD, HIGH, 64, False, False, 84, 100),
     (CPLD, HIGH, 64, False, True, 84, 104),
     (CPLD, HIGH, 64, True, False, 76, 92),

@@ -218,7 +218,6 @@ def _enter(state, links, d, direction, queue, now):
     elif what == REQUEST_TLP:
         context = SUB_STREAM_NON_POSTED
         cut = AS_REQUEST
-        size = 0
     stat = row[STAT]
     sealed = row[SEALED] != 0
     accepted, delivered = send(

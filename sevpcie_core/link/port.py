@@ -8,7 +8,7 @@ from typing import Final
 
 from .._jit import inline_kernel, kernel
 from ..spec import HEADER_COMPLETION_BYTES, IDE_MAC_BYTES
-from ..tlp.size import ide_bytes, padded_payload_bytes, request_header_bytes, wire_bytes
+from ..tlp.size import enables_bytes, ide_bytes, padded_payload_bytes, request_header_bytes, wire_bytes
 from ..tlp.split import completion_bytes
 from .layout import (
     ENGINE_BUSY,
@@ -99,6 +99,12 @@ def send(port, link, count, direction, context, address, size, cut, ready, seale
     data_link = link[DATA_LINK]
     completions = cut == AS_COMPLETIONS
     header = HEADER_COMPLETION_BYTES if completions else request_header_bytes(address)
+    # Byte enables stand in the header, but for flit mode.
+    flit = data_link == 0 and not completions
+    if cut == AS_REQUEST:
+        header += enables_bytes(address, size, flit)
+        flit = False
+        size = 0
     limit = link[CPL_MAX] if completions else link[MPS]
     rcb = link[RCB]
     position = port[POSITION + direction]
@@ -127,6 +133,7 @@ def send(port, link, count, direction, context, address, size, cut, ready, seale
         rx_gap *= den
         rx_load *= den
         last_padded = -1
+        head = header
         wire = 0
         ticks = 0
         occupy = 0
@@ -139,11 +146,13 @@ def send(port, link, count, direction, context, address, size, cut, ready, seale
                 else min(rest, limit - (at & (limit - 1)))
             )
             padded = padded_payload_bytes(at, part)
-            if padded != last_padded:
+            if flit:
+                head = header + enables_bytes(at, part, True)
+            if padded != last_padded or flit:
                 last_padded = padded
                 ide = ide_bytes(True, link[PCRC] != 0 and padded > 0)
-                wire = wire_bytes(header, padded, data_link, True, link[PCRC] != 0)
-                cycles = (header + padded + ide - IDE_MAC_BYTES + width - 1) // width
+                wire = wire_bytes(head, padded, data_link, True, link[PCRC] != 0)
+                cycles = (head + padded + ide - IDE_MAC_BYTES + width - 1) // width
                 occupy = max(link[INITIATION], cycles) * link[PERIOD] * den
                 ticks = wire * num
             start = max(ready_ticks, free + tx_gap) + tx_load
@@ -183,7 +192,8 @@ def send(port, link, count, direction, context, address, size, cut, ready, seale
                 if completions
                 else min(rest, limit - (at & (limit - 1)))
             )
-            wire_sum += wire_bytes(header, padded_payload_bytes(at, part), data_link, False, False)
+            head = header + enables_bytes(at, part, flit)
+            wire_sum += wire_bytes(head, padded_payload_bytes(at, part), data_link, False, False)
             tlps += 1
             at += part
             rest -= part

@@ -21,6 +21,16 @@ def request_header_bytes(address: int) -> int:
 
 
 @kernel
+def enables_bytes(address: int, size: int, flit: bool) -> int:
+    """Return the bytes of OHC-A1, which holds the byte enables of a memory request in flit mode: 4, or 0.
+
+    A flit-mode request without it has all bytes enabled, so it is there where an end is not on a DW boundary
+    (PCIe Base r6.x, section 2.2.1.2; likely).
+    """
+    return 4 if flit and ((address | (address + size)) & 3) != 0 else 0
+
+
+@kernel
 def padded_payload_bytes(address: int, payload_bytes: int) -> int:
     """Return the payload in whole DW, as byte enables make it: both ends round out to DW boundaries."""
     if payload_bytes == 0:
@@ -48,7 +58,7 @@ def wire_bytes(
 
     Parameters
     ----------
-    header_bytes : 12 or 16.
+    header_bytes : 12 or 16; in flit mode with the OHC words other than OHC-C.
     padded_bytes : payload in whole DW, bytes.
     data_link_bytes : framing, sequence number and LCRC: 8, or 0 in flit mode.
     protected : sealed with a MAC of its own.

@@ -2,7 +2,8 @@
 
 Layout without flits (PCIe Base r6.x, sections 2.2, 3.6 and 6.33): framing and sequence number, IDE prefix,
 header, payload in whole double words, PCRC, MAC, LCRC and the rest of the framing. In flit mode the data link
-part belongs to the flit and the prefix becomes the OHC-C word of the header; MAC and PCRC are the trailer.
+part belongs to the flit and the prefix becomes the OHC-C word of the header; MAC and PCRC are the trailer;
+byte enables, where not all are set, are the OHC-A1 word.
 """
 
 from collections import Counter
@@ -37,6 +38,8 @@ def lay_out(
         double_words = ["fmt type length", "requester tag enables", "address low"]
         if address >= FOUR_GIB:
             double_words.insert(2, "address high")
+        if flit and (address % 4 or (address + size) % 4):
+            double_words.append("byte enables, OHC-A1")
     for name in double_words:
         wire += [f"header:{name}"] * 4
     if kind != MRD:
