@@ -36,6 +36,8 @@ class Backend:
     """
 
     name: str
+    # Whether it takes packets of one key and shape several at a time.
+    side_by_side: bool
     seal: Callable[..., None]
     open: Callable[..., None]
 
@@ -64,7 +66,7 @@ def load(name: str) -> Backend:
         known = "not available on this CPU" if wanted in names() else "unknown"
         raise ConfigError(f"AES backend {name!r} is {known}: choose from {', '.join(here)}")
     module: Any = importlib.import_module(f".{wanted}", __package__)
-    return Backend(wanted, module.seal, module.open)
+    return Backend(wanted, wanted == "vaes512", module.seal, module.open)
 
 
 @cache

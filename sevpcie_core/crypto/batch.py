@@ -12,6 +12,7 @@ from .._jit import kernel
 from ..errors import IntegrityError, MisuseError
 from . import backends
 from .keys import MAX_AAD_BYTES, MAX_TEXT_BYTES, KeyTable
+from .order import arranged, taken
 from .packet import PACKET
 
 U8 = npt.NDArray[np.uint8]
@@ -61,9 +62,17 @@ def seal_batch(
     """
     _check(keys, packets, aad, text, out, out, tag_bytes)
     chosen = backend or backends.default()
-    scratch = _scratch()
+    order = arranged(packets) if chosen.side_by_side else None
     chosen.seal(
-        keys.round_keys, keys.powers, keys.rounds, packets, _plain(aad), _plain(text), out, tag_bytes, scratch
+        keys.round_keys,
+        keys.powers,
+        keys.rounds,
+        taken(packets, order),
+        _plain(aad),
+        _plain(text),
+        out,
+        tag_bytes,
+        _scratch(),
     )
 
 
@@ -85,21 +94,22 @@ def open_batch(
     """
     _check(keys, packets, aad, text, out, text, tag_bytes)
     chosen = backend or backends.default()
+    order = arranged(packets) if chosen.side_by_side else None
     failed = np.zeros(len(packets), np.uint8)
-    scratch = _scratch()
     chosen.open(
         keys.round_keys,
         keys.powers,
         keys.rounds,
-        packets,
+        taken(packets, order),
         _plain(aad),
         _plain(text),
         out,
         tag_bytes,
-        scratch,
+        _scratch(),
         failed,
     )
-    opened: npt.NDArray[np.bool_] = failed == 0
+    opened = np.empty(len(packets), np.bool_)
+    opened[slice(None) if order is None else order] = failed == 0
     return opened
 
 
