@@ -1,0 +1,359 @@
+"""Bytes to a batch and back: `parse` and `pack`.
+
+Rule: what comes out of `parse` keeps every rule (`rules`), and `pack` of it gives the same bytes. No byte outside the
+given ones is read, whatever they say.
+"""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import spec
+from .._jit import inline_kernel, kernel
+from .._jit.memory import copy
+from ..errors import FormatError, MisuseError
+from .batch import TLP, Batch
+from .flit import check_flit, decode_flit, encode_flit, kind_of, ohc_of, ohc_words, trailer_words
+from .header import decode, encode, fits, header_bytes, is_request_or_completion, put_word, word
+from .kinds import (
+    DATA,
+    END_PREFIX,
+    FAMILY_MASK,
+    LOCAL_PREFIX,
+    MAX_END_PREFIXES,
+    TRAITS,
+)
+from .rules import TEXTS, Rule, check
+
+U8 = npt.NDArray[np.uint8]
+I64 = npt.NDArray[np.int64]
+
+# The smallest TLP: a header of three DW.
+_SMALLEST: Final = spec.HEADER_3DW_BYTES
+_NO_LIMIT: Final = 4096
+_TAG_BITS: Final = 10
+_FLIT_TAG_BITS: Final = 14
+
+_KEPT: Final = int(Rule.KEPT)
+_TRUNCATED: Final = int(Rule.TRUNCATED)
+_TOO_LONG: Final = int(Rule.TOO_LONG)
+_KIND: Final = int(Rule.KIND)
+_PREFIX_KIND: Final = int(Rule.PREFIX_KIND)
+_PREFIX_ORDER: Final = int(Rule.PREFIX_ORDER)
+_PREFIX_COUNT: Final = int(Rule.PREFIX_COUNT)
+_LENGTH_DATA: Final = int(Rule.LENGTH_DATA)
+_TRAILER: Final = int(Rule.TRAILER)
+_POOL: Final = int(Rule.POOL)
+_TS: Final = int(Rule.TS)
+_OHC: Final = int(Rule.OHC)
+_FMT_PREFIX: Final = 0x80
+_IDE: Final = spec.IDE_PREFIX
+_P: Final = spec.IDE_P
+_M: Final = spec.IDE_M
+_MAC: Final = spec.IDE_MAC_BYTES
+_PCRC: Final = spec.IDE_PCRC_BYTES
+_TS_MAC: Final = spec.TS_MAC
+_TS_PCRC_MAC: Final = spec.TS_PCRC_MAC
+
+
+def parse(
+    data: U8 | bytes, offsets: I64 | None = None, *, flit: bool = False, max_payload: int = _NO_LIMIT
+) -> Batch:
+    """Return the TLPs in some bytes.
+
+    Parameters
+    ----------
+    data : u1[:], headers with their prefixes, payloads, digests and IDE trailers; no sequence number, no LCRC.
+        The batch keeps it as its pool.
+    offsets : i8[n + 1], TLP i is data[offsets[i]:offsets[i + 1]]; None: each is as long as its header says.
+    flit : the bytes are of a link in flit mode.
+    max_payload : bytes, Max_Payload_Size.
+
+    Raises FormatError that names the first TLP that breaks a rule, its offset, the field and the rule.
+    Raises MisuseError for offsets that do not ascend within the data.
+    """
+    pool = np.frombuffer(data, np.uint8) if not isinstance(data, np.ndarray) else data
+    pool = np.ascontiguousarray(pool, np.uint8)
+    if not pool.flags.writeable:
+        # Kernels are compiled for one type of array.
+        pool = pool.copy()
+    framed = offsets is not None
+    if offsets is None:
+        places = np.zeros(len(pool) // _SMALLEST + 2, np.int64)
+        tlps = np.zeros(len(pool) // _SMALLEST + 1, TLP)
+    else:
+        places = np.ascontiguousarray(offsets, np.int64)
+        if len(places) < 1 or places[0] < 0 or places[-1] > len(pool) or (np.diff(places) < 0).any():
+            raise MisuseError("offsets do not ascend from 0 to the end of the data")
+        tlps = np.zeros(len(places) - 1, TLP)
+    count, broken = parse_all(pool, places, framed, flit, max_payload, tlps)
+    if broken != Rule.KEPT:
+        field, rule = TEXTS[Rule(broken)]
+        raise FormatError(f"TLP {count} at byte {places[count]}, {field}: {rule}")
+    return Batch(tlps[:count] if count < len(tlps) else tlps, pool, flit)
+
+
+def pack(batch: Batch, *, max_payload: int = _NO_LIMIT) -> tuple[U8, I64]:
+    """Return the bytes of all TLPs, u1[:], and where each starts and the last ends, i8[n + 1].
+
+    Raises FormatError that names the first TLP that breaks a rule, the field and the rule.
+    """
+    tlps = np.ascontiguousarray(batch.tlps)
+    if tlps.dtype != TLP:
+        raise MisuseError("tlps is not an array of TLP")
+    pool = np.ascontiguousarray(batch.pool, np.uint8)
+    if not pool.flags.writeable:
+        pool = pool.copy()
+    offsets = np.zeros(len(tlps) + 1, np.int64)
+    broken = measure(tlps, pool, batch.flit, max_payload, offsets)
+    data = np.empty(offsets[-1] if broken == Rule.KEPT else 0, np.uint8)
+    if broken == Rule.KEPT:
+        write(tlps, pool, batch.flit, offsets, data)
+        return data, offsets
+    field, rule = TEXTS[Rule(broken)]
+    raise FormatError(f"TLP {offsets[-1]}, {field}: {rule}")
+
+
+# --- Bytes to fields ---------------------------------------------------------------------------------------
+
+
+@kernel
+def parse_all(data, offsets, framed, flit, max_payload, tlps):
+    """Read all TLPs. Return (how many are good, the rule that the next one breaks, or 0).
+
+    Parameters
+    ----------
+    data : u1[:].
+    offsets : i8[:], given if framed, else modified in place.
+    tlps : TLP[:], zeros; enough of them. Modified in place.
+    """
+    end = np.int64(len(data))
+    at = offsets[0]
+    i = np.int64(0)
+    last = len(offsets) - 1
+    while (i < last) if framed else (at < end):
+        stop = end
+        if framed:
+            at = offsets[i]
+            stop = offsets[i + 1]
+        else:
+            offsets[i] = at
+        broken, at = _parse_one(data, at, stop, flit, tlps, i)
+        if broken == _KEPT:
+            broken = check(tlps, i, max_payload)
+        if broken == _KEPT and flit:
+            broken = check_flit(tlps, i)
+        if broken == _KEPT and framed and at != stop:
+            broken = _TOO_LONG
+        if broken != _KEPT:
+            return i, broken
+        i += 1
+        if not framed:
+            offsets[i] = at
+    return i, np.int64(_KEPT)
+
+
+@inline_kernel
+def _parse_one(data, start, stop, flit, tlps, i):
+    """Read one TLP at data[start:stop] into row i. Return (the broken rule, where the TLP ends)."""
+    at = start
+    ide = np.int64(-1)
+    tlps[i]["local_at"] = start
+    while at < stop and np.int64(data[at]) >= _FMT_PREFIX and not flit:
+        family = TRAITS[data[at]] & FAMILY_MASK
+        if at + 4 > stop:
+            return _TRUNCATED, at
+        if family == LOCAL_PREFIX:
+            if tlps[i]["end_prefixes"] > 0 or ide >= 0:
+                return _PREFIX_ORDER, at
+            if tlps[i]["local_prefixes"] == 255:
+                return _PREFIX_COUNT, at
+            tlps[i]["local_prefixes"] += 1
+        elif family == END_PREFIX:
+            if data[at] == _IDE:
+                if tlps[i]["end_prefixes"] > 0 or ide >= 0:
+                    return _PREFIX_ORDER, at
+                ide = at
+                tlps[i]["ide"] = word(data, at)
+            else:
+                tlps[i]["end_prefixes"] += 1
+            if np.int64(tlps[i]["end_prefixes"]) + (ide >= 0) > MAX_END_PREFIXES:
+                return _PREFIX_COUNT, at
+        else:
+            return _PREFIX_KIND, at
+        at += 4
+    if at >= stop:
+        return _TRUNCATED, at
+    tlps[i]["end_at"] = at - 4 * np.int64(tlps[i]["end_prefixes"])
+    kind = kind_of(np.int64(data[at])) if flit else np.int64(data[at])
+    if not is_request_or_completion(kind):
+        return _KIND, at
+    size = header_bytes(kind)
+    if at + size > stop:
+        return _TRUNCATED, at
+    trailer = np.int64(0)
+    digest = np.int64(0)
+    if flit:
+        head = word(data, at)
+        ts = head >> 13 & 7
+        words = trailer_words(ts)
+        if words < 0:
+            return _TS, at
+        ohc = 4 * ohc_words(head >> 16 & 0x1F)
+        if at + size + ohc > stop:
+            return _TRUNCATED, at
+        broken = decode_flit(data, at, size, tlps, i)
+        size += ohc
+        if words == 1:
+            digest = np.int64(4)
+        else:
+            trailer = np.int64(4 * words)
+    else:
+        broken = decode(data, at, tlps, i)
+        if ide >= 0:
+            flags = np.int64(data[ide + 3])
+            trailer += _MAC if flags & _M != 0 else 0
+            trailer += _PCRC if flags & _P != 0 else 0
+        digest = 4 * np.int64(tlps[i]["td"])
+    if broken != _KEPT:
+        return broken, at
+    payload = 4 * np.int64(tlps[i]["length"]) if TRAITS[kind] & DATA != 0 else 0
+    at += size
+    if at + payload + digest + trailer > stop:
+        return _TRUNCATED, at
+    tlps[i]["data_at"] = at
+    tlps[i]["data_bytes"] = payload
+    at += payload
+    if digest > 0:
+        value = word(data, at)
+        tlps[i]["ecrc"] = value >> 24 | (value >> 8 & 0xFF00) | (value & 0xFF00) << 8 | (value & 0xFF) << 24
+        at += 4
+    tlps[i]["trailer_at"] = at
+    tlps[i]["trailer_bytes"] = trailer
+    return np.int64(_KEPT), at + trailer
+
+
+# --- Fields to bytes ---------------------------------------------------------------------------------------
+
+
+@kernel
+def measure(tlps, pool, flit, max_payload, offsets):
+    """Check all TLPs and find where each goes. Return the first broken rule, 0 for none.
+
+    Parameters
+    ----------
+    tlps : TLP[n]. pool : u1[:].
+    offsets : i8[n + 1], starts and the end of the last; where a rule is broken the last one holds the TLP's index.
+        Modified in place.
+    """
+    room = np.int64(len(pool))
+    at = np.int64(0)
+    n = np.int64(len(tlps))
+    for i in range(n):
+        broken = _check_one(tlps, i, room, flit, max_payload)
+        if broken != _KEPT:
+            offsets[n] = i
+            return broken
+        offsets[i] = at
+        kind = np.int64(tlps[i]["kind"])
+        size = header_bytes(kind) + 4 * np.int64(tlps[i]["td"])
+        if flit:
+            size += 4 * ohc_words(ohc_of(tlps, i))
+        else:
+            size += 4 * (np.int64(tlps[i]["local_prefixes"]) + np.int64(tlps[i]["end_prefixes"]))
+            size += 4 if tlps[i]["ide"] != 0 else 0
+        at += size + np.int64(tlps[i]["data_bytes"]) + np.int64(tlps[i]["trailer_bytes"])
+    offsets[n] = at
+    return np.int64(_KEPT)
+
+
+@inline_kernel
+def _check_one(tlps, i, room, flit, max_payload):
+    """Return the first rule that row i breaks, 0 for none."""
+    broken = fits(tlps, i, _FLIT_TAG_BITS if flit else _TAG_BITS)
+    if broken == _KEPT:
+        broken = check(tlps, i, max_payload)
+    if broken == _KEPT and flit:
+        broken = check_flit(tlps, i)
+    if broken != _KEPT:
+        return broken
+    tlp = tlps[i]
+    data_bytes = np.int64(tlp["data_bytes"])
+    wanted = 4 * np.int64(tlp["length"]) if TRAITS[tlp["kind"]] & DATA != 0 else 0
+    if data_bytes != wanted:
+        return _LENGTH_DATA
+    trailer = np.int64(tlp["trailer_bytes"])
+    local = 4 * np.int64(tlp["local_prefixes"])
+    end = 4 * np.int64(tlp["end_prefixes"])
+    ide = np.int64(tlp["ide"])
+    ohc_e = np.int64(0)
+    if flit:
+        ts = np.int64(tlp["ts"])
+        says = 12 if ts == _TS_MAC else 16 if ts == _TS_PCRC_MAC else 0
+        ohc_e = np.int64(tlp["ohc"]) >> 3
+        ohc_e = 16 if ohc_e == 3 else 4 * ohc_e
+        if local != 0 or end != 0:
+            return _PREFIX_KIND
+    else:
+        says = np.int64(0)
+        if ide != 0:
+            if ide >> 24 != _IDE:
+                return _PREFIX_KIND
+            says = (_MAC if ide & _M != 0 else 0) + (_PCRC if ide & _P != 0 else 0)
+        if tlp["ohc"] != 0 or tlp["ohc_a"] != 0 or tlp["ohc_b"] != 0 or tlp["ts"] != 0:
+            return _OHC
+        if end // 4 + (ide != 0) > MAX_END_PREFIXES:
+            return _PREFIX_COUNT
+    if trailer != says:
+        return _TRAILER
+    if (
+        _outside(np.int64(tlp["data_at"]), data_bytes, room)
+        or _outside(np.int64(tlp["trailer_at"]), trailer, room)
+        or _outside(np.int64(tlp["local_at"]), local, room)
+        or _outside(np.int64(tlp["end_at"]), end, room)
+        or _outside(np.int64(tlp["ohc_e_at"]), ohc_e, room)
+    ):
+        return _POOL
+    return np.int64(_KEPT)
+
+
+@inline_kernel
+def _outside(at, count, room):
+    """Return whether some bytes are not all in the pool. Their place is not looked at where there are none."""
+    return count > 0 and (at < 0 or at > room - count)
+
+
+@kernel
+def write(tlps, pool, flit, offsets, data):
+    """Write all TLPs, each at its offset. Modified in place: data, u1[:]. The TLPs keep the rules."""
+    for i in range(np.int64(len(tlps))):
+        at = offsets[i]
+        tlp = tlps[i]
+        kind = np.int64(tlp["kind"])
+        size = header_bytes(kind)
+        if flit:
+            at += encode_flit(tlps, i, ohc_of(tlps, i), data, at, size, pool)
+        else:
+            at = _copy(pool, np.int64(tlp["local_at"]), 4 * np.int64(tlp["local_prefixes"]), data, at)
+            if tlp["ide"] != 0:
+                put_word(data, at, np.int64(tlp["ide"]))
+                at += 4
+            at = _copy(pool, np.int64(tlp["end_at"]), 4 * np.int64(tlp["end_prefixes"]), data, at)
+            encode(tlps, i, data, at)
+            at += size
+        at = _copy(pool, np.int64(tlp["data_at"]), np.int64(tlp["data_bytes"]), data, at)
+        if tlp["td"] != 0:
+            ecrc = np.int64(tlp["ecrc"])
+            for j in range(4):
+                data[at + j] = (ecrc >> 8 * j) & 0xFF
+            at += 4
+        _copy(pool, np.int64(tlp["trailer_at"]), np.int64(tlp["trailer_bytes"]), data, at)
+
+
+@inline_kernel
+def _copy(source, s, count, target, t):
+    """Copy bytes; return the place behind them."""
+    if count > 0:
+        copy(target, t, source, s, count)
+    return t + count
