@@ -73,6 +73,58 @@ AES_ROUNDS: Final = {128: 10, 256: 14}
 # NIST SP 800-38D, section 5: block length of GCM.
 AES_BLOCK_BYTES: Final = 16
 
+# --- IDE stream ----------------------------------------------------------------------------------------
+
+# PCIe Base r6.x, section 6.33.5: byte 0 of the IDE TLP prefix (Fmt 100b, Type 1_0010b).
+IDE_PREFIX: Final = 0x92
+# PCIe Base r6.x, section 6.33.5: fields of the prefix as a big-endian word; P, M only outside flit mode,
+# where OHC-C has the same places and the requester segment in byte 0.
+IDE_PR_SENT_SHIFT: Final = 16
+IDE_STREAM_ID_SHIFT: Final = 8
+IDE_SUB_STREAM_SHIFT: Final = 4
+IDE_SUB_STREAM_MASK: Final = 0x7
+IDE_P: Final = 0x08
+IDE_M: Final = 0x04
+IDE_K: Final = 0x02
+IDE_T: Final = 0x01
+# PCIe Base r6.x, section 6.33.5 (flit mode): the sub-stream that says "not an IDE TLP".
+IDE_NO_SUB_STREAM: Final = 7
+# PCIe Base r6.x, section 2.2.1 (flit mode): TS field of DW 0. Likely: 000b on a TLP whose unit goes on.
+TS_NONE: Final = 0b000
+TS_ECRC: Final = 0b001
+TS_MAC: Final = 0b101
+TS_PCRC_MAC: Final = 0b110
+# PCIe Base r6.x, section 6.33.3: sub-streams and key sets of one direction.
+IDE_SUB_STREAMS: Final = 3
+IDE_KEY_SETS: Final = 2
+# PCIe Base r6.x, section 6.33.3: first value of the invocation counter with a fresh key (IFV). Likely.
+IDE_FIRST_COUNTER: Final = 1
+# PCIe Base r6.x, section 6.33.4: TLPs of one unit, by mode, and most payload of a unit of several, in DW.
+IDE_AGGREGATIONS: Final = (1, 2, 4, 8)
+IDE_UNIT_DW: Final = 256
+# PCIe Base r6.x, section 6.33.4: an eighth TLP with M = 0 in a row breaks the sender's rule, a ninth must
+# fail.
+IDE_MAX_OPEN: Final = 7
+# PCIe Base r6.x, section 6.33.5: value of either PR_Sent counter at which an IDE Sync must be sent.
+IDE_SYNC_AT: Final = 245
+# PCIe Base r6.x, section 2.2.8.11 (IDE messages).
+MESSAGE_IDE_SYNC: Final = 0x54
+MESSAGE_IDE_FAIL: Final = 0x55
+# PCIe Base r6.x, section 2.2.8: messages routed by ID (Selective streams) and local ones (Link streams).
+MESSAGE_BY_ID: Final = 0x32
+MESSAGE_LOCAL: Final = 0x34
+# Unsure: bytes of the IDE messages that hold the counters (Sync) and the Stream ID (Fail); no public text
+# shows the figures. Bytes 8, 9 are the destination of what is routed by ID.
+IDE_MESSAGE_DESTINATION_AT: Final = 8
+IDE_SYNC_NPR_AT: Final = 12
+IDE_SYNC_CPL_AT: Final = 13
+IDE_FAIL_STREAM_ID_AT: Final = 12
+# PCIe Base r6.x, section 7.8.4.2 (AER uncorrectable error status): IDE Check Failed, Misrouted IDE TLP, PCRC
+# Check Failed.
+AER_IDE_CHECK_FAILED: Final = 28
+AER_MISROUTED_IDE_TLP: Final = 29
+AER_PCRC_CHECK_FAILED: Final = 30
+
 # --- Memory regions ---------------------------------------------------------------------------------------
 
 # Buffer classes of a region map; the policy draws the protected share per class.

@@ -52,8 +52,9 @@ def test_protection_never_gains_where_nothing_competes(
 ) -> None:
     """One step at a time: every single request takes at least as long, all or any part of it protected.
 
-    A port accepts a TLP as much before its wire is free as its engine is deep, so that the wire never runs dry.
-    A TLP that is not sealed gains that, once per step at most, where a step waits for no more than acceptance.
+    A port accepts a TLP as much before its wire is free as its engine is deep, so that the wire never runs
+    dry. A TLP that is not sealed gains that, once per step at most, where a step waits for no more than
+    acceptance.
     """
     every = data.draw(st.booleans())
     marks = [every or data.draw(st.booleans()) for _ in steps]

@@ -10,9 +10,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import MisuseError
 from . import kinds
 
 U8 = npt.NDArray[np.uint8]
+I64 = npt.NDArray[np.int64]
 
 # One row per TLP. Names as in the standard's headers; a field that a kind does not have is 0.
 TLP: Final = np.dtype(
@@ -151,9 +153,12 @@ class Batch:
 
 
 def concat(batches: Sequence[Batch]) -> Batch:
-    """Return one batch of all TLPs, in order. Raises ValueError where flit and non-flit would mix, or for none."""
+    """Return one batch of all TLPs, in order.
+
+    Raises MisuseError for no batch at all, and where flit mode and non-flit mode would mix.
+    """
     if len({batch.flit for batch in batches}) != 1:
-        raise ValueError("batches of flit mode and of non-flit mode cannot be joined, nor none at all")
+        raise MisuseError("batches of flit mode and of non-flit mode cannot be joined, nor none at all")
     parts = []
     start = 0
     for batch in batches:
@@ -163,6 +168,33 @@ def concat(batches: Sequence[Batch]) -> Batch:
         start += len(batch.pool)
         parts.append(tlps)
     return Batch(np.concatenate(parts), np.concatenate([b.pool for b in batches]), batches[0].flit)
+
+
+def as_bytes(data: U8 | bytes) -> U8:
+    """Return some bytes as kernels take them: u1[:], contiguous and writeable; the array itself if it is so.
+
+    Raises MisuseError for an array of another type or shape.
+    """
+    array = data if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
+    if array.dtype != np.uint8 or array.ndim != 1:
+        raise MisuseError(f"expected bytes or an array u1[:], got {array.dtype}[{array.ndim} axes]")
+    array = np.ascontiguousarray(array)
+    # Kernels are compiled for one type of array, and a read-only one is another.
+    return array if array.flags.writeable else array.copy()
+
+
+def as_offsets(offsets: I64, room: int) -> I64:
+    """Return offsets as kernels take them: i8[n + 1].
+
+    Raises MisuseError where they are no integers, or do not ascend from 0 to `room` at most.
+    """
+    places = np.asarray(offsets)
+    if places.ndim != 1 or len(places) < 1 or places.dtype.kind not in "iu":
+        raise MisuseError("offsets are one row of integers: where each starts, and where the last ends")
+    places = np.ascontiguousarray(places, np.int64)
+    if places[0] < 0 or places[-1] > room or (places[1:] < places[:-1]).any():
+        raise MisuseError("offsets do not ascend from 0 to the end of the data")
+    return places if places.flags.writeable else places.copy()
 
 
 def _id(value: Any) -> str:

@@ -1,21 +1,20 @@
 """Bytes to a batch and back: `parse` and `pack`.
 
-Rule: what comes out of `parse` keeps every rule (`rules`), and `pack` of it gives the same bytes. No byte outside the
-given ones is read, whatever they say.
+Rule: what comes out of `parse` keeps every rule (`rules`), and `pack` of it gives the same bytes. No byte
+outside the given ones is read, whatever they say.
 """
 
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from .. import spec
 from .._jit import inline_kernel, kernel
 from .._jit.memory import copy
 from ..errors import FormatError, MisuseError
-from .batch import TLP, Batch
-from .flit import check_flit, decode_flit, encode_flit, kind_of, ohc_of, ohc_words, trailer_words
-from .header import decode, encode, fits, header_bytes, is_request_or_completion, put_word, word
+from .batch import I64, TLP, U8, Batch, as_bytes, as_offsets
+from .flit import check_flit, decode_flit, encode_flit, kind_of, ohc_e_words, ohc_of, ohc_words, trailer_words
+from .header import decode, encode, fits, header_bytes, is_request_or_completion, placed, put_word, word
 from .kinds import (
     DATA,
     END_PREFIX,
@@ -24,14 +23,11 @@ from .kinds import (
     MAX_END_PREFIXES,
     TRAITS,
 )
-from .rules import TEXTS, Rule, check
-
-U8 = npt.NDArray[np.uint8]
-I64 = npt.NDArray[np.int64]
+from .rules import TEXTS, Rule, check, check_prefix
 
 # The smallest TLP: a header of three DW.
 _SMALLEST: Final = spec.HEADER_3DW_BYTES
-_NO_LIMIT: Final = 4096
+NO_LIMIT: Final = 4096
 _TAG_BITS: Final = 10
 _FLIT_TAG_BITS: Final = 14
 
@@ -58,34 +54,28 @@ _TS_PCRC_MAC: Final = spec.TS_PCRC_MAC
 
 
 def parse(
-    data: U8 | bytes, offsets: I64 | None = None, *, flit: bool = False, max_payload: int = _NO_LIMIT
+    data: U8 | bytes, offsets: I64 | None = None, *, flit: bool = False, max_payload: int = NO_LIMIT
 ) -> Batch:
     """Return the TLPs in some bytes.
 
     Parameters
     ----------
-    data : u1[:], headers with their prefixes, payloads, digests and IDE trailers; no sequence number, no LCRC.
-        The batch keeps it as its pool.
+    data : u1[:], headers with their prefixes, payloads, digests and IDE trailers; no sequence number and no
+        LCRC (`frame`). The batch keeps it as its pool.
     offsets : i8[n + 1], TLP i is data[offsets[i]:offsets[i + 1]]; None: each is as long as its header says.
     flit : the bytes are of a link in flit mode.
     max_payload : bytes, Max_Payload_Size.
 
     Raises FormatError that names the first TLP that breaks a rule, its offset, the field and the rule.
-    Raises MisuseError for offsets that do not ascend within the data.
+    Raises MisuseError for what is no bytes, and for offsets that do not ascend within the data.
     """
-    pool = np.frombuffer(data, np.uint8) if not isinstance(data, np.ndarray) else data
-    pool = np.ascontiguousarray(pool, np.uint8)
-    if not pool.flags.writeable:
-        # Kernels are compiled for one type of array.
-        pool = pool.copy()
+    pool = as_bytes(data)
     framed = offsets is not None
     if offsets is None:
         places = np.zeros(len(pool) // _SMALLEST + 2, np.int64)
         tlps = np.zeros(len(pool) // _SMALLEST + 1, TLP)
     else:
-        places = np.ascontiguousarray(offsets, np.int64)
-        if len(places) < 1 or places[0] < 0 or places[-1] > len(pool) or (np.diff(places) < 0).any():
-            raise MisuseError("offsets do not ascend from 0 to the end of the data")
+        places = as_offsets(offsets, len(pool))
         tlps = np.zeros(len(places) - 1, TLP)
     count, broken = parse_all(pool, places, framed, flit, max_payload, tlps)
     if broken != Rule.KEPT:
@@ -94,17 +84,17 @@ def parse(
     return Batch(tlps[:count] if count < len(tlps) else tlps, pool, flit)
 
 
-def pack(batch: Batch, *, max_payload: int = _NO_LIMIT) -> tuple[U8, I64]:
+def pack(batch: Batch, *, max_payload: int = NO_LIMIT) -> tuple[U8, I64]:
     """Return the bytes of all TLPs, u1[:], and where each starts and the last ends, i8[n + 1].
 
     Raises FormatError that names the first TLP that breaks a rule, the field and the rule.
+    Raises MisuseError where the batch holds other arrays than `Batch` says.
     """
     tlps = np.ascontiguousarray(batch.tlps)
-    if tlps.dtype != TLP:
-        raise MisuseError("tlps is not an array of TLP")
-    pool = np.ascontiguousarray(batch.pool, np.uint8)
-    if not pool.flags.writeable:
-        pool = pool.copy()
+    if tlps.dtype != TLP or tlps.ndim != 1:
+        raise MisuseError("tlps is not an array TLP[n]")
+    tlps = tlps if tlps.flags.writeable else tlps.copy()
+    pool = as_bytes(batch.pool)
     offsets = np.zeros(len(tlps) + 1, np.int64)
     broken = measure(tlps, pool, batch.flit, max_payload, offsets)
     data = np.empty(offsets[-1] if broken == Rule.KEPT else 0, np.uint8)
@@ -142,8 +132,8 @@ def parse_all(data, offsets, framed, flit, max_payload, tlps):
         broken, at = _parse_one(data, at, stop, flit, tlps, i)
         if broken == _KEPT:
             broken = check(tlps, i, max_payload)
-        if broken == _KEPT and flit:
-            broken = check_flit(tlps, i)
+        if broken == _KEPT:
+            broken = check_flit(tlps, i) if flit else check_prefix(tlps, i)
         if broken == _KEPT and framed and at != stop:
             broken = _TOO_LONG
         if broken != _KEPT:
@@ -212,9 +202,7 @@ def _parse_one(data, start, stop, flit, tlps, i):
     else:
         broken = decode(data, at, tlps, i)
         if ide >= 0:
-            flags = np.int64(data[ide + 3])
-            trailer += _MAC if flags & _M != 0 else 0
-            trailer += _PCRC if flags & _P != 0 else 0
+            trailer = _trailer_bytes(np.int64(data[ide + 3]))
         digest = 4 * np.int64(tlps[i]["td"])
     if broken != _KEPT:
         return broken, at
@@ -244,14 +232,13 @@ def measure(tlps, pool, flit, max_payload, offsets):
     Parameters
     ----------
     tlps : TLP[n]. pool : u1[:].
-    offsets : i8[n + 1], starts and the end of the last; where a rule is broken the last one holds the TLP's index.
-        Modified in place.
+    offsets : i8[n + 1], starts and the end of the last; where a rule is broken the last one holds the TLP's
+        index. Modified in place.
     """
-    room = np.int64(len(pool))
     at = np.int64(0)
     n = np.int64(len(tlps))
     for i in range(n):
-        broken = _check_one(tlps, i, room, flit, max_payload)
+        broken = _check_one(tlps, i, pool, flit, max_payload)
         if broken != _KEPT:
             offsets[n] = i
             return broken
@@ -269,16 +256,19 @@ def measure(tlps, pool, flit, max_payload, offsets):
 
 
 @inline_kernel
-def _check_one(tlps, i, room, flit, max_payload):
+def _check_one(tlps, i, pool, flit, max_payload):
     """Return the first rule that row i breaks, 0 for none."""
     broken = fits(tlps, i, _FLIT_TAG_BITS if flit else _TAG_BITS)
     if broken == _KEPT:
         broken = check(tlps, i, max_payload)
-    if broken == _KEPT and flit:
-        broken = check_flit(tlps, i)
+    if broken == _KEPT:
+        broken = placed(tlps, i, flit)
+    if broken == _KEPT:
+        broken = check_flit(tlps, i) if flit else check_prefix(tlps, i)
     if broken != _KEPT:
         return broken
     tlp = tlps[i]
+    room = np.int64(len(pool))
     data_bytes = np.int64(tlp["data_bytes"])
     wanted = 4 * np.int64(tlp["length"]) if TRAITS[tlp["kind"]] & DATA != 0 else 0
     if data_bytes != wanted:
@@ -287,20 +277,19 @@ def _check_one(tlps, i, room, flit, max_payload):
     local = 4 * np.int64(tlp["local_prefixes"])
     end = 4 * np.int64(tlp["end_prefixes"])
     ide = np.int64(tlp["ide"])
-    ohc_e = np.int64(0)
+    ohc_e = 0
+    says = 0
     if flit:
         ts = np.int64(tlp["ts"])
         says = 12 if ts == _TS_MAC else 16 if ts == _TS_PCRC_MAC else 0
-        ohc_e = np.int64(tlp["ohc"]) >> 3
-        ohc_e = 16 if ohc_e == 3 else 4 * ohc_e
+        ohc_e = 4 * ohc_e_words(np.int64(tlp["ohc"]))
         if local != 0 or end != 0:
             return _PREFIX_KIND
     else:
-        says = np.int64(0)
         if ide != 0:
             if ide >> 24 != _IDE:
                 return _PREFIX_KIND
-            says = (_MAC if ide & _M != 0 else 0) + (_PCRC if ide & _P != 0 else 0)
+            says = _trailer_bytes(ide)
         if tlp["ohc"] != 0 or tlp["ohc_a"] != 0 or tlp["ohc_b"] != 0 or tlp["ts"] != 0:
             return _OHC
         if end // 4 + (ide != 0) > MAX_END_PREFIXES:
@@ -315,12 +304,25 @@ def _check_one(tlps, i, room, flit, max_payload):
         or _outside(np.int64(tlp["ohc_e_at"]), ohc_e, room)
     ):
         return _POOL
+    for j in range(local // 4):
+        if TRAITS[pool[np.int64(tlp["local_at"]) + 4 * j]] & FAMILY_MASK != LOCAL_PREFIX:
+            return _PREFIX_KIND
+    for j in range(end // 4):
+        byte = pool[np.int64(tlp["end_at"]) + 4 * j]
+        if TRAITS[byte] & FAMILY_MASK != END_PREFIX or byte == _IDE:
+            return _PREFIX_KIND
     return np.int64(_KEPT)
 
 
 @inline_kernel
+def _trailer_bytes(ide):
+    """Return the bytes of PCRC and MAC that the last byte of an IDE prefix speaks of."""
+    return (_MAC if ide & _M != 0 else 0) + (_PCRC if ide & _P != 0 else 0)
+
+
+@inline_kernel
 def _outside(at, count, room):
-    """Return whether some bytes are not all in the pool. Their place is not looked at where there are none."""
+    """Return whether some bytes are not all in the pool; where there are none their place does not count."""
     return count > 0 and (at < 0 or at > room - count)
 
 

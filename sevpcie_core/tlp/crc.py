@@ -3,11 +3,11 @@
 Rule: bytes in wire order, the low bit of each first; the result is stored little-endian.
 
 LCRC, ECRC and PCRC use polynomial 04C11DB7h, seed FFFFFFFFh and the complement, which is what `zlib.crc32`
-computes; `crc32(b, crc32(a))` continues, as there. A table of 16 × 256 words takes 16 bytes per step: the CRC of
-a byte that is followed by n zero bytes is a table of its own, and CRCs add.
+computes; `crc32(b, crc32(a))` continues, as there. A table of 16 × 256 words takes 16 bytes per step: the CRC
+of a byte that is followed by n zero bytes is a table of its own, and CRCs add.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -18,7 +18,13 @@ _POLYNOMIAL: Final = 0xEDB88320
 # PCIe Base r6.x, section 3.5.2: 100Bh, reflected.
 _DLLP_POLYNOMIAL: Final = 0xD008
 # PCIe Base r6.x, section 2.7.1: bits of DW 0 that may change on the way count as 1: Type[0] and EP.
-ECRC_ONES: Final = (0x01, 0x00, 0x40, 0x00)
+# (byte of the header, bits).
+ECRC_ONES: Final = ((0, 0x01), (2, 0x40))
+# Likely: in flit mode EP, which stands in DW 1, instead.
+ECRC_ONES_FLIT: Final = ((0, 0x01), (6, 0x80))
+# PCIe Base r6.x, sections 2.2.1 and 2.2.10: Fmt of a prefix, and the bit of byte 0 that an End-End one has.
+_FMT_PREFIX: Final = 0b100
+_END_END: Final = 0x10
 _STEP: Final = 16
 
 
@@ -63,7 +69,7 @@ def _fold(word, row):
 
 
 @kernel
-def crc32(data, start, count, crc):
+def crc32(data: np.ndarray, start: int, count: int, crc: int) -> Any:
     """Return the CRC-32 of data[start:start + count], continuing from crc; 0 to begin.
 
     Parameters
@@ -91,18 +97,20 @@ def crc32(data, start, count, crc):
     return np.uint32(register ^ _ONES)
 
 
-def ecrc(tlp: bytes) -> int:
-    """Return the ECRC of a TLP: prefixes that are End-End, header and payload, without the digest.
+def ecrc(tlp: bytes, *, flit: bool = False) -> int:
+    """Return the ECRC of a TLP that is given without it.
 
-    The bits that may change on the way count as 1. Stored little-endian behind the payload.
+    It covers End-End prefixes or OHC, header and payload, not local prefixes. The bits that may change on the
+    way count as 1. Stored little-endian behind the payload.
     """
-    covered = bytearray(tlp)
-    header = 0
-    # Fmt 100b: a prefix.
-    while header < len(tlp) and tlp[header] >> 5 == 4:
+    start = header = 0
+    while not flit and header < len(tlp) and tlp[header] >> 5 == _FMT_PREFIX:
         header += 4
-    for i, ones in enumerate(ECRC_ONES):
-        covered[header + i] |= ones
+        if tlp[header - 4] & _END_END == 0:
+            start = header
+    covered = bytearray(tlp[start:])
+    for i, ones in ECRC_ONES_FLIT if flit else ECRC_ONES:
+        covered[header - start + i] |= ones
     return int(crc32(np.frombuffer(bytes(covered), np.uint8).copy(), 0, len(covered), 0))
 
 

@@ -1,20 +1,29 @@
 """Headers in flit mode (Gen6 and later), as far as they are public.
 
-Rule: what public text gives is sure; everything else is marked here and nowhere else.
+Rule: what is not sure is marked here and nowhere else.
 
-Sure: DW 0 is Type[31:24] TC[23:21] OHC[20:16] TS[15:13] Attr[12:10] Length[9:0]. OHC bit 0 says that word A follows
-the header, bit 1 word B, bit 2 word C (the IDE word), bits 4:3 that E of 1, 2 or 4 DW do; A, B, C, E in that order.
-OHC-A1 has Last DW BE in bits 7:4 and First DW BE in bits 3:0. TS says what follows the payload: 001b ECRC, 101b MAC,
-110b PCRC and MAC. Tags have 14 bits.
+Sure, by several public descriptions that agree: DW 0 is Type[31:24] TC[23:21] OHC[20:16] TS[15:13]
+Attr[12:10] Length[9:0]. Type is the non-flit byte 0, but MRd32 is 03h and 00h is a NOP, which is no TLP
+here. OHC bit 0 says that word A follows the header, bit 1 word B, bit 2 word C (the IDE word), bits 4:3 that
+E of 1, 2 or 4 DW does; they follow in that order. TS says what follows the payload: 001b ECRC, 101b MAC,
+110b PCRC and MAC. The rest by family:
 
-Likely: Type is the non-flit byte 0, but MRd32 is 03h and 00h is a NOP, which is no TLP here. A request without word A
-has all bytes enabled. DW 1 of a request is Requester ID[31:16] EP[15] reserved[14] Tag[13:0], and AT stands in the
-low two bits of the address.
+    requests     Requester ID[31:16] EP[15] reserved[14] Tag[13:0]; address, its low two bits AT;
+                 word A: Last DW BE[7:4] First DW BE[3:0]
+    config       the same, then Bus/Device/Function[31:16] reserved[15:12] register[11:2] reserved[1:0]
+    messages     Requester ID[31:16] EP[15] [14:8] and two DW as the message defines them, code[7:0];
+                 no tag: the field of that name has bits [14:8]
+    completions  Completer ID[31:16] EP[15] Lower Address 6[14] Tag[13:0];
+                 Requester ID[31:16] Lower Address 5:2[15:12] Byte Count[11:0];
+                 word A: Lower Address 1:0[4:3] Status[2:0]
 
-Unsure: I/O and configuration requests have their byte enables in word A as well. A message has its code in DW 1[7:0] and
-no tag. A completion is Completer ID[31:16] EP[15] reserved[14] Tag[13:0], then Requester ID[31:16] Byte
-Count[15:4] Lower Address[5:2]; word A, where it is there, has Status in bits 2:0, Lower Address[1:0] in 4:3 and [6] in
-bit 5.
+Word A is never left out by I/O and configuration requests. A memory request without it has all bytes
+enabled; a completion without it is successful and starts on a DW. Where it is there, its other bits are kept
+as they stand, and so is word B, with TH and PH.
+
+Likely: word A of an AtomicOp is that of a memory request.
+
+Not here: local prefixes, and the kinds that only flit mode has (unordered I/O).
 """
 
 from typing import Final
@@ -23,7 +32,7 @@ import numpy as np
 
 from .. import spec
 from .._jit import inline_kernel, kernel
-from .header import put_word, word
+from .header import FLIT_MESSAGE_TAG_BITS, put_word, word
 from .kinds import (
     COMPLETION,
     CONFIG,
@@ -32,7 +41,6 @@ from .kinds import (
     FOUR_DW,
     IO,
     LOCAL_PREFIX,
-    MEMORY,
     MESSAGE,
     MRD32,
     NONE,
@@ -40,7 +48,7 @@ from .kinds import (
 )
 from .rules import Rule
 
-# Likely: PCIe Base r6.x, section 2.2.1.2, Type of MRd32 in flit mode, and of the NOP.
+# PCIe Base r6.x, section 2.2.1.2: Type of MRd32 in flit mode, and of the NOP.
 MRD32_TYPE: Final = 0x03
 NOP_TYPE: Final = 0x00
 
@@ -53,13 +61,33 @@ _KIND: Final = int(Rule.KIND)
 _RESERVED: Final = int(Rule.RESERVED)
 _OHC: Final = int(Rule.OHC)
 _TS: Final = int(Rule.TS)
+_IDE_TD: Final = int(Rule.IDE_TD)
+_SUB_STREAM: Final = spec.IDE_SUB_STREAM_SHIFT
+_SUB_STREAMS: Final = spec.IDE_SUB_STREAM_MASK
+_NO_SUB_STREAM: Final = spec.IDE_NO_SUB_STREAM
+# PCIe Base r6.x, section 2.2.8 (flit mode): word A of requests.
 _ENABLES: Final = 0xFF
-_COMPLETION_WORD: Final = 0x3F
+_LAST_BE: Final = 4
+_FIRST_BE: Final = 0x0F
+# PCIe Base r6.x, section 2.2.7 (flit mode): DW 1.
+_EP: Final = 15
+_RESERVED_BIT: Final = 14
+_TAG: Final = 0x3FFF
+# PCIe Base r6.x, section 2.2.8 (flit mode): DW 1 of messages.
+_CODE: Final = 0xFF
+_MESSAGE_TAG: Final = 8
+# PCIe Base r6.x, section 2.2.9 (flit mode): completions. DW 1, DW 2, word A share Lower Address.
+_LOWER_6: Final = 14
+_LOWER_5_2: Final = 12
+_BYTE_COUNT: Final = 0xFFF
+_A_LOWER_1_0: Final = 3
+_A_STATUS: Final = 0x07
+_A_COMPLETION: Final = 0x1F
 
 
 @kernel
 def kind_of(type_):
-    """Return the kind of a flit-mode Type; 255, which is none, for the NOP and for 00h's stand-in."""
+    """Return the kind of a flit-mode Type; 255, which is none, for the NOP."""
     if type_ == MRD32_TYPE:
         return MRD32
     return 0xFF if type_ == NOP_TYPE else type_
@@ -68,8 +96,14 @@ def kind_of(type_):
 @kernel
 def ohc_words(ohc):
     """Return how many DW of OHC follow the header."""
+    return (ohc & 1) + (ohc >> 1 & 1) + (ohc >> 2 & 1) + ohc_e_words(ohc)
+
+
+@inline_kernel
+def ohc_e_words(ohc):
+    """Return how many DW word E has."""
     e = ohc >> 3 & 3
-    return (ohc & 1) + (ohc >> 1 & 1) + (ohc >> 2 & 1) + (4 if e == 3 else e)
+    return 4 if e == 3 else e
 
 
 @kernel
@@ -113,8 +147,8 @@ def decode_flit(data, at, size, tlps, i):
     tlp["attr"] = dw0 >> 10 & 7
     counted = traits & DATA != 0 or (family != COMPLETION and family != MESSAGE)
     tlp["length"] = 1024 if counted and length == 0 else length
-    tlp["ep"] = dw1 >> 15 & 1
-    reserved = dw1 >> 14 & 1
+    tlp["ep"] = dw1 >> _EP & 1
+    reserved = dw1 >> _RESERVED_BIT & 1
     a = np.int64(0)
     place = at + size
     if ohc & OHC_A != 0:
@@ -130,23 +164,27 @@ def decode_flit(data, at, size, tlps, i):
     tlp["ohc_e_at"] = place
     if family == MESSAGE:
         tlp["requester"] = dw1 >> 16
-        tlp["code"] = dw1 & 0xFF
+        tlp["tag"] = dw1 >> _MESSAGE_TAG & ((1 << FLIT_MESSAGE_TAG_BITS) - 1)
+        tlp["code"] = dw1 & _CODE
         tlp["dw2"] = dw2
         tlp["dw3"] = word(data, at + 12)
-        return _RESERVED if reserved | (dw1 & 0x3F00) != 0 else _KEPT
-    tlp["tag"] = dw1 & 0x3FFF
+        return _KEPT
+    tlp["tag"] = dw1 & _TAG
     if family == COMPLETION:
         tlp["completer"] = dw1 >> 16
         tlp["requester"] = dw2 >> 16
-        count = dw2 >> 4 & 0xFFF
+        count = dw2 & _BYTE_COUNT
         tlp["byte_count"] = 4096 if count == 0 else count
-        tlp["status"] = a & 7
-        tlp["lower_address"] = (a >> 5 & 1) << 6 | (dw2 & 0xF) << 2 | a >> 3 & 3
-        return _RESERVED if reserved != 0 else _KEPT
+        tlp["status"] = a & _A_STATUS
+        lower = (dw1 >> _LOWER_6 & 1) << 6 | (dw2 >> _LOWER_5_2 & 0xF) << 2
+        tlp["lower_address"] = lower | a >> _A_LOWER_1_0 & 3
+        return _KEPT
+    if (family in (IO, CONFIG)) and ohc & OHC_A == 0:
+        return _OHC
     tlp["requester"] = dw1 >> 16
     enables = a & _ENABLES if ohc & OHC_A != 0 else _default_enables(np.int64(tlp["length"]))
-    tlp["last_be"] = enables >> 4
-    tlp["first_be"] = enables & 0xF
+    tlp["last_be"] = enables >> _LAST_BE
+    tlp["first_be"] = enables & _FIRST_BE
     if family == CONFIG:
         tlp["destination"] = dw2 >> 16
         tlp["register"] = dw2 >> 2 & 0x3FF
@@ -165,16 +203,18 @@ def decode_flit(data, at, size, tlps, i):
 
 @inline_kernel
 def ohc_of(tlps, i):
-    """Return the OHC bits of row i, A added where its byte enables need it."""
+    """Return the OHC bits of row i, with A where its fields need it and C where it has an IDE word."""
     tlp = tlps[i]
     ohc = np.int64(tlp["ohc"])
     family = TRAITS[tlp["kind"]] & FAMILY_MASK
     if family == COMPLETION:
-        needs = tlp["status"] != 0 or np.int64(tlp["lower_address"]) & 0x43 != 0
+        needs = tlp["status"] != 0 or np.int64(tlp["lower_address"]) & 3 != 0
     elif family == MESSAGE:
         needs = False
+    elif family in (IO, CONFIG):
+        needs = True
     else:
-        enables = np.int64(tlp["last_be"]) << 4 | np.int64(tlp["first_be"])
+        enables = np.int64(tlp["last_be"]) << _LAST_BE | np.int64(tlp["first_be"])
         needs = enables != _default_enables(np.int64(tlp["length"]))
     if needs:
         ohc |= OHC_A
@@ -183,7 +223,10 @@ def ohc_of(tlps, i):
 
 @inline_kernel
 def encode_flit(tlps, i, ohc, data, at, size, pool):
-    """Write header and OHC of row i at data[at:]; its fields fit. Return the bytes. Modified in place: data."""
+    """Write header and OHC of row i, whose fields fit, at data[at:]; return their bytes.
+
+    Modified in place: data.
+    """
     tlp = tlps[i]
     kind = np.int64(tlp["kind"])
     traits = TRAITS[kind]
@@ -193,24 +236,25 @@ def encode_flit(tlps, i, ohc, data, at, size, pool):
     dw0 = type_ << 24 | np.int64(tlp["tc"]) << 21 | ohc << 16 | ts << 13 | np.int64(tlp["attr"]) << 10
     put_word(data, at, dw0 | np.int64(tlp["length"]) & 0x3FF)
     requester = np.int64(tlp["requester"]) << 16
-    poisoned = np.int64(tlp["ep"]) << 15
-    tag = np.int64(tlp["tag"]) & 0x3FFF
+    poisoned = np.int64(tlp["ep"]) << _EP
+    tag = np.int64(tlp["tag"]) & _TAG
     a = np.int64(tlp["ohc_a"])
     if family == MESSAGE:
-        put_word(data, at + 4, requester | poisoned | np.int64(tlp["code"]))
+        put_word(data, at + 4, requester | poisoned | tag << _MESSAGE_TAG | np.int64(tlp["code"]))
         put_word(data, at + 8, np.int64(tlp["dw2"]))
         put_word(data, at + 12, np.int64(tlp["dw3"]))
     elif family == COMPLETION:
         lower = np.int64(tlp["lower_address"])
-        count = (np.int64(tlp["byte_count"]) & 0xFFF) << 4
-        put_word(data, at + 4, np.int64(tlp["completer"]) << 16 | poisoned | tag)
-        put_word(data, at + 8, requester | count | lower >> 2 & 0xF)
-        a &= ~_COMPLETION_WORD
-        a |= (lower >> 6) << 5 | (lower & 3) << 3 | np.int64(tlp["status"])
+        high = lower >> 6 << _LOWER_6
+        put_word(data, at + 4, np.int64(tlp["completer"]) << 16 | poisoned | high | tag)
+        count = np.int64(tlp["byte_count"]) & _BYTE_COUNT
+        put_word(data, at + 8, requester | (lower >> 2 & 0xF) << _LOWER_5_2 | count)
+        a &= ~_A_COMPLETION
+        a |= (lower & 3) << _A_LOWER_1_0 | np.int64(tlp["status"])
     else:
         put_word(data, at + 4, requester | poisoned | tag)
         a &= ~_ENABLES
-        a |= np.int64(tlp["last_be"]) << 4 | np.int64(tlp["first_be"])
+        a |= np.int64(tlp["last_be"]) << _LAST_BE | np.int64(tlp["first_be"])
         if family == CONFIG:
             put_word(data, at + 8, np.int64(tlp["destination"]) << 16 | np.int64(tlp["register"]) << 2)
         else:
@@ -230,11 +274,10 @@ def encode_flit(tlps, i, ohc, data, at, size, pool):
     if ohc & OHC_C != 0:
         put_word(data, place, np.int64(tlp["ide"]))
         place += 4
-    e = ohc >> 3 & 3
-    count = 16 if e == 3 else 4 * e
-    for j in range(count):
+    rest = 4 * ohc_e_words(ohc)
+    for j in range(rest):
         data[place + j] = pool[np.int64(tlp["ohc_e_at"]) + j]
-    return place + count - at
+    return place + rest - at
 
 
 @kernel
@@ -244,15 +287,20 @@ def check_flit(tlps, i):
     ts = np.int64(tlp["ts"])
     if trailer_words(ts) < 0 or (tlp["td"] != 0) != (ts == spec.TS_ECRC):
         return _TS
-    if np.int64(tlp["ohc"]) & OHC_C != 0 and tlp["ide"] == 0:
-        # OHC-C of zeros would be lost: 0 stands for none.
+    # OHC-C of zeros is Stream 0's, so the bit says that it is there. Sub-stream 7: it is no IDE TLP.
+    ohc = np.int64(tlp["ohc"])
+    word = np.int64(tlp["ide"])
+    protected = (ohc & OHC_C != 0 or word != 0) and word >> _SUB_STREAM & _SUB_STREAMS != _NO_SUB_STREAM
+    if protected and ts == spec.TS_ECRC:
+        return _IDE_TD
+    if not protected and (ts == spec.TS_MAC or ts == spec.TS_PCRC_MAC):
         return _OHC
-    if np.int64(tlp["ohc"]) & OHC_A == 0 and tlp["ohc_a"] != 0:
+    if (ohc & OHC_A == 0 and tlp["ohc_a"] != 0) or (ohc & OHC_B == 0 and tlp["ohc_b"] != 0):
         return _OHC
     family = TRAITS[tlp["kind"]] & FAMILY_MASK
     if family == NONE or family >= LOCAL_PREFIX:
         return _KIND
-    if tlp["th"] != 0 or tlp["ph"] != 0 or (family == MEMORY and tlp["bcm"] != 0):
+    if tlp["th"] != 0 or tlp["ph"] != 0:
         # Steering tags and processing hints stand in OHC-B.
         return _OHC
     return _KEPT

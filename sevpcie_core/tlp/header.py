@@ -2,10 +2,10 @@
 
 Rule: a header is decoded completely or not at all; every bit ends up in a field or must be 0.
 
-PCIe Base r6.x, section 2.2: DW 0 is Fmt[31:29] Type[28:24] T9[23] TC[22:20] T8[19] Attr2[18] reserved[17] TH[16]
-TD[15] EP[14] Attr[13:12] AT[11:10] Length[9:0]. The rest by family:
+PCIe Base r6.x, section 2.2: DW 0 is Fmt[31:29] Type[28:24] T9[23] TC[22:20] T8[19] Attr2[18] reserved[17]
+TH[16] TD[15] EP[14] Attr[13:12] AT[11:10] Length[9:0]. The rest by family:
 
-    requests     Requester ID[31:16] Tag[15:8] Last DW BE[7:4] First DW BE[3:0]; address; PH in its low two bits
+    requests     Requester ID[31:16] Tag[15:8] Last DW BE[7:4] First DW BE[3:0]; address, its low two bits PH
     config       the same, then Bus/Device/Function[31:16] reserved[15:12] register[11:2] reserved[1:0]
     messages     Requester ID[31:16] Tag[15:8] code[7:0]; two DW as the message defines them
     completions  Completer ID[31:16] Status[15:13] BCM[12] Byte Count[11:0];
@@ -17,7 +17,20 @@ from typing import Final
 import numpy as np
 
 from .._jit import inline_kernel, kernel
-from .kinds import COMPLETION, CONFIG, DATA, FAMILY_MASK, FOUR_DW, IO, LOCAL_PREFIX, MESSAGE, NONE, TRAITS
+from .kinds import (
+    ATOMIC,
+    COMPLETION,
+    CONFIG,
+    DATA,
+    FAMILY_MASK,
+    FOUR_DW,
+    IO,
+    LOCAL_PREFIX,
+    MEMORY,
+    MESSAGE,
+    NONE,
+    TRAITS,
+)
 from .rules import Rule
 
 _KEPT: Final = int(Rule.KEPT)
@@ -25,8 +38,12 @@ _KIND: Final = int(Rule.KIND)
 _RESERVED: Final = int(Rule.RESERVED)
 _TAG_RANGE: Final = int(Rule.TAG_RANGE)
 _FIELD_RANGE: Final = int(Rule.FIELD_RANGE)
+_NO_PLACE: Final = int(Rule.NO_PLACE)
 _MAX_DW: Final = 1024
+# PCIe Base r6.x, section 2.2.8 (flit mode): bits of DW 1 that a message defines.
+FLIT_MESSAGE_TAG_BITS: Final = 7
 _MAX_COUNT: Final = 4096
+_32: Final = np.uint64(32)
 
 
 @kernel
@@ -128,6 +145,35 @@ def fits(tlps, i, tag_bits):
         tlp["length"] > _MAX_DW or tlp["register"] >> 10 != 0 or tlp["address"] & np.uint64(3) != np.uint64(0)
     )
     return _FIELD_RANGE if narrow != 0 or wide else _KEPT
+
+
+@inline_kernel
+def placed(tlps, i, flit):
+    """Return the broken rule, 0 for none: what row i holds, its kind has a place for."""
+    tlp = tlps[i]
+    family = TRAITS[tlp["kind"]] & FAMILY_MASK
+    stray = tlp["ecrc"] if tlp["td"] == 0 else np.uint32(0)
+    if family != COMPLETION:
+        stray |= tlp["completer"] | tlp["byte_count"]
+        stray |= tlp["status"] | tlp["bcm"] | tlp["lower_address"]
+    elif flit:
+        stray |= tlp["bcm"]
+    if family != MESSAGE:
+        stray |= tlp["dw2"] | tlp["dw3"] | tlp["code"]
+    elif flit:
+        stray |= tlp["at"] | tlp["tag"] >> FLIT_MESSAGE_TAG_BITS
+    if family != CONFIG:
+        stray |= tlp["destination"] | tlp["register"]
+    if family in (COMPLETION, MESSAGE):
+        stray |= tlp["first_be"] | tlp["last_be"]
+    if family not in (MEMORY, ATOMIC):
+        stray |= tlp["ph"]
+        # I/O addresses have 32 bits.
+        if family == IO:
+            stray |= tlp["address"] >> _32
+        elif tlp["address"] != np.uint64(0):
+            return _NO_PLACE
+    return _NO_PLACE if stray != 0 else _KEPT
 
 
 @inline_kernel

@@ -1,7 +1,7 @@
 """What each TLP is, by byte 0 of its non-flit header: Fmt in bits 7:5, Type in bits 4:0.
 
-Rule: one table says what a kind has; nothing else in the codec knows codes. In flit mode the same codes name the
-kinds, but for two (`flit.py`).
+Rule: one table says what a kind has; nothing else in the codec knows codes. In flit mode the same codes name
+the kinds, but for two (`flit.py`).
 """
 
 from typing import Final
@@ -37,11 +37,11 @@ DMWR64: Final = 0x7B
 # Messages: the routing is in the low three bits.
 MSG: Final = 0x30
 MSGD: Final = 0x70
-# PCIe Base r6.x, section 2.2.8, table "Message Routing": 0 root complex, 1 address, 2 ID, 3 broadcast, 4 local,
-# 5 gathered; 6 and 7 are reserved.
+# PCIe Base r6.x, section 2.2.8, table "Message Routing": 0 root complex, 1 address, 2 ID, 3 broadcast,
+# 4 local, 5 gathered; 6 and 7 are reserved.
 ROUTINGS: Final = ("to the root complex", "by address", "by ID", "broadcast", "local", "gathered")
 
-# PCIe Base r6.x, section 2.2.10: prefixes. Local: MR-IOV, flit mode, vendor; End-End: TPH, PASID, IDE, vendor.
+# PCIe Base r6.x, section 2.2.10: prefixes; local: MR-IOV, flit mode, vendor. end-end: TPH, PASID, IDE, vendor
 LOCAL_PREFIXES: Final = (0x80, 0x8D, 0x8E, 0x8F)
 END_PREFIXES: Final = (0x90, 0x91, 0x92, 0x9E, 0x9F)
 # PCIe Base r6.x, section 2.2.10.2: most End-End prefixes of a TLP.
@@ -119,7 +119,7 @@ TRAITS: Final = _traits()
 
 
 def name(kind: int) -> str:
-    """Return the standard's name of a kind, for example "MWr64" or "Msg by ID"; "TLP 0x1f" for what is none."""
+    """Return the standard's name of a kind, such as "MWr64" or "Msg by ID"; "TLP 0x1f" for what is none."""
     if TRAITS[kind] & FAMILY_MASK == MESSAGE:
         return f"{'MsgD' if kind & DATA else 'Msg'} {ROUTINGS[kind & 7]}"
     return _NAMES.get(kind, f"TLP {kind:#04x}")

@@ -2,8 +2,8 @@
 
 Rule: a kernel names the first broken rule by number; the words are here, beside the field they speak of.
 
-A receiver ignores reserved bits. This codec refuses them, because a batch has no place for them and packing must
-give back what was parsed.
+A receiver ignores reserved bits. This codec refuses them, because a batch has no place for them and packing
+must give back what was parsed.
 """
 
 from enum import IntEnum
@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from .. import spec
 from .._jit import kernel
 from .kinds import (
     ATOMIC,
@@ -68,6 +69,7 @@ class Rule(IntEnum):
     POOL = 31
     TS = 32
     OHC = 33
+    NO_PLACE = 34
 
 
 # Field and rule, in the words of an error message.
@@ -101,10 +103,11 @@ TEXTS: Final = {
     Rule.IDE_TD: ("TD", "must be 0 in an IDE TLP, which carries no ECRC"),
     Rule.TAG_RANGE: ("Tag", "10 bits, 14 in flit mode"),
     Rule.FIELD_RANGE: ("a field", "does not fit into its bits"),
-    Rule.TRAILER: ("trailer", "PCRC and MAC as the IDE prefix says: P 4 B, M 12 B"),
+    Rule.TRAILER: ("trailer", "PCRC and MAC as the IDE prefix says: M 12 B, P 4 B more, and only with M"),
     Rule.POOL: ("payload", "lies outside the pool"),
     Rule.TS: ("TS", "000b, 001b (ECRC), 101b (MAC) or 110b (PCRC and MAC)"),
-    Rule.OHC: ("OHC", "words and bits must agree; byte enables other than all ones need OHC-A"),
+    Rule.OHC: ("OHC", "words, bits and TS must agree: a MAC needs OHC-C of an IDE TLP"),
+    Rule.NO_PLACE: ("a field", "must be 0, as this kind of TLP has no place for it"),
 }
 
 _KEPT: Final = int(Rule.KEPT)
@@ -128,6 +131,9 @@ _COMPLETION_TH: Final = int(Rule.COMPLETION_TH)
 _BYTE_COUNT: Final = int(Rule.BYTE_COUNT)
 _BYTE_COUNT_RANGE: Final = int(Rule.BYTE_COUNT_RANGE)
 _IDE_TD: Final = int(Rule.IDE_TD)
+_TRAILER: Final = int(Rule.TRAILER)
+_P: Final = spec.IDE_P
+_M: Final = spec.IDE_M
 
 # Bit n set: n is a byte enable that a first (last) DW of several may have: bytes reach its far (near) end.
 _FIRST_ENABLES: Final = 1 << 0xF | 1 << 0xE | 1 << 0xC | 1 << 0x8
@@ -155,8 +161,6 @@ def check(tlps, i, max_payload):
     length = np.int64(tlp["length"])
     if family == NONE or family >= LOCAL_PREFIX:
         return _KIND
-    if tlp["ide"] != 0 and tlp["td"] != 0:
-        return _IDE_TD
     if traits & DATA != 0:
         if length < 1 or length > 1024:
             return _LENGTH_RANGE
@@ -177,7 +181,7 @@ def check(tlps, i, max_payload):
         if length < 1 or length > 1024:
             return _LENGTH_RANGE
         operand = 4 * length
-        if kind == CAS32 or kind == CAS64:
+        if kind in (CAS32, CAS64):
             operand = 2 * length
             if length != 2 and length != 4 and length != 8:
                 return _OPERAND
@@ -185,7 +189,7 @@ def check(tlps, i, max_payload):
             return _OPERAND
         if np.int64(tlp["address"] & _OFFSET) & (operand - 1) != 0:
             return _ALIGNMENT
-    elif family == IO or family == CONFIG:
+    elif family in (IO, CONFIG):
         if length != 1 or tlp["last_be"] != 0:
             return _LENGTH_ONE
         if tlp["tc"] != 0 or tlp["at"] != 0 or tlp["th"] != 0:
@@ -201,6 +205,18 @@ def check(tlps, i, max_payload):
             return _FORM_3DW
     elif tlp["address"] >= _4GIB:
         return _FORM_4DW
+    return _KEPT
+
+
+@kernel
+def check_prefix(tlps, i):
+    """Return the broken rule of row i that only non-flit mode has, 0 for none."""
+    ide = np.int64(tlps[i]["ide"])
+    if ide != 0:
+        if tlps[i]["td"] != 0:
+            return _IDE_TD
+        if ide & (_P | _M) == _P:
+            return _TRAILER
     return _KEPT
 
 
@@ -237,7 +253,7 @@ def _check_completion(tlp, traits, length):
         return _LENGTH_RANGE if length > 1023 else _KEPT
     if status != 0:
         return _STATUS_DATA
-    # Bytes asked for and not yet sent, with what the first DW has in front of them, are at least this payload.
+    # The bytes left to send, with what the first DW has in front of them, reach into the payload's last DW.
     offset = np.int64(tlp["lower_address"]) & 3
     if 4 * (length - 1) >= offset + count:
         return _BYTE_COUNT
