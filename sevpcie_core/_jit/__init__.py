@@ -120,3 +120,12 @@ def kernel(function: F) -> F:
 def inline_kernel(function: F) -> F:
     """Compile a kernel into its callers: for small ones, and for those with one caller."""
     return _interpreted(function) if JIT_DISABLED else _compiled(function, forceinline=True)
+
+
+def inline_only(function: F) -> F:
+    """Do the same for a function of vectors, which only kernels can call.
+
+    Without what a call from Python takes, a kernel of many such parts compiles in two thirds of the time.
+    A call from Python crashes the process.
+    """
+    return _compiled(function, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)

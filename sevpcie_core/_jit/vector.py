@@ -269,6 +269,10 @@ def _x86(name: str, *immediate: int) -> Any:
 
 
 xor = _binary(lambda builder, a, b, bits: builder.xor(a, b))
+# The bits that are set in a or b.
+either = _binary(lambda builder, a, b, bits: builder.or_(a, b))
+# Subtract 64-bit words.
+sub64 = _binary(lambda builder, a, b, bits: builder.sub(a, b))
 # Add 32-bit words.
 add32 = _binary(
     lambda builder, a, b, bits: builder.add(_as(builder, a, _I32, bits), _as(builder, b, _I32, bits))
@@ -339,6 +343,25 @@ def keep_bytes(typing: Any, a: Any, mask: Any) -> Any:
     return a(a, types.uint64), generate
 
 
+@intrinsic
+def tie(typing: Any, values: Any) -> Any:
+    """Return vectors as they are, all of them there before any of them is used.
+
+    An instruction that does nothing and that the compiler cannot see through: it keeps what stands before it
+    apart from what stands behind it.
+    """
+    n = len(values)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        parts = cgutils.unpack_tuple(builder, arguments[0], n)
+        kind = ir.FunctionType(ir.LiteralStructType([p.type for p in parts]), [p.type for p in parts])
+        constraint = ",".join(["=v"] * n + [str(i) for i in range(n)])
+        tied = builder.asm(kind, "", constraint, parts, True)
+        return context.make_tuple(builder, values, [builder.extract_value(tied, i) for i in range(n)])
+
+    return values(values), generate
+
+
 # --- Lanes -----------------------------------------------------------------------------------------------
 
 
@@ -389,6 +412,18 @@ def join256(typing: Any, low: Any, high: Any) -> Any:
         return _shuffle(builder, arguments[0], arguments[1], [0, 1, 2, 3])
 
     return V256(V128, V128), generate
+
+
+@intrinsic
+def join512(typing: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Return four blocks in one register."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        low = _shuffle(builder, arguments[0], arguments[1], [0, 1, 2, 3])
+        high = _shuffle(builder, arguments[2], arguments[3], [0, 1, 2, 3])
+        return _shuffle(builder, low, high, list(range(8)))
+
+    return V512(V128, V128, V128, V128), generate
 
 
 def _zero(vector: Vector) -> Any:

@@ -8,7 +8,7 @@ What is left of a block is moved through scratch memory, so that no byte outside
 
 import numpy as np
 
-from .._jit import inline_kernel, kernel
+from .._jit import inline_only, kernel
 from .._jit.vector import (
     add32,
     aes_last,
@@ -45,13 +45,13 @@ from .gcm import (
 )
 
 
-@inline_kernel
+@inline_only
 def _round4(keys, at, a, b, c, d):
     k = load128(keys, at)
     return aes_round(a, k), aes_round(b, k), aes_round(c, k), aes_round(d, k)
 
 
-@inline_kernel
+@inline_only
 def _encrypt4(keys, at, rounds, a, b, c, d):
     """Encrypt four registers to which round key 0 has been added."""
     for r in range(1, rounds):
@@ -60,7 +60,7 @@ def _encrypt4(keys, at, rounds, a, b, c, d):
     return aes_last(a, k), aes_last(b, k), aes_last(c, k), aes_last(d, k)
 
 
-@inline_kernel
+@inline_only
 def _encrypt1(keys, at, rounds, a):
     """Encrypt one register to which round key 0 has been added."""
     for r in range(1, rounds):
@@ -68,20 +68,20 @@ def _encrypt1(keys, at, rounds, a):
     return aes_last(a, load128(keys, at + 16 * rounds))
 
 
-@inline_kernel
+@inline_only
 def _copy(source, s, target, t, count):
     """Copy less than a register of bytes."""
     for j in range(count):
         target[t + j] = source[s + j]
 
 
-@inline_kernel
+@inline_only
 def _load_part(array, at, count):
     """Return the `count` bytes at `at`, less than a register, with zeros behind them."""
     return part128(array, at, count)
 
 
-@inline_kernel
+@inline_only
 def _store_part(array, at, value, count, scratch):
     """Write the first `count` bytes, less than a register; return them with zeros behind."""
     store(scratch, 0, value)
@@ -91,7 +91,7 @@ def _store_part(array, at, value, count, scratch):
     return load128(scratch, 0)
 
 
-@inline_kernel
+@inline_only
 def _full(text, t, out, o, keystream, s, h, opening):
     """Encrypt a register of text and add it to the sum."""
     x = load128(text, t)
@@ -100,7 +100,7 @@ def _full(text, t, out, o, keystream, s, h, opening):
     return add_times(s, reverse_bytes(x if opening else y), h)
 
 
-@inline_kernel
+@inline_only
 def _packet(round_keys, powers, rounds, packets, i, aad, text, out, tag_bytes, opening, scratch, failed):
     """Take packet i."""
     p = i * ROW

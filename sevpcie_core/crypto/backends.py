@@ -19,12 +19,15 @@ VARIABLE: Final = "SEVPCIE_AES_BACKEND"
 # From the slowest to the fastest: file, and LLVM's names of the features that it needs.
 _NEEDS: Final[dict[str, frozenset[str]]] = {
     "portable": frozenset(),
-    "aesni": frozenset({"aes", "pclmul", "sse4.1"}),
+    "aesni": frozenset({"aes", "pclmul", "ssse3", "sse4.1"}),
     "vaes256": frozenset({"aes", "pclmul", "vaes", "vpclmulqdq", "avx2"}),
-    "vaes512": frozenset({"aes", "pclmul", "vaes", "vpclmulqdq", "avx512f", "avx512bw", "avx512vl"}),
+    "vaes512": frozenset({"aes", "pclmul", "vaes", "vpclmulqdq", "avx512f", "avx512bw", "avx512vl", "bmi2"}),
 }
 # The widest form of VAES that the CPU has.
 _VAES: Final = "vaes"
+
+
+Kernel = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,11 @@ class Backend:
     """
 
     name: str
-    # Whether it takes packets of one key and shape several at a time.
-    side_by_side: bool
-    seal: Callable[..., None]
-    open: Callable[..., None]
+    seal: Kernel
+    open: Kernel
+    # The same for batches of equal packets, if it takes packets side by side; they return whether it is one.
+    seal_alike: Kernel | None
+    open_alike: Kernel | None
 
 
 def names() -> list[str]:
@@ -66,7 +70,8 @@ def load(name: str) -> Backend:
         known = "not available on this CPU" if wanted in names() else "unknown"
         raise ConfigError(f"AES backend {name!r} is {known}: choose from {', '.join(here)}")
     module: Any = importlib.import_module(f".{wanted}", __package__)
-    return Backend(wanted, wanted == "vaes512", module.seal, module.open)
+    alike = (getattr(module, name, None) for name in ("seal_alike", "open_alike"))
+    return Backend(wanted, module.seal, module.open, *alike)
 
 
 @cache

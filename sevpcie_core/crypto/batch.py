@@ -3,6 +3,7 @@
 Rule: Python checks every range before a kernel runs, because kernels do not check.
 """
 
+import threading
 from typing import Final
 
 import numpy as np
@@ -22,7 +23,10 @@ TAG_BYTES: Final = (12, 16)
 # NIST SP 800-38D, section 5.2.1.1: the nonce length that every protocol uses.
 NONCE_BYTES: Final = 12
 # Room for a kernel's own use: kernels allocate nothing.
-SCRATCH_BYTES: Final = 1 << 16
+SCRATCH_BYTES: Final = 1 << 13
+
+# Comparing with `np.uint8` itself makes a dtype of it each time.
+_BYTE: Final = np.dtype(np.uint8)
 
 # What a batch is checked for, in the order of the checks.
 _CHECKS: Final = (
@@ -60,20 +64,9 @@ def seal_batch(
 
     Raises MisuseError, with nothing written, for a packet whose ranges lie outside the arrays.
     """
-    _check(keys, packets, aad, text, out, out, tag_bytes)
+    _check_types(packets, aad, text, out, tag_bytes)
     chosen = backend or backends.default()
-    order = arranged(packets) if chosen.side_by_side else None
-    chosen.seal(
-        keys.round_keys,
-        keys.powers,
-        keys.rounds,
-        taken(packets, order),
-        _plain(aad),
-        _plain(text),
-        out,
-        tag_bytes,
-        _scratch(),
-    )
+    _run(chosen.seal_alike, chosen.seal, keys, packets, aad, text, out, out, tag_bytes)
 
 
 def open_batch(
@@ -92,40 +85,18 @@ def open_batch(
 
     Returns bool[n], true where the tag matched. Raises like `seal_batch`.
     """
-    _check(keys, packets, aad, text, out, text, tag_bytes)
+    _check_types(packets, aad, text, out, tag_bytes)
     chosen = backend or backends.default()
-    order = arranged(packets) if chosen.side_by_side else None
     failed = np.zeros(len(packets), np.uint8)
-    chosen.open(
-        keys.round_keys,
-        keys.powers,
-        keys.rounds,
-        taken(packets, order),
-        _plain(aad),
-        _plain(text),
-        out,
-        tag_bytes,
-        _scratch(),
-        failed,
-    )
+    order = _run(chosen.open_alike, chosen.open, keys, packets, aad, text, out, text, tag_bytes, failed)
     opened = np.empty(len(packets), np.bool_)
     opened[slice(None) if order is None else order] = failed == 0
     return opened
 
 
-def _scratch() -> U8:
-    """Return a kernel's scratch memory, u1[SCRATCH_BYTES], aligned to the widest register."""
-    memory = np.empty(SCRATCH_BYTES + 63, np.uint8)
-    start = -memory.__array_interface__["data"][0] % 64
-    return memory[start : start + SCRATCH_BYTES]
-
-
-def _plain(array: U8) -> U8:
-    """Return an array that kernels accept: a read-only one would be another type to compile for."""
-    return array if array.flags.writeable else array.copy()
-
-
-def _check(
+def _run(
+    alike: backends.Kernel | None,
+    kernel: backends.Kernel,
     keys: KeyTable,
     packets: npt.NDArray[np.void],
     aad: U8,
@@ -133,26 +104,99 @@ def _check(
     out: U8,
     tagged: U8,
     tag_bytes: int,
-) -> None:
-    """Raise MisuseError unless every packet lies within the arrays. `tagged` holds the tags."""
+    *failed: U8,
+) -> npt.NDArray[np.int64] | None:
+    """Check the packets and hand them to a kernel. Return the order in which it got them; None: as they are.
+
+    `tagged` holds the tags. `alike` takes a batch of equal packets, which it checks by itself.
+    """
+    scratch = _take_scratch()
+    table = keys.round_keys, keys.powers, keys.rounds
+    rest = (_plain(aad), _plain(text), out, tag_bytes, scratch, *failed)
+    order = None
+    if alike is None or not alike(*table, packets, *rest):
+        changes = _check_ranges(keys, packets, aad, text, out, tagged, tag_bytes)
+        order = arranged(packets, changes) if alike is not None else None
+        kernel(*table, taken(packets, order), *rest)
+    _give_back(scratch)
+    return order
+
+
+class _Local(threading.local):
+    """A thread's scratch memory while nobody has it."""
+
+    scratch: U8 | None = None
+
+
+_LOCAL: Final = _Local()
+
+
+def _take_scratch() -> U8:
+    """Return scratch memory for a kernel, u1[SCRATCH_BYTES], aligned to the widest register."""
+    scratch = _LOCAL.scratch
+    if scratch is not None:
+        # A call within this one, from a signal handler, finds none and makes its own.
+        _LOCAL.scratch = None
+        return scratch
+    memory = np.zeros(SCRATCH_BYTES + 63, np.uint8)
+    start = -memory.__array_interface__["data"][0] % 64
+    return memory[start : start + SCRATCH_BYTES]
+
+
+def _give_back(scratch: U8) -> None:
+    """Wipe scratch memory, in which kernels leave round keys and keystream, and keep it."""
+    scratch.fill(0)
+    _LOCAL.scratch = scratch
+
+
+def _plain(array: U8) -> U8:
+    """Return an array that kernels accept: a read-only one would be another type to compile for."""
+    return array if array.flags.writeable else array.copy()
+
+
+def _check_types(packets: npt.NDArray[np.void], aad: U8, text: U8, out: U8, tag_bytes: int) -> None:
+    """Raise MisuseError unless the arguments are what kernels take."""
     if tag_bytes not in TAG_BYTES:
         raise MisuseError(f"tag_bytes is {tag_bytes}, and can be {' or '.join(map(str, TAG_BYTES))}")
     if packets.dtype != PACKET or packets.ndim != 1 or not packets.flags.c_contiguous:
         raise MisuseError("packets is not a contiguous array of PACKET")
-    for name, array in (("aad", aad), ("text", text), ("out", out)):
-        if array.dtype != np.uint8 or array.ndim != 1 or not array.flags.c_contiguous:
-            raise MisuseError(f"{name} is not a contiguous array of bytes")
+    _check_bytes("out", out)
     if not out.flags.writeable:
         raise MisuseError("out is read-only")
+    if text is not out:
+        _check_bytes("text", text)
+    if aad is not out:
+        _check_bytes("aad", aad)
+
+
+def _check_ranges(
+    keys: KeyTable,
+    packets: npt.NDArray[np.void],
+    aad: U8,
+    text: U8,
+    out: U8,
+    tagged: U8,
+    tag_bytes: int,
+) -> int:
+    """Raise MisuseError unless every packet lies within the arrays.
+
+    Returns how many packets have another key or shape than the one before.
+    """
     sizes = (len(keys), len(aad), len(text), len(out), len(tagged))
-    bad = first_bad_packet(packets, *sizes, tag_bytes, MAX_AAD_BYTES, MAX_TEXT_BYTES)
-    if bad >= 0:
-        index, check = divmod(bad, len(_CHECKS))
+    found = int(examine(packets, *sizes, tag_bytes, MAX_AAD_BYTES, MAX_TEXT_BYTES))
+    if found < 0:
+        index, check = divmod(-1 - found, len(_CHECKS))
         raise MisuseError(f"packet {index}: {_CHECKS[check]}")
+    return found
+
+
+def _check_bytes(name: str, array: U8) -> None:
+    if array.dtype != _BYTE or array.ndim != 1 or not array.flags.c_contiguous:
+        raise MisuseError(f"{name} is not a contiguous array of bytes")
 
 
 @kernel
-def first_bad_packet(
+def examine(
     packets: npt.NDArray[np.void],
     keys: int,
     aad: int,
@@ -163,19 +207,41 @@ def first_bad_packet(
     max_aad: int,
     max_text: int,
 ) -> int:
-    """Return 7 * index + check of the first packet that breaks a check, or -1. Sizes of arrays in bytes."""
+    """Look at every packet of a batch; `keys` to `tagged` are sizes of arrays.
+
+    Returns how many packets have another key or shape than the one before; or, if a packet breaks a check,
+    -1 - (7 * index + check) of the first one.
+    """
     room = tagged - tag_bytes
+    aad_room = np.int64(aad)
+    text_room = np.int64(text)
+    out_room = np.int64(out)
+    key = np.uint32(0)
+    a = np.int64(-1)
+    t = np.int64(-1)
+    bad = np.int64(0)
+    changes = 0
     for i in range(np.uint64(len(packets))):
-        a = np.int64(packets[i]["aad_bytes"])
-        t = np.int64(packets[i]["text_bytes"])
+        if packets[i]["aad_bytes"] != a or packets[i]["text_bytes"] != t or packets[i]["key"] != key:
+            changes += 1
+            key = packets[i]["key"]
+            a = np.int64(packets[i]["aad_bytes"])
+            t = np.int64(packets[i]["text_bytes"])
+            bad |= a | t | (max_aad - a) | (max_text - t) | (keys - 1 - np.int64(key))
+            aad_room = np.int64(aad) - a
+            text_room = np.int64(text) - t
+            out_room = np.int64(out) - t
         # A negative number is bad, so its sign tells; offsets may be anything, so none is added to.
-        bad = a | t | (max_aad - a) | (max_text - t) | (keys - 1 - np.int64(packets[i]["key"]))
         bad |= packets[i]["aad"] | packets[i]["text"] | packets[i]["out"] | packets[i]["tag"]
-        bad |= (aad - a - packets[i]["aad"]) | (text - t - packets[i]["text"])
-        bad |= (out - t - packets[i]["out"]) | (room - packets[i]["tag"])
-        if bad < 0:
-            return 7 * int(i) + _first_check(packets, i, keys, aad, text, out, max_aad, max_text)
-    return -1
+        bad |= (aad_room - packets[i]["aad"]) | (text_room - packets[i]["text"])
+        bad |= (out_room - packets[i]["out"]) | (room - packets[i]["tag"])
+    if bad >= 0:
+        return changes
+    for i in range(np.uint64(len(packets))):
+        check = _first_check(packets, i, keys, aad, text, out, tagged - tag_bytes, max_aad, max_text)
+        if check >= 0:
+            return -1 - (7 * int(i) + check)
+    return changes
 
 
 @kernel
@@ -186,10 +252,11 @@ def _first_check(
     aad: int,
     text: int,
     out: int,
+    room: int,
     max_aad: int,
     max_text: int,
 ) -> int:
-    """Return the first check that packet i breaks; it breaks one."""
+    """Return the first check that packet i breaks, or -1."""
     a = np.int64(packets[i]["aad_bytes"])
     t = np.int64(packets[i]["text_bytes"])
     if packets[i]["key"] >= keys:
@@ -204,7 +271,7 @@ def _first_check(
         return 4
     if packets[i]["out"] < 0 or packets[i]["out"] > out - t:
         return 5
-    return 6
+    return 6 if packets[i]["tag"] < 0 or packets[i]["tag"] > room else -1
 
 
 class AesGcm:

@@ -7,7 +7,7 @@ Only for compiled code on a CPU with the instructions; `backends` sees to that.
 
 import numpy as np
 
-from .._jit import inline_kernel, kernel
+from .._jit import inline_only, kernel
 from .._jit.vector import (
     clmul_hh,
     clmul_hl,
@@ -43,13 +43,13 @@ TEXT_BYTES = OFFSET["text_bytes"]
 _LOW32 = np.uint64(0xFFFFFFFF)
 
 
-@inline_kernel
+@inline_only
 def times(x, h):
     """Return the parts of x * h, lane by lane: at 1, at x^64, at x^128."""
     return clmul_ll(x, h), xor(clmul_lh(x, h), clmul_hl(x, h)), clmul_hh(x, h)
 
 
-@inline_kernel
+@inline_only
 def add_times(s, x, h):
     """Return the sum s with x * h added."""
     low = xor(s[0], clmul_ll(x, h))
@@ -57,7 +57,7 @@ def add_times(s, x, h):
     return low, middle, xor(s[2], clmul_hh(x, h))
 
 
-@inline_kernel
+@inline_only
 def reduce(low, middle, high):
     """Return the sum modulo POLYVAL's polynomial, times x^-128.
 
@@ -68,7 +68,7 @@ def reduce(low, middle, high):
     return xor(high, xor(swap_halves(middle), clmul_ll(middle, poly(middle))))
 
 
-@inline_kernel
+@inline_only
 def part64(array, at, count):
     """Return the little-endian number that `count` bytes make, 0 to 8."""
     if count == 8:
@@ -86,7 +86,7 @@ def part64(array, at, count):
     return value
 
 
-@inline_kernel
+@inline_only
 def part128(array, at, count):
     """Return a block of `count` bytes, 0 to 16, with zeros behind them."""
     if count > 8:
@@ -100,19 +100,24 @@ def _wipe(out, at, count):
         out[at + j] = 0
 
 
-@inline_kernel
+@inline_only
 def finish(packets, p, block, text, out, tag_bytes, opening, failed, i):
-    """Store the tag of packet i, whose row starts at byte p; or compare it, and wipe what failed.
+    """Store the tag of packet i, whose row starts at byte p; or compare it, and wipe what failed."""
+    if opening:
+        check_tag(packets, p, block, text, out, tag_bytes, failed, i)
+    elif tag_bytes == 12:
+        store96(out, number64(packets, p + TAG), block)
+    else:
+        store(out, number64(packets, p + TAG), block)
+
+
+@inline_only
+def check_tag(packets, p, block, text, out, tag_bytes, failed, i):
+    """Compare the tag of packet i, whose row starts at byte p; wipe what failed.
 
     The comparison reads every byte of the tag, whatever it finds.
     """
     tag = number64(packets, p + TAG)
-    if not opening:
-        if tag_bytes == 12:
-            store96(out, tag, block)
-        else:
-            store(out, tag, block)
-        return
     low = np.uint64(number64(text, tag)) ^ low_half(block)
     if tag_bytes == 12:
         high = np.uint64(number32(text, tag + 8)) ^ (high_half(block) & _LOW32)

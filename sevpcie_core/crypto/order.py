@@ -18,8 +18,6 @@ SLOTS: Final = 1024
 MOST_CLASSES: Final = 512
 # A batch with fewer changes than one in this many packets is left as it is.
 _RUN: Final = 8
-# So many packets are looked at.
-_SAMPLE: Final = 256
 # Fewer packets than this are not worth a look.
 _FEW: Final = 16
 _HASH_1: Final = np.uint64(0x9E3779B97F4A7C15)
@@ -36,36 +34,18 @@ def taken(packets: npt.NDArray[np.void], order: npt.NDArray[np.int64] | None) ->
     return np.take(rows, order, axis=0).reshape(-1).view(packets.dtype)
 
 
-def arranged(packets: npt.NDArray[np.void]) -> npt.NDArray[np.int64] | None:
+def arranged(packets: npt.NDArray[np.void], changes: int) -> npt.NDArray[np.int64] | None:
     """Return indices that bring packets of one key and shape together; None if they are, or are too various.
 
-    packets : PACKET[n].
+    packets : PACKET[n]. changes : how many have another key or shape than the one before.
     """
-    if len(packets) < _FEW or not _scattered(packets):
+    if len(packets) < _FEW or changes * _RUN <= len(packets):
         return None
     first = np.full(SLOTS, -1, np.int64)
     count = np.zeros(SLOTS, np.int64)
     order = np.empty(len(packets), np.int64)
     done = arrange(packets, first, count, np.empty_like(count), np.empty_like(order), order)
     return order if done else None
-
-
-@kernel
-def _scattered(packets):
-    """Return whether packets of one key and shape are scattered."""
-    changes = 0
-    key = packets[0]["key"]
-    aad = packets[0]["aad_bytes"]
-    text = packets[0]["text_bytes"]
-    # A sample decides: the first packets of a batch are like the rest.
-    n = min(len(packets), _SAMPLE)
-    for i in range(np.uint64(n)):
-        if packets[i]["key"] != key or packets[i]["aad_bytes"] != aad or packets[i]["text_bytes"] != text:
-            key = packets[i]["key"]
-            aad = packets[i]["aad_bytes"]
-            text = packets[i]["text_bytes"]
-            changes += 1
-    return changes * _RUN > n
 
 
 @kernel
