@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import MisuseError
-from . import compare, gate, list_, report, rerun, schema, show
+from . import compare, gate, list_, measure, open, report, rerun, schema, seal, show, wire
 
 _SUMMARY: Final = """What does encrypting the PCIe link cost my workload, and what does it buy?
 
@@ -19,11 +19,12 @@ Simulates NVMe, NIC and GPU traffic with and without link encryption and compare
 
 
 class Entry(NamedTuple):
-    """One command: its name, function and an example for the overview."""
+    """One command: its name, its function or the commands under it, and an example for the overview."""
 
     name: str
-    function: Callable[..., int | None]
+    function: Callable[..., int | None] | typer.Typer
     example: str
+    epilog: str | None = None
 
 
 GROUPS: Final[dict[str, list[Entry]]] = {
@@ -36,7 +37,12 @@ GROUPS: Final[dict[str, list[Entry]]] = {
     ],
     "Trust": [
         Entry("rerun", rerun.rerun, "sevpcie rerun record.json"),
+        Entry("measure", measure.app, "sevpcie measure crypto"),
         Entry("schema", schema.schema, "sevpcie schema record"),
+    ],
+    "Wire": [
+        Entry("seal", seal.seal, "sevpcie seal --key HEX --counter 1 --tlp HEX", seal.EPILOG),
+        Entry("open", open.open_, "sevpcie open --key HEX --counter 1 --wire HEX", open.EPILOG),
     ],
 }
 
@@ -59,7 +65,7 @@ def run(arguments: list[str]) -> int:
     """Parse the arguments, run the command, return its exit code."""
     command = typer.main.get_command(_app())
     try:
-        with command.make_context("sevpcie", arguments) as context:
+        with command.make_context("sevpcie", wire.with_ones(arguments)) as context:
             return command.invoke(context) or 0
     except typer.Exit as stop:
         return stop.exit_code
@@ -79,7 +85,11 @@ def _app() -> typer.Typer:
     app.callback(invoke_without_command=True, help=_SUMMARY)(_overview)
     for entries in GROUPS.values():
         for entry in entries:
-            app.command(entry.name, epilog=f"Example: {entry.example}")(entry.function)
+            epilog = f"Example: {entry.example}\n\n{entry.epilog or ''}".rstrip()
+            if isinstance(entry.function, typer.Typer):
+                app.add_typer(entry.function, name=entry.name, epilog=epilog)
+            else:
+                app.command(entry.name, epilog=epilog)(entry.function)
     return app
 
 

@@ -1,0 +1,130 @@
+"""`sevpcie measure ...`: what this machine does, measured."""
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from ..errors import MisuseError
+from . import options, output
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from ..measure.crypto import Result
+
+_HELP: Final = "Measure what this machine does: the speed of its AES-GCM."
+
+app = typer.Typer(help=_HELP, rich_markup_mode=None)
+
+
+@app.callback(invoke_without_command=True)
+def _overview(context: typer.Context) -> None:
+    """Print the help if nothing is named."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command("crypto", epilog="Example: sevpcie measure crypto --backend vaes --payload 64,256")
+def crypto(
+    payload: Annotated[
+        str, typer.Option("--payload", metavar="N,N,...", help="Bytes that are encrypted.")
+    ] = "64,128,256,1024,4096",
+    aad: Annotated[
+        str, typer.Option("--aad", metavar="N,N,...", help="Bytes that are authenticated only.")
+    ] = "16,20",
+    key_bits: Annotated[
+        str, typer.Option("--key-bits", metavar="N,N", help="Sizes of keys: 128, 256.")
+    ] = "128,256",
+    packets: Annotated[int, typer.Option("--packets", metavar="N", min=1, help="Packets in a batch.")] = 2048,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--backend", metavar="NAME", help="Only this one; repeatable. Default: all that run here."
+        ),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer repetitions: a first look.")] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Time sealing and opening, by AES backend.
+
+    Prints the time per packet, and how many times the bound of this CPU that is.
+
+    Packets of a batch are alike, have one key, buffers of their own at odd addresses and tags of 12 bytes.
+    The process stays on one CPU meanwhile: the last one that it may use, which taskset can choose.
+    """
+    from ..measure.crypto import Plan, measure
+
+    plan = Plan(
+        payloads=_numbers("--payload", payload),
+        aads=_numbers("--aad", aad),
+        key_bits=_numbers("--key-bits", key_bits),
+        packets=packets,
+        backends=backend or None,
+        **({"rounds": 5, "slice_ns": 1_000_000} if quick else {}),
+    )
+    with Progress(quiet) as progress:
+        result = measure(plan, progress)
+    with output.pipe():
+        if json:
+            output.print_json(result.to_dict())
+        else:
+            _print(result)
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    """Return the numbers of a list such as 64,128, each once."""
+    if not re.fullmatch(r"\d{1,9}(,\d{1,9})*", text, re.ASCII):
+        raise MisuseError(f"{option} {text!r}: expected numbers parted by commas, such as 64,128")
+    return list(dict.fromkeys(map(int, text.split(","))))
+
+
+def _print(result: "Result") -> None:
+    """Print the table and what its columns mean."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..measure.pool import TAG_BYTES
+
+    class PipeAware(Console):
+        """Rich would end the process with code 1; a closed pipe is no failure."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("backend")
+    for name in (
+        "key bits",
+        "payload B",
+        "AAD B",
+        "seal ns",
+        "open ns",
+        "median",
+        "median",
+        "GB/s",
+        "x bound",
+    ):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in result.rows:
+        cells: list[Any] = [row.key_bits, row.payload_bytes, row.aad_bytes]
+        cells += [f"{row.seal_ns:.1f}", f"{row.open_ns:.1f}"]
+        cells += [f"{row.seal_median_ns:.1f}", f"{row.open_median_ns:.1f}", f"{row.seal_gbytes_per_s:.2f}"]
+        cells.append("-" if row.seal_x_bound is None else f"{row.seal_x_bound:.2f}")
+        table.add_row(row.backend, *map(str, cells))
+    console = PipeAware(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 120
+    console.print(table)
+    console.print(
+        f"\nns per packet in batches of {result.plan.packets}, tag of {TAG_BYTES} bytes, CPU {result.cpu}: "
+        f"best and median of {result.plan.rounds} rounds; GB/s of sealing."
+    )
+    if result.ports:
+        console.print(
+            f"x bound: how many times the least time that AES rounds ({result.ports.aesenc_ns:.3f} ns on "
+            f"{result.ports.bits} bits) and carry-less products ({result.ports.pclmulqdq_ns:.3f} ns, "
+            f"{result.ports.added_ns:.3f} ns beside rounds) take here."
+        )
+    else:
+        console.print("x bound: this CPU has no AES instructions that could bound it.")
