@@ -17,7 +17,7 @@ CAPS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help compare test lint format nojit readme bench bench-check setup-run setup-test venv
+.PHONY: help compare test lint format nojit readme bench bench-check peers setup-run setup-test venv
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ bench: setup-test ## measure the last commit with asv; results land in results/a
 bench-check: setup-test ## import the benchmarks without running them
 	@$(BIN)/asv machine --yes --machine $(MACHINE) >/dev/null
 	$(BIN)/asv check --python=same
+
+peers: setup-run ## time our AES-GCM beside other people's (libipsec-mb-dev and gcc help; ARGS="--quick --json")
+	@$(BIN)/python bench/peers/peers.py $(ARGS)
 
 # --- Set-up -------------------------------------------------------------------------------------------
 
