@@ -10,6 +10,7 @@ from sevpcie_core import spec
 from sevpcie_core.tlp.size import (
     enables_bytes,
     ide_bytes,
+    lower_address_bytes,
     padded_payload_bytes,
     request_header_bytes,
     wire_bytes,
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.nojit
 
 def package_bytes(kind: str, address: int, size: int, *, flit: bool, protected: bool, pcrc: bool) -> int:
     """Return what the package says about a TLP."""
-    header = spec.HEADER_COMPLETION_BYTES
+    header = spec.HEADER_COMPLETION_BYTES + int(lower_address_bytes(address, flit))
     if kind != CPLD:
         header = int(request_header_bytes(address)) + int(enables_bytes(address, size, flit))
     padded = 0 if kind == MRD else int(padded_payload_bytes(address, size))
@@ -53,7 +54,8 @@ BY_HAND = [
     (MWR, HIGH, 4096, False, False, 4120, 4136),
     (MWR, HIGH + 3, 2, True, False, 28, 44),  # byte enables take the OHC-A1 word
     (MRD, HIGH + 1, 4, True, False, 20, 36),
-    (CPLD, HIGH + 2, 61, True, False, 76, 92),
+    (CPLD, HIGH + 2, 61, True, False, 80, 96),  # the low bits of Lower Address take the OHC-A5 word
+    (CPLD, HIGH, 61, True, False, 76, 92),
     (CPLD, HIGH, 64, False, False, 84, 100),
     (CPLD, HIGH, 64, False, True, 84, 104),
     (CPLD, HIGH, 64, True, False, 76, 92),

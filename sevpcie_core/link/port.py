@@ -8,7 +8,14 @@ from typing import Final
 
 from .._jit import inline_kernel, kernel
 from ..spec import HEADER_COMPLETION_BYTES, IDE_MAC_BYTES
-from ..tlp.size import enables_bytes, ide_bytes, padded_payload_bytes, request_header_bytes, wire_bytes
+from ..tlp.size import (
+    enables_bytes,
+    ide_bytes,
+    lower_address_bytes,
+    padded_payload_bytes,
+    request_header_bytes,
+    wire_bytes,
+)
 from ..tlp.split import completion_bytes
 from .layout import (
     ENGINE_BUSY,
@@ -82,6 +89,12 @@ def _whole(ticks, den, shift):
 
 
 @inline_kernel
+def _unaligned_bytes(completion, address, size, flit):
+    """Return the bytes of the OHC word that a write or a completion takes where it is not aligned to DW."""
+    return lower_address_bytes(address, flit) if completion else enables_bytes(address, size, flit)
+
+
+@inline_kernel
 def send(port, link, count, direction, context, address, size, cut, ready, sealed):
     """Pass one burst through a port: sender's engine, wire, receiver's engine.
 
@@ -99,8 +112,8 @@ def send(port, link, count, direction, context, address, size, cut, ready, seale
     data_link = link[DATA_LINK]
     completions = cut == AS_COMPLETIONS
     header = HEADER_COMPLETION_BYTES if completions else request_header_bytes(address)
-    # Byte enables stand in the header, but for flit mode.
-    flit = data_link == 0 and not completions
+    # What is not aligned to DW stands in the header, but for flit mode.
+    flit = data_link == 0
     if cut == AS_REQUEST:
         header += enables_bytes(address, size, flit)
         flit = False
@@ -147,7 +160,7 @@ def send(port, link, count, direction, context, address, size, cut, ready, seale
             )
             padded = padded_payload_bytes(at, part)
             if flit:
-                head = header + enables_bytes(at, part, True)
+                head = header + _unaligned_bytes(completions, at, part, True)
             if padded != last_padded or flit:
                 last_padded = padded
                 ide = ide_bytes(True, link[PCRC] != 0 and padded > 0)
@@ -192,7 +205,7 @@ def send(port, link, count, direction, context, address, size, cut, ready, seale
                 if completions
                 else min(rest, limit - (at & (limit - 1)))
             )
-            head = header + enables_bytes(at, part, flit)
+            head = header + _unaligned_bytes(completions, at, part, flit)
             wire_sum += wire_bytes(head, padded_payload_bytes(at, part), data_link, False, False)
             tlps += 1
             at += part

@@ -31,6 +31,16 @@ def enables_bytes(address: int, size: int, flit: bool) -> int:
 
 
 @kernel
+def lower_address_bytes(address: int, flit: bool) -> int:
+    """Return the bytes of OHC-A5, which holds the low bits of Lower Address in flit mode: 4, or 0.
+
+    The header has Lower Address from bit 2 on, so the word is there where a completion starts inside a DW
+    (PCIe Base r6.x, section 2.2.9; likely).
+    """
+    return 4 if flit and address & 3 != 0 else 0
+
+
+@kernel
 def padded_payload_bytes(address: int, payload_bytes: int) -> int:
     """Return the payload in whole DW, as byte enables make it: both ends round out to DW boundaries."""
     if payload_bytes == 0:

@@ -3,7 +3,8 @@
 Layout without flits (PCIe Base r6.x, sections 2.2, 3.6 and 6.33): framing and sequence number, IDE prefix,
 header, payload in whole double words, PCRC, MAC, LCRC and the rest of the framing. In flit mode the data link
 part belongs to the flit and the prefix becomes the OHC-C word of the header; MAC and PCRC are the trailer;
-byte enables, where not all are set, are the OHC-A1 word.
+byte enables, where not all are set, are the OHC-A1 word, and what a completion's address has below a double
+word is part of OHC-A5.
 """
 
 from collections import Counter
@@ -34,6 +35,8 @@ def lay_out(
         wire += ["ide:prefix"] * 4
     if kind == CPLD:
         double_words = ["fmt type length", "completer status count", "requester tag lower address"]
+        if flit and address % 4:
+            double_words.append("status, lower address, OHC-A5")
     else:
         double_words = ["fmt type length", "requester tag enables", "address low"]
         if address >= FOUR_GIB:
