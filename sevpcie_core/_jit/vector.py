@@ -271,8 +271,20 @@ def _x86(name: str, *immediate: int) -> Any:
 xor = _binary(lambda builder, a, b, bits: builder.xor(a, b))
 # The bits that are set in a or b.
 either = _binary(lambda builder, a, b, bits: builder.or_(a, b))
-# Subtract 64-bit words.
+# Subtract 64-bit words, bytes.
 sub64 = _binary(lambda builder, a, b, bits: builder.sub(a, b))
+sub8 = _binary(
+    lambda builder, a, b, bits: builder.sub(_as(builder, a, _I8, bits), _as(builder, b, _I8, bits))
+)
+# The bytes of each lane of a where the bytes of b say: their low four bits, or zeros where bit 7 is set.
+shuffle_bytes512 = _binary(
+    lambda builder, a, b, bits: _call(
+        builder,
+        "llvm.x86.avx512.pshuf.b.512",
+        ir.VectorType(_I8, bits // 8),
+        [_as(builder, a, _I8, bits), _as(builder, b, _I8, bits)],
+    )
+)
 # Add 32-bit words.
 add32 = _binary(
     lambda builder, a, b, bits: builder.add(_as(builder, a, _I32, bits), _as(builder, b, _I32, bits))
@@ -328,6 +340,19 @@ reverse_low96 = _unary(_reverse_low96)
 reverse_bytes32 = _unary(_reverse32)
 # The halves of each lane changed over.
 swap_halves = _unary(lambda builder, a, bits: _shuffle(builder, a, a, [i ^ 1 for i in range(bits // 64)]))
+
+
+@intrinsic
+def is_zero(typing: Any, a: Any) -> Any:
+    """Return whether no bit of a vector is set."""
+    _need(a)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        flags = builder.icmp_unsigned("!=", arguments[0], ir.Constant(arguments[0].type, None))
+        kind = ir.IntType(a.bits // 64)
+        return builder.icmp_unsigned("==", builder.bitcast(flags, kind), ir.Constant(kind, 0))
+
+    return types.boolean(a), generate
 
 
 @intrinsic
@@ -484,6 +509,23 @@ def _repeat(vector: Vector) -> Any:
     return operation
 
 
+def _spread_byte(vector: Vector) -> Any:
+    @intrinsic
+    def operation(typing: Any, value: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            octets = ir.VectorType(_I8, vector.bits // 8)
+            one = builder.insert_element(
+                ir.Constant(octets, ir.Undefined), builder.trunc(arguments[0], _I8), ir.Constant(_I32, 0)
+            )
+            return _words(builder, _shuffle(builder, one, one, [0] * (vector.bits // 8)), vector.bits)
+
+        return vector(types.int64), generate
+
+    return operation
+
+
+# The low byte of a number in every byte.
+repeat_byte512 = _spread_byte(V512)
 # The number high << 64 | low in every lane.
 repeat128 = _repeat(V128)
 repeat256 = _repeat(V256)
@@ -534,6 +576,21 @@ next_counters128 = _counters(V128, 1, 0)
 one_be512 = _counters(V512, 0x01000000, 0)
 one_be256 = _counters(V256, 0x01000000, 0)
 one_be128 = _counters(V128, 0x01000000, 0)
+
+
+@intrinsic
+def reverse_last512(typing: Any) -> Any:
+    """Return what, less n in each byte, has `shuffle_bytes512` reverse the last n bytes of a block.
+
+    They come out as a block of n bytes does from `reverse_bytes`, zeros below them. Byte i of it comes from
+    byte 31 - i - n; where that is beyond the block, bit 7 is set.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values = [0x70 + 31 - i for _ in range(4) for i in range(16)]
+        return _words(builder, _constant(_I8, values), 512)
+
+    return V512(), generate
 
 
 @intrinsic

@@ -28,6 +28,7 @@ from .._jit.vector import (
     either,
     first_bits,
     first_counters512,
+    is_zero,
     join512,
     keep_bytes,
     lanes_0_1,
@@ -47,12 +48,16 @@ from .._jit.vector import (
     one_be512,
     put_last512,
     repeat512,
+    repeat_byte512,
     reverse_bytes,
     reverse_bytes32,
+    reverse_last512,
     reverse_low96,
+    shuffle_bytes512,
     store,
     store96,
     store_masked,
+    sub8,
     sub64,
     tie,
     xor,
@@ -73,7 +78,6 @@ from .gcm import (
     add_times,
     check_tag,
     reduce,
-    times,
 )
 from .keys import MAX_AAD_BYTES, MAX_TEXT_BYTES
 
@@ -155,13 +159,6 @@ def _sum4(a, b, c, d):
 
 
 @inline_only
-def _add_lanes(a):
-    """Return the sum of the four lanes, in lane 0."""
-    a = xor(a, lanes_high(a, a))
-    return xor(a, lanes_odd(a, a))
-
-
-@inline_only
 def _absorb(s, x, powers, at):
     """Add the product of a block of each packet and one power to their sums."""
     return add_times(s, reverse_bytes(x), load_repeat512(powers, at))
@@ -185,15 +182,6 @@ def _base(packets, at):
     """Return a packet's nonce followed by a counter of zero, in every lane."""
     # A PACKET begins with the counter and the fixed field, both little-endian: the nonce backwards.
     return reverse_low96(load_repeat512(packets, at))
-
-
-@inline_only
-def _part(text, t, out, o, mask, keystream, s, h, opening):
-    """Encrypt the last bytes of a packet and add them to the sum."""
-    x = load_masked512(text, t, mask)
-    y = xor(x, keystream)
-    store_masked(out, o, y, mask)
-    return add_times(s, reverse_bytes(x if opening else keep_bytes(y, mask)), h)
 
 
 @inline_only
@@ -245,14 +233,6 @@ def _crypt4_last(text, t, out, o, at, mask, x, opening):
 
 
 @inline_only
-def _lengths(powers, end, sizes):
-    """Return the product of the block of lengths, the same in every lane; sizes as they stand in a PACKET."""
-    aad_bits = np.uint64((sizes & 0xFFFFFFFF) << 3)
-    text_bits = np.uint64((sizes >> 32) << 3)
-    return times(repeat512(text_bits, aad_bits), load_repeat512(powers, end - 16))
-
-
-@inline_only
 def _bases(packets, p):
     """Return `_base` of four packets."""
     return (
@@ -283,28 +263,53 @@ def _keystream5(scratch, rounds, packets, p):
 
 
 @inline_only
-def _aad4(aad, packets, p, aad_bytes, powers, power, s):
-    """Add up to 32 bytes of AAD of each of four packets to their sums."""
+def _aad4(aad, packets, p, aad_bytes, last, powers, power, s):
+    """Add up to 32 bytes of AAD of each of four packets to their sums.
+
+    last : how `shuffle_bytes512` reverses what is behind 16 bytes.
+    """
     at = _four(packets, p + AAD)
     if aad_bytes >= 16:
-        x = join512(load128(aad, at[0]), load128(aad, at[1]), load128(aad, at[2]), load128(aad, at[3]))
-    else:
-        x = _part4(aad, at, np.int64(0), first_bits(aad_bytes))
-    s = _absorb(s, x, powers, power)
-    if aad_bytes > 16:
-        s = _absorb(s, _part4(aad, at, np.int64(16), first_bits(aad_bytes - 16)), powers, power + 16)
-    return s
+        s = _absorb(s, _blocks(aad, at, np.int64(0)), powers, power)
+        if aad_bytes > 16:
+            # The last 16 bytes: no byte outside is read, and no mask needed.
+            x = shuffle_bytes512(_blocks(aad, at, aad_bytes - 16), last)
+            s = add_times(s, x, load_repeat512(powers, power + 16))
+        return s
+    mask = first_bits(aad_bytes)
+    x = join512(
+        load_masked128(aad, at[0], mask),
+        load_masked128(aad, at[1], mask),
+        load_masked128(aad, at[2], mask),
+        load_masked128(aad, at[3], mask),
+    )
+    return _absorb(s, x, powers, power)
 
 
 @inline_only
-def _part4(aad, at, behind, mask):
-    """Return bytes of AAD of four packets: those that a mask names, `behind` bytes from its start."""
+def _blocks(array, at, behind):
+    """Return a block of each of four packets, `behind` bytes from the start of something."""
     return join512(
-        load_masked128(aad, at[0] + behind, mask),
-        load_masked128(aad, at[1] + behind, mask),
-        load_masked128(aad, at[2] + behind, mask),
-        load_masked128(aad, at[3] + behind, mask),
+        load128(array, at[0] + behind),
+        load128(array, at[1] + behind),
+        load128(array, at[2] + behind),
+        load128(array, at[3] + behind),
     )
+
+
+@inline_only
+def _tags_differ(text, at, tags, tag_bytes):
+    """Return whether a tag of four packets is not what it should be: every byte of each is looked at."""
+    if tag_bytes == 16:
+        return not is_zero(xor(_blocks(text, at, np.int64(0)), tags))
+    mask = np.uint64(0x0FFF)
+    found = join512(
+        load_masked128(text, at[0], mask),
+        load_masked128(text, at[1], mask),
+        load_masked128(text, at[2], mask),
+        load_masked128(text, at[3], mask),
+    )
+    return not is_zero(xor(found, keep_bytes(tags, np.uint64(0x0FFF0FFF0FFF0FFF))))
 
 
 @inline_only
@@ -355,7 +360,11 @@ def _run(scratch, powers, rounds, packets, i, aad, text, out, tag_bytes, opening
     text_bytes = sizes >> 32
     # The power of the first block of text; that of the lengths is the first.
     first = end - (((text_bytes + 15) & -16) + 16)
-    lengths = _lengths(powers, end, sizes)
+    z = (zero512(), zero512(), zero512())
+    # The block of lengths, and its product with the first power.
+    bits = repeat512(np.uint64(text_bytes << 3), np.uint64(aad_bytes << 3))
+    lengths = add_times(z, bits, load_repeat512(powers, end - 16))
+    last = sub8(reverse_last512(), repeat_byte512(aad_bytes - 16))
     # Rounds beyond ten come first, so that the last ten are the same code for both key sizes.
     r0 = 64 * (rounds - 10)
     y = _keystream5(scratch, rounds, packets, p)
@@ -364,7 +373,7 @@ def _run(scratch, powers, rounds, packets, i, aad, text, out, tag_bytes, opening
         pad = y[4]
         s = lengths
         if aad_bytes > 0:
-            s = _aad4(aad, packets, p, aad_bytes, powers, first - ((aad_bytes + 15) & -16), s)
+            s = _aad4(aad, packets, p, aad_bytes, last, powers, first - ((aad_bytes + 15) & -16), s)
         t = _four(packets, p + TEXT)
         o = _four(packets, p + OUT)
         rest = text_bytes
@@ -422,22 +431,24 @@ def _run(scratch, powers, rounds, packets, i, aad, text, out, tag_bytes, opening
             y = _keystream5(scratch, rounds, packets, q)
 
         tags = xor(pad, reverse_bytes(reduce(s[0], s[1], s[2])))
+        at = _four(packets, p + TAG)
         if opening:
-            store(scratch, _TAGS, tags)
-            for j in range(4):
-                _check(packets, p + j * ROW, scratch, _TAGS + 16 * j, text, out, tag_bytes, failed, i - 4 + j)
+            if _tags_differ(text, at, tags, tag_bytes):
+                store(scratch, _TAGS, tags)
+                for j in range(4):
+                    _check(
+                        packets, p + j * ROW, scratch, _TAGS + 16 * j, text, out, tag_bytes, failed, i - 4 + j
+                    )
+        elif tag_bytes == 12:
+            store96(out, at[0], block0(tags))
+            store96(out, at[1], block1(tags))
+            store96(out, at[2], block2(tags))
+            store96(out, at[3], block3(tags))
         else:
-            at = _four(packets, p + TAG)
-            if tag_bytes == 12:
-                store96(out, at[0], block0(tags))
-                store96(out, at[1], block1(tags))
-                store96(out, at[2], block2(tags))
-                store96(out, at[3], block3(tags))
-            else:
-                store(out, at[0], block0(tags))
-                store(out, at[1], block1(tags))
-                store(out, at[2], block2(tags))
-                store(out, at[3], block3(tags))
+            store(out, at[0], block0(tags))
+            store(out, at[1], block1(tags))
+            store(out, at[2], block2(tags))
+            store(out, at[3], block3(tags))
         if not go_on:
             return i
         p = q
@@ -460,8 +471,9 @@ def _one(scratch, powers, rounds, packets, i, aad, text, out, tag_bytes, opening
     pad = _encrypt1(scratch, rounds, xor(base, one_be512()))
 
     # The lengths, in the last lane.
-    lengths = put_last512(zero512(), np.uint64(rest << 3), np.uint64(aad_rest << 3))
-    s = times(lengths, load512(powers, end - 64))
+    z = zero512()
+    lengths = put_last512(z, np.uint64(rest << 3), np.uint64(aad_rest << 3))
+    s = add_times((z, z, z), lengths, load512(powers, end - 64))
     aad_power = at - ((aad_rest + 15) & -16)
     while aad_rest > 0:
         x = reverse_bytes(load_masked512(aad, aad_at, first_bits(min(aad_rest, 64))))
@@ -474,13 +486,18 @@ def _one(scratch, powers, rounds, packets, i, aad, text, out, tag_bytes, opening
     while rest > 0:
         x = _encrypt1(scratch, rounds, xor(base, reverse_bytes32(counters)))
         counters = add32(counters, next_counters512())
-        s = _part(text, t, out, o, first_bits(min(rest, 64)), x, s, load512(powers, at), opening)
+        mask = first_bits(min(rest, 64))
+        c = load_masked512(text, t, mask)
+        x = xor(x, c)
+        store_masked(out, o, x, mask)
+        s = add_times(s, reverse_bytes(c if opening else keep_bytes(x, mask)), load512(powers, at))
         t += 64
         o += 64
         at += 64
         rest -= 64
 
-    tags = xor(pad, reverse_bytes(reduce(_add_lanes(s[0]), _add_lanes(s[1]), _add_lanes(s[2]))))
+    s = (_sum4(s[0], z, z, z), _sum4(s[1], z, z, z), _sum4(s[2], z, z, z))
+    tags = xor(pad, reverse_bytes(reduce(s[0], s[1], s[2])))
     if opening:
         store(scratch, _TAGS, tags)
         _check(packets, p, scratch, _TAGS, text, out, tag_bytes, failed, i)
@@ -499,13 +516,6 @@ def _alike(packets, i, key, sizes):
         differ |= (number32(packets, p + KEY) ^ key) | (number64(packets, p + AAD_BYTES) ^ sizes)
         p += ROW
     return differ == 0
-
-
-@inline_only
-def _spread(round_keys, key, rounds, scratch):
-    """Put each round key of a key into every lane of a register, in scratch."""
-    for r in range(rounds + 1):
-        store(scratch, 64 * r, load_repeat512(round_keys, key * KEY_ROW + 16 * r))
 
 
 @inline_only
@@ -562,7 +572,9 @@ def _batch(
     while i < len(packets):
         key = number32(packets, i * ROW + KEY)
         if key != last:
-            _spread(round_keys, key, rounds, scratch)
+            # Each round key in every lane of a register.
+            for r in range(rounds + 1):
+                store(scratch, 64 * r, load_repeat512(round_keys, key * KEY_ROW + 16 * r))
             last = key
         sizes = number64(packets, i * ROW + AAD_BYTES)
         if i + 4 <= len(packets) and sizes & 0xFFFFFFFF <= 32 and _alike(packets, i, key, sizes):
