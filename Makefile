@@ -17,7 +17,7 @@ CAPS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help compare test lint format nojit readme bench bench-check peers setup-run setup-test venv
+.PHONY: help compare test lint format nojit backends readme bench bench-check peers setup-run setup-test venv
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,12 @@ format: setup-test ## put the sources into their format
 
 nojit: setup-test ## the marked subset of the tests with the kernels interpreted
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -m nojit $(ARGS)
+
+backends: setup-test ## the tests of the protected stream once more, on every AES backend but the fastest
+	@for name in $$($(BIN)/python -c 'from sevpcie_core.crypto import backends; print(*backends.available()[:-1])'); do \
+	  echo "SEVPCIE_AES_BACKEND=$$name"; \
+	  SEVPCIE_AES_BACKEND=$$name $(BIN)/python -m pytest -m "not own_process" tests/test_ide_*.py tests/test_arms_agree.py $(ARGS) || exit 1; \
+	done
 
 readme: setup-test ## rewrite what the README shows: the table of the main job, and the picture
 	@cd tests && ../$(BIN)/python -m tools.write_readme

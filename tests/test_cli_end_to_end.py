@@ -120,7 +120,9 @@ def test_a_trace_of_ones_own(tmp_path, capsys):
     trace.write_text("\n".join(lines) + "\n")
     code = cli.main(["compare", "--trace", str(trace), "--as", "gpu", "--link", "gen4x16", "--json"])
     captured = capsys.readouterr()
-    assert (code, captured.err) == (0, "")
+    # Progress is told where the machine is slow.
+    said = [line for line in captured.err.splitlines() if not line.endswith(" ...")]
+    assert (code, said) == (0, [])
     assert json.loads(captured.out)["results"][0]["class"] == "all"
 
 

@@ -244,6 +244,7 @@ def test_batches_that_are_none(data: Any) -> None:
         assert offsets[-1] == len(wire)
 
 
+@pytest.mark.own_process
 @pytest.mark.skipif(CHECKED, reason="runs the other tests of this file in a process of its own")
 def test_all_of_this_with_every_access_checked(tmp_path: Path) -> None:
     """NUMBA_BOUNDSCHECK is read when kernels are compiled, hence a process and a cache of its own."""
