@@ -47,6 +47,11 @@ HEADER_COMPLETION_BYTES: Final = 12
 DATA_LINK_BYTES: Final = 8
 # PCIe Base r6.x, section 4.2.3.4: flit mode has neither per-TLP framing nor LCRC.
 DATA_LINK_FLIT_BYTES: Final = 0
+# PCIe Base r6.x, section 3.5: a DLLP has four bytes and a CRC of two; with framing eight on the wire.
+DLLP_BYTES: Final = 8
+# PCIe Base r6.x, section 4.2.7 (8b/10b): a skip ordered set of four symbols at most every 1538 symbols.
+SKIP_SYMBOLS: Final = 4
+SKIP_INTERVAL_SYMBOLS: Final = 1538
 # PCIe Base r6.x, sections 7.5.3.4 and 2.2.7: Max_Payload_Size and Max_Read_Request_Size.
 PAYLOAD_SIZES: Final = (128, 256, 512, 1024, 2048, 4096)
 # PCIe Base r6.x, section 7.5.3.7: Read Completion Boundary of a root complex.
@@ -136,6 +141,32 @@ BUFFER_NAMES: Final = ("data", "queue", "mmio", "msi")
 
 # A region map: half-open address ranges in ascending order, one row per buffer.
 REGION: Final = np.dtype([("start", "i8"), ("end", "i8"), ("buffer", "u1"), ("protected", "?")])
+
+
+# PCIe Base r6.x, section 3.6.3.1, tables "Ack Transmission Latency Limit": UpdateFactor by lanes, for
+# Max_Payload_Size up to 256 B and above (as published models have it), ...
+_UPDATE_FACTOR: Final = {
+    1: (Fraction(14, 10), Fraction(1)),
+    2: (Fraction(14, 10), Fraction(1)),
+    4: (Fraction(14, 10), Fraction(1)),
+    8: (Fraction(25, 10), Fraction(1)),
+    16: (Fraction(3), Fraction(2)),
+}
+# ... the overhead of a TLP, and what receiver and transmitter take, in symbol times, by transfer rate.
+_ACK_TLP_OVERHEAD: Final = 28
+_ACK_INTERNAL: Final = {1: 19, 2: 70}
+_ACK_INTERNAL_FROM_GEN3: Final = 115
+
+
+def ack_limit_symbols(generation: int, lanes: int, mps: int) -> int:
+    """Return the guideline for how long an Ack, or an UpdateFC, may be put off, in symbol times.
+
+    Raises KeyError for lanes that no link has.
+    """
+    small, large = _UPDATE_FACTOR[lanes]
+    factor = small if mps <= 256 else large
+    internal = _ACK_INTERNAL.get(generation, _ACK_INTERNAL_FROM_GEN3)
+    return int((mps + _ACK_TLP_OVERHEAD) * factor / lanes) + internal
 
 
 def byte_time_ps(generation: int, lanes: int) -> Fraction:

@@ -169,8 +169,8 @@ def test_for_people(capsys):
         (["--tlp", READ, "--stream-id", "256"], "stream_id"),
         (["--tlp", READ, "--phe", "5"], "phe"),
         (["--tlp", READ, "--k", "2"], "--k"),
-        (["--tlp", "020000010100060f11223340"], "REFUSED_TYPE"),
-        (["--tlp", "6000801001" + WRITE[10:] + "00000000"], "REFUSED_ECRC"),
+        (["--tlp", "020000010100060f11223340"], "may not ride"),
+        (["--tlp", "6000801001" + WRITE[10:] + "00000000"], "carries no ECRC"),
     ],
 )
 def test_bad_input(argv, message, capsys):

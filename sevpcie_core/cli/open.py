@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import FormatError, IntegrityError, SevPcieError
+from ..errors import ConfigError, FormatError, IntegrityError, MisuseError, SevPcieError
 from . import options, output, wire
 
 EPILOG = """What the second example of sevpcie seal prints.
@@ -95,7 +95,9 @@ def open_(
             refused = f"{unit[0][0]}: {error}"
             break
         except SevPcieError as error:
-            raise type(error)(f"{unit[0][0]}: {error}") from None
+            # A value of an option that nothing can have speaks for itself.
+            place = "" if file is None and isinstance(error, MisuseError | ConfigError) else f"{unit[0][0]}: "
+            raise type(error)(f"{place}{error}") from None
     with output.pipe():
         if json:
             output.print_json(_fields(opened, refused, file is None))

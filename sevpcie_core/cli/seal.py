@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import MisuseError, SevPcieError
+from ..errors import ConfigError, MisuseError, SevPcieError
 from . import options, output, wire
 
 if TYPE_CHECKING:
@@ -99,7 +99,9 @@ def seal(
                 **settings.rest,
             )
         except SevPcieError as error:
-            raise type(error)(f"{unit[0][0]}: {error}") from None
+            # A value of an option that nothing can have speaks for itself.
+            place = "" if file is None and isinstance(error, MisuseError | ConfigError) else f"{unit[0][0]}: "
+            raise type(error)(f"{place}{error}") from None
         units.append(parts)
     with output.pipe():
         if json:

@@ -64,6 +64,14 @@ RULES: Final = {
     Reason.PCRC_MISSING: "the PCRC is missing",
     Reason.PCRC_WRONG: "the PCRC does not match",
 }
+# Why a TLP cannot be sealed.
+_REFUSALS: Final = {
+    SealCode.REFUSED_TYPE: "a TLP of this kind may not ride on this stream",
+    SealCode.REFUSED_TC: "the TLPs have different traffic classes",
+    SealCode.REFUSED_ECRC: "it has TD = 1, and an IDE TLP carries no ECRC",
+    SealCode.REFUSED_PREFIX: "it has an IDE prefix already, or more than 56 B of prefixes and header",
+}
+_SUB_STREAMS: Final = ("posted", "non-posted", "completion")
 # What a TLP of a unit was taken for, where no rule of the stream is broken.
 _OUTCOMES: Final = {
     OpenCode.PLAIN: "it has no IDE prefix",
@@ -141,8 +149,12 @@ def seal_once(
     for name, value, most in (("t", t, 1), ("pr_sent", pr_sent, spec.IDE_SYNC_AT)):
         _in_range(name, value, most)
     subs = {sub_stream_of(int(code)) for code in batch.tlps["kind"]}
-    if len(subs) > 1 or sub_stream not in (None, *subs):
-        raise MisuseError(f"sub-stream {sub_stream}: the TLPs belong to {sorted(subs)}")
+    belong = " and ".join(_SUB_STREAMS[sub] for sub in sorted(subs) if sub < _SUBS)
+    if len(subs) > 1:
+        raise MisuseError(f"the TLPs of a unit belong to one sub-stream, and these to {belong}")
+    if sub_stream is not None and sub_stream not in subs:
+        _in_range("sub_stream", sub_stream, _SUBS - 1)
+        raise MisuseError(f"sub-stream {_SUB_STREAMS[sub_stream]}: the TLP belongs to {belong or 'none'}")
     if pr_sent and _POSTED in subs:
         raise MisuseError(f"pr_sent is {pr_sent}, and of posted TLPs always 0")
     stream = _forced(config, "tx", key, counter, k, None)
@@ -152,7 +164,8 @@ def seal_once(
     plan = plan_batch(batch, data, offsets, stream, True, None, bool(t), False)
     for place, row in enumerate(plan.status):
         if row["code"] != SealCode.SEALED:
-            raise MisuseError(f"TLP {place} cannot be sealed: {SealCode(int(row['code'])).name}")
+            code = SealCode(int(row["code"]))
+            raise MisuseError(f"TLP {place} cannot be sealed: {_REFUSALS.get(code, code.name)}")
     if len(plan.packets) != 1:
         raise MisuseError("the TLPs do not fit into one unit: at most 256 DW of payload")
     packet = plan.packets[0]
