@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import MisuseError
-from . import compare, gate, list_, measure, open, report, rerun, schema, seal, show, wire
+from . import compare, gate, list_, measure, open, report, rerun, schema, seal, show, validate, wire
 
 _SUMMARY: Final = """What does encrypting the PCIe link cost my workload, and what does it buy?
 
@@ -36,6 +36,9 @@ GROUPS: Final[dict[str, list[Entry]]] = {
         Entry("show", show.show, "sevpcie show nvme > my.toml"),
     ],
     "Trust": [
+        Entry(
+            "validate", validate.validate, "sevpcie validate --out results/runs/validation", validate.EPILOG
+        ),
         Entry("rerun", rerun.rerun, "sevpcie rerun record.json"),
         Entry("measure", measure.app, "sevpcie measure crypto"),
         Entry("schema", schema.schema, "sevpcie schema record"),

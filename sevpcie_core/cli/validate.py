@@ -1,0 +1,139 @@
+"""`sevpcie validate`: the model against reference data."""
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from ..errors import ConfigError, NothingMeasuredError
+from . import options, output
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from ..validate.points import DataSet
+
+DEVIATION: Final = 99
+SCHEMA_VERSION: Final = 1
+
+EPILOG: Final = """A set that is not in the folder has no points and no verdict. Exit code 0: all that are
+there meet their bars; 99: one does not; 5: none is there."""
+
+
+def validate(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="Folder of reference data. Default: SEVPCIE_REFERENCE_DATA, else ../shared/data.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Write points.csv, validate.json and a picture per set here.",
+            show_default=False,
+        ),
+    ] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Run the model on the conditions of every reference data set, and say how far it is off.
+
+    Nothing is fitted here. Points that a parameter was found with are told apart from those held out.
+    """
+    from ..validate.run import VARIABLE, data_folder
+    from ..validate.run import validate as run
+
+    folder = data_folder(data)
+    if folder is None:
+        raise NothingMeasuredError(f"no reference data; --data DIR or {VARIABLE} names the folder")
+    with Progress(quiet) as progress:
+        found = run(folder, progress)
+        document = _document(folder, found)
+        if out is not None:
+            progress("drawing", 0, 0)
+            _write(out, found, document)
+    if not any(one.points for one in found):
+        raise NothingMeasuredError(f"{folder}: none of the data sets is there")
+    with output.pipe():
+        if json:
+            output.print_json(document)
+        else:
+            _print(found)
+    return DEVIATION if any(one.ok is False for one in found) else 0
+
+
+def _document(folder: Path, found: "list[DataSet]") -> dict[str, Any]:
+    from ..experiment.fingerprint import versions
+
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "command": "validate",
+        "versions": versions(),
+        "options": {"data": str(folder)},
+        "datasets": [one.to_dict() for one in found],
+    }
+
+
+def _write(out: Path, found: "list[DataSet]", document: dict[str, Any]) -> None:
+    """Write every file whole. Raises ConfigError if the folder cannot be made."""
+    import json as json_module
+
+    from ..files import write_atomically
+    from ..report.style import svg
+    from ..report.validation import fig_validation
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {out}: cannot be made: {error.strerror}") from None
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["name", "conditions", "measured", "modelled", "fitted"])
+    for one in found:
+        for point in one.points:
+            rows.writerow(
+                [one.name, point.conditions, repr(point.measured), repr(point.modelled), int(point.fitted)]
+            )
+        if one.points:
+            write_atomically(out / f"{one.name}.svg", svg(fig_validation(one)))
+    write_atomically(out / "points.csv", text.getvalue())
+    write_atomically(out / "validate.json", json_module.dumps(document, indent=2, allow_nan=False) + "\n")
+
+
+def _print(found: "list[DataSet]") -> None:
+    """Print one line per set."""
+    header = ("data set", "points", "held out", "mean", "bar", "largest", "bar", "fitted", "")
+    rows = [header]
+    for one in found:
+        mean, largest = one.mean_abs_error_pct, one.max_abs_error_pct
+        rows.append(
+            (
+                one.name,
+                str(len(one.points)) if one.points else "-",
+                str(one.held_out) if one.points else "-",
+                _pct(mean),
+                _pct(one.bar_mean_pct),
+                _pct(largest),
+                _pct(one.bar_max_pct),
+                str(one.free_parameters),
+                "absent" if one.ok is None else "ok" if one.ok else "MISSED",
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:-1], widths[1:-1], strict=True))]
+        print("  ".join([*cells, row[-1]]).rstrip())
+    print(
+        "\nerrors in per cent of the reference, without sign; fitted: free parameters found with these data"
+    )
+
+
+def _pct(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2g}"

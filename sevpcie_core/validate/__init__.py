@@ -1,0 +1,5 @@
+"""Reference data against the model. Nothing is fitted here.
+
+Rule: a data set is compared under its own conditions, point by point, and says what it must reach before it
+is looked at. docs/validation.md says what each is.
+"""

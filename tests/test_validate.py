@@ -1,0 +1,163 @@
+"""`sevpcie validate`: what it reads, what it says, and that a wrong model would show."""
+
+import csv
+import json
+
+import pytest
+
+from sevpcie_core import cli
+from sevpcie_core.errors import FormatError
+from sevpcie_core.link import analytic
+from sevpcie_core.report.style import svg
+from sevpcie_core.report.validation import fig_validation
+from sevpcie_core.validate import pcie_model, run
+from sevpcie_core.validate.points import DataSet, Point
+
+# Three sizes of a Gen3 x8 link as a table of the published model has them; MPS 256, MRRS 512.
+HEADER = "gen,lanes,addr_bits,ecrc,mps,mrrs,rcb,rcb_chunks,size_B,wr_eff_gbps,rd_eff_gbps,rdwr_tx_eff_gbps"
+
+
+def row(size: int, scale: float = 1.0) -> str:
+    curves = analytic.pcie_model(3, 8, size)
+    values = [repr(scale * curves[kind]) for kind in analytic.KINDS]
+    return ",".join(["gen3", "x8", "64", "0", "256", "512", "64", "0", str(size), *values])
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Return `data(lines)`, which writes a folder of reference data with one table."""
+
+    def write(*lines: str, name: str = "mem_bw_gen3x8.csv", header: str = HEADER):
+        folder = tmp_path / "data" / "pcie-model"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("\n".join([header, *lines]) + "\n")
+        return tmp_path / "data"
+
+    return write
+
+
+def point(measured: float, modelled: float, fitted: bool = False) -> Point:
+    return Point("", "curve", 1, measured, modelled, fitted)
+
+
+def test_errors_of_a_set():
+    points = [point(100, 103), point(100, 95, fitted=True), point(50, 50)]
+    found = DataSet("a", "", "", "", bar_mean_pct=3, bar_max_pct=5.1, points=points)
+    assert (found.held_out, found.ok) == (2, True)
+    assert found.mean_abs_error_pct == pytest.approx(8 / 3)
+    assert found.max_abs_error_pct == pytest.approx(5)
+    assert DataSet("a", "", "", "", 2.6, 9, points=points).ok is False
+    assert DataSet("a", "", "", "", 9, 4.9, points=points).ok is False
+
+
+def test_an_absent_set_has_no_verdict():
+    found = DataSet("a", "", "", "", 1, 1).to_dict()
+    assert (found["points"], found["mean_abs_error_pct"], found["ok"]) == (0, None, None)
+
+
+def test_the_published_model_is_reproduced(reference_data):
+    found = pcie_model.compare(reference_data)
+    assert len(found.points) == 3 * 1500 + 150
+    assert found.ok
+    assert found.max_abs_error_pct < 1e-9
+
+
+def test_json_csv_and_pictures(data, tmp_path, capsys):
+    out = tmp_path / "out"
+    folder = data(row(64), row(256), row(1500))
+    assert cli.main(["validate", "--data", str(folder), "--json", "--out", str(out)]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document == json.loads((out / "validate.json").read_text())
+    assert [one["name"] for one in document["datasets"]] == ["pcie_model"]
+    assert document["datasets"][0] == {
+        "name": "pcie_model",
+        "points": 9,
+        "held_out_points": 9,
+        "mean_abs_error_pct": 0.0,
+        "max_abs_error_pct": 0.0,
+        "bar_mean_pct": 1e-4,
+        "bar_max_pct": 1e-4,
+        "free_parameters": 0,
+        "ok": True,
+    }
+    rows = list(csv.DictReader((out / "points.csv").read_text().splitlines()))
+    assert list(rows[0]) == ["name", "conditions", "measured", "modelled", "fitted"]
+    assert len(rows) == 9
+    assert float(rows[0]["measured"]) == analytic.pcie_model(3, 8, 64)["write"]
+    assert "<svg" in (out / "pcie_model.svg").read_text()
+    assert sorted(p.name for p in out.iterdir()) == ["pcie_model.svg", "points.csv", "validate.json"]
+
+
+def test_a_model_that_is_off_ends_with_99(data, capsys):
+    folder = data(row(64), row(256, scale=1.00001))
+    assert cli.main(["validate", "--data", str(folder)]) == 99
+    assert "MISSED" in capsys.readouterr().out
+
+
+def test_one_byte_more_per_tlp_would_show(data, monkeypatch):
+    folder = data(row(64), row(1500))
+    assert pcie_model.compare(folder).ok
+    monkeypatch.setattr(analytic.spec, "DATA_LINK_BYTES", 9)
+    assert pcie_model.compare(folder).ok is False
+
+
+def test_without_data_nothing_was_measured(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv(run.VARIABLE, raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["validate"]) == 5
+    assert "--data DIR or SEVPCIE_REFERENCE_DATA" in capsys.readouterr().err
+    assert cli.main(["validate", "--data", str(tmp_path)]) == 5
+    assert "none of the data sets" in capsys.readouterr().err
+    assert cli.main(["validate", "--data", str(tmp_path / "nowhere")]) == 2
+    monkeypatch.setenv(run.VARIABLE, str(tmp_path / "elsewhere"))
+    assert cli.main(["validate"]) == 2
+    assert "elsewhere: no such folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (row(64).replace("gen3", "gen9"), "gen: 9; expected one of 1, 2"),
+        (row(64).replace("x8", "x7"), "lanes: 7; expected one of"),
+        (row(64).replace("256", "250"), "mps: 250"),
+        (row(64).replace("64,0,", "64,no,", 1), "ecrc: 'no'; expected a whole number"),
+        (row(64).rpartition(",")[0] + ",nan", "rdwr_tx_eff_gbps: 'nan'; expected a number above 0"),
+        (row(64).rpartition(",")[0] + ",-3", "expected a number above 0"),
+        (row(64) + ",1", "mem_bw_gen3x8.csv:3"),
+    ],
+)
+def test_bad_tables_are_one_line(line, words, data, capsys):
+    folder = data(row(32), line)
+    assert cli.main(["validate", "--data", str(folder)]) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1
+
+
+def test_a_table_without_a_column(data):
+    with pytest.raises(FormatError, match="no column 'size_B'"):
+        pcie_model.compare(data(row(64), header=HEADER.replace("size_B", "size")))
+
+
+def test_links_that_no_standard_has_are_left_out(data):
+    header = "gen,lanes,mps,tlp_gbps"
+    folder = data("gen1,x1,128,1.859777342485446", "gen1,x32,128,50.0", name="link_bw.csv", header=header)
+    found = pcie_model.compare(folder)
+    assert [p.conditions for p in found.points] == ["gen1 x1 mps 128 link"]
+    assert found.ok
+
+
+def test_out_that_cannot_be_made(data, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    folder = data(row(64))
+    assert cli.main(["validate", "--data", str(folder), "--out", str(tmp_path / "file" / "x")]) == 2
+    assert "cannot be made" in capsys.readouterr().err
+
+
+def test_a_picture_is_the_same_each_time_and_of_something():
+    points = [Point(str(i), f"curve {i % 9}", 2**i, 10 + i, 10.1 + i) for i in range(1, 12)]
+    found = DataSet("a", "Title", "Gb/s", "bytes", 1, 2, points=points)
+    assert svg(fig_validation(found)) == svg(fig_validation(found))
+    with pytest.raises(ValueError, match="a has no points"):
+        fig_validation(DataSet("a", "", "", "", 1, 1))
