@@ -1,7 +1,5 @@
 """Hostile bytes: the codec refuses them or gives them back, and reads nothing else."""
 
-import ctypes
-import mmap
 import os
 import random
 import subprocess
@@ -12,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fenced import PAGE, Fenced
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import tlp_naive
@@ -152,28 +151,6 @@ def test_rows_of_any_content_are_refused_or_come_back(data: st.DataObject, flit:
 # --- Memory -----------------------------------------------------------------------------------------------
 
 # In a process of its own: an access outside ends it.
-PAGE = mmap.PAGESIZE
-# <sys/mman.h>
-PROT_NONE = 0
-
-
-class Fenced:
-    """Memory between two inaccessible pages."""
-
-    def __init__(self, size: int):
-        self.size = -(-size // PAGE) * PAGE
-        self.map = mmap.mmap(-1, self.size + 2 * PAGE)
-        start = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
-        protect = ctypes.CDLL(None, use_errno=True).mprotect
-        protect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-        for page in (start, start + PAGE + self.size):
-            if protect(page, PAGE, PROT_NONE):
-                raise OSError(ctypes.get_errno(), "mprotect")
-        self.bytes = np.frombuffer(self.map, np.uint8)[PAGE : PAGE + self.size]
-
-    def take(self, count: int, at_end: bool) -> np.ndarray:
-        """Return the last or the first `count` bytes."""
-        return self.bytes[self.size - count :] if at_end else self.bytes[:count]
 
 
 def hostile(count: int, seed: int) -> Iterator[tuple[bytes, bool]]:

@@ -122,10 +122,15 @@ def inline_kernel(function: F) -> F:
     return _interpreted(function) if JIT_DISABLED else _compiled(function, forceinline=True)
 
 
-def inline_only(function: F) -> F:
-    """Do the same for a function of vectors, which only kernels can call.
+# Without what a call from Python takes, a kernel of many parts compiles in two thirds of the time.
+_NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
-    Without what a call from Python takes, a kernel of many such parts compiles in two thirds of the time.
-    A call from Python crashes the process.
-    """
-    return _compiled(function, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+def inner_kernel(function: F) -> F:
+    """Compile a kernel of vectors that only kernels can call: a call from Python crashes the process."""
+    return _compiled(function, **_NO_WRAPPERS)
+
+
+def inline_only(function: F) -> F:
+    """Do the same and compile it into its callers."""
+    return _compiled(function, forceinline=True, **_NO_WRAPPERS)

@@ -7,7 +7,7 @@ Only for compiled code on a CPU with the instructions; `backends` sees to that.
 
 import numpy as np
 
-from .._jit import inline_only, kernel
+from .._jit import inline_only, inner_kernel
 from .._jit.vector import (
     clmul_hh,
     clmul_hl,
@@ -94,7 +94,7 @@ def part128(array, at, count):
     return repeat128(part64(array, at, count), np.uint64(0))
 
 
-@kernel
+@inner_kernel
 def _wipe(out, at, count):
     for j in range(count):
         out[at + j] = 0

@@ -16,7 +16,7 @@ load costs a port that nothing else needs.
 
 import numpy as np
 
-from .._jit import inline_only, kernel
+from .._jit import inline_only, inner_kernel, kernel
 from .._jit.vector import (
     add32,
     aes_last,
@@ -253,7 +253,7 @@ def _start(scratch, packets, p):
     return x[0], x[1], x[2], x[3], pad
 
 
-@kernel
+@inner_kernel
 def _keystream5(scratch, rounds, packets, p):
     """Return the first keystream of four packets, and what hides their tags, with nothing in between."""
     x = _start(scratch, packets, p)
@@ -550,7 +550,7 @@ def _all_alike(packets, keys, aad, text, out, tagged, scratch):
     return same and signs >= 0
 
 
-@kernel
+@inner_kernel
 def _check(packets, p, tags, at, text, out, tag_bytes, failed, i):
     """Compare the tag of packet i, whose row starts at byte p, with tags[at:]; wipe what failed."""
     check_tag(packets, p, load128(tags, at), text, out, tag_bytes, failed, i)
