@@ -1,0 +1,149 @@
+"""How many TLPs the link simulator takes in a second here.
+
+Rule: what is timed is the event loop with the loading of its steps, on one CPU; programs are built before,
+and every run is the same one.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from .._jit import JIT_DISABLED
+from ..errors import ConfigError, MisuseError
+from ..experiment.fingerprint import host_facts, versions
+from ..experiment.runner import Task
+from ..experiment.scenario import Scenario, load_scheme
+from .timing import Slice, Timing, pinned
+
+Progress = Callable[[str, int, int], object]
+
+SCHEMA_VERSION: Final = 1
+DEPTHS: Final = (32, 256)
+SCHEMES: Final = ("none", "pcie-ide")
+MAX_DEPTH: Final = 4096
+MAX_REQUESTS: Final = 1_000_000
+# What a run of this scenario goes through; a sealed one through the last two as well.
+MECHANISMS: Final = (
+    "serialisation",
+    "request_splitting",
+    "completion_splitting",
+    "tags",
+    "port_arbitration",
+    "host_read_interval",
+    "host_latency_distribution",
+    "media_servers",
+)
+SEALED_MECHANISMS: Final = ("ide_bytes", "cipher_engines")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure: 4 KiB random reads on Gen5 x4 at each depth, plain and sealed.
+
+    Attributes: requests: of one run. rounds: runs of each, by turns.
+    """
+
+    depths: Sequence[int] = DEPTHS
+    requests: int = 20_000
+    rounds: int = 7
+
+    def check(self) -> None:
+        """Raise MisuseError for a number outside its range, ConfigError where nothing can be measured."""
+        for name, values, high in (
+            ("depth", self.depths, MAX_DEPTH),
+            ("requests", [self.requests], MAX_REQUESTS),
+            ("rounds", [self.rounds], 1000),
+        ):
+            for value in values:
+                if not 1 <= value <= high:
+                    raise MisuseError(f"{name} {value}: expected 1..{high}")
+        if JIT_DISABLED:
+            raise ConfigError("NUMBA_DISABLE_JIT is set: interpreted kernels have no speed worth measuring")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One scenario at one depth; the best of all rounds, and how far the rounds lie apart."""
+
+    scenario: str
+    scheme: str
+    queue_depth: int
+    tlps: int
+    tlps_per_s: float
+    tlps_per_s_median: float
+    spread_pct: float
+    simulated_over_wall: float
+    """Simulated time over the time that it took."""
+    mechanisms: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `measure` found."""
+
+    plan: Plan
+    cpu: int
+    rows: list[Row]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, as `sevpcie measure simulator --json` prints it."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "command": "measure simulator",
+            "versions": versions(),
+            "host": host_facts().model_dump(),
+            "options": {"cpu": self.cpu, "requests": self.plan.requests, "rounds": self.plan.rounds},
+            "simulator": [asdict(row) for row in self.rows],
+        }
+
+
+class _Case:
+    """One scenario, while it is measured."""
+
+    def __init__(self, depth: int, scheme: str, requests: int):
+        traffic = {"kind": "nvme", "queue_depth": depth, "block": "4KiB", "read_share": 1.0}
+        device = {"preset": "nvme-dram", "link": "gen5x4", "traffic": traffic}
+        workload = {"name": "randread4k", "device": {"nvme": device}}
+        scenario = Scenario.from_dict({"name": "nvme", "requests": requests, "workload": [workload]})
+        resolved = scenario.resolve()
+        self.depth, self.scheme = depth, scheme
+        self._task = Task.prepare(resolved, resolved.workloads[0], seed=1)
+        self._loaded = load_scheme(scheme)
+        # Compiles, or reads the cache; and is the same every time.
+        outcome = self._task.simulate(self._loaded, "all")
+        self.tlps, self.job_ps = outcome.tlps, outcome.job_ps[0]
+        self.timing = Timing(1)
+
+    def run(self) -> None:
+        seconds = self._task.simulate(self._loaded, "all").seconds
+        self.timing.slices.append(Slice(1e9 * seconds, 1e9 * seconds, 1))
+
+    def row(self) -> Row:
+        best, median = self.timing.best_ns, self.timing.median_ns
+        return Row(
+            "nvme/randread4k",
+            self.scheme,
+            self.depth,
+            self.tlps,
+            1e9 * self.tlps / best,
+            1e9 * self.tlps / median,
+            self.timing.spread_pct,
+            self.job_ps / 1e3 / best,
+            MECHANISMS + (SEALED_MECHANISMS if self.scheme != "none" else ()),
+        )
+
+
+def measure(plan: Plan, progress: Progress = lambda stage, done, total: None) -> Result:
+    """Measure every depth, plain and sealed, by turns, on one CPU.
+
+    Raises MisuseError and ConfigError for a plan that cannot be measured.
+    """
+    plan.check()
+    with pinned() as cpu:
+        progress("compiling", 0, 0)
+        cases = [_Case(depth, scheme, plan.requests) for depth in plan.depths for scheme in SCHEMES]
+        for turn in range(plan.rounds):
+            for at, case in enumerate(cases):
+                progress("measuring", turn * len(cases) + at, plan.rounds * len(cases))
+                case.run()
+    return Result(plan, cpu, [case.row() for case in cases])
