@@ -20,12 +20,13 @@ from oracles.link_cases import (
     run_package,
 )
 from oracles.link_digest import FAST, HOST, SLOW, sample_cases
-from oracles.link_heapq import DELAY, WRITE_UP, Step
+from oracles.link_heapq import DELAY, READ_UP, WRITE_DOWN, WRITE_UP, Step
 from oracles.link_programs import closed_loop, packets
 from oracles.link_strategies import cases, crowds
 
 from sevpcie_core import spec
 from sevpcie_core.errors import MisuseError
+from sevpcie_core.link.params import EngineTiming
 from sevpcie_core.link.run import Outcome, simulate
 from sevpcie_core.workload.program import FOREVER, Chunk, Program
 
@@ -69,6 +70,27 @@ def test_some_hundred_requests_of_three_devices(engine: Any) -> None:
     marks = [[step.buffer < 2 for step in steps] for steps in programs]
     case = Case(ports, programs, marks, engine, HOST, read_interval_ps=2000, seed=9)
     assert run_package(case) == run_oracle(case)
+
+
+@pytest.mark.parametrize("engine", [FAST, SLOW], ids=["fast engine", "slow engine"])
+@pytest.mark.parametrize("generation", [3, 6])
+def test_streams_that_send_ide_syncs(engine: EngineTiming, generation: int) -> None:
+    """Long writes both ways, reads and small writes between: counters reach 245, or are cleared before."""
+    steps = []
+    for request in range(40):
+        kind = (WRITE_UP, WRITE_DOWN, READ_UP, WRITE_UP)[request % 4]
+        size = (5000, 9000, 1500, 4)[request % 4]
+        steps.append(
+            Step(kind, 0x10_0000 + 4 * request, size, request=request, stat=request % 2, begin=True, end=True)
+        )
+    port = Port(generation, 8, 100_000, 128, 512, 64, 128, 4)
+    marks = [[step.request % 7 != 6 for step in steps]]
+    case = Case([port], [steps], marks, engine, HOST, read_interval_ps=2000)
+    found = run_package(case)
+    assert found == run_oracle(case)
+    # Both ways: 350 protected posted TLPs or more.
+    protected = sum(c["ide"] // 16 for c in found.counters.values())
+    assert protected > 2 * 350
 
 
 # --- streaming ---

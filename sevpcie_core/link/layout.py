@@ -61,7 +61,10 @@ ENGINE_FREE: Final = 32
 ENGINE_LAST: Final = 36  # key context of the previous TLP, -1 for none
 ENGINE_BUSY: Final = 40
 RECENCY: Final = 44  # CONTEXTS columns per engine, the most recent context first
-DEVICE_COLUMNS: Final = RECENCY + 4 * CONTEXTS
+# Protected posted TLPs of a direction that no other TLP has told of: 2 * direction + (0: for non-posted TLPs,
+# 1: for completions).
+PR_SENT: Final = RECENCY + 4 * CONTEXTS
+DEVICE_COLUMNS: Final = PR_SENT + 4
 
 # A device's timers: events that come in order need no heap. One per port, and the first of each flight.
 TIMER_PORT: Final = 0  # two columns by direction

@@ -7,7 +7,16 @@ stores a TLP until its last byte in both arms. docs/model.md derives every line.
 from typing import Final
 
 from .._jit import inline_kernel, kernel
-from ..spec import HEADER_COMPLETION_BYTES, IDE_MAC_BYTES
+from ..spec import (
+    HEADER_4DW_BYTES,
+    HEADER_COMPLETION_BYTES,
+    IDE_MAC_BYTES,
+    IDE_PREFIX_BYTES,
+    IDE_SYNC_AT,
+    SUB_STREAM_COMPLETION,
+    SUB_STREAM_NON_POSTED,
+    SUB_STREAM_POSTED,
+)
 from ..tlp.size import (
     enables_bytes,
     ide_bytes,
@@ -27,6 +36,7 @@ from .layout import (
     LINK_BUSY,
     PAYLOAD,
     POSITION,
+    PR_SENT,
     RECENCY,
     RX,
     STALL_ENGINE,
@@ -57,6 +67,9 @@ from .params import (
     WIDTH,
 )
 
+# What an IDE Sync carries beside its header: it has no content, hence no PCRC.
+SYNC_IDE: Final = IDE_PREFIX_BYTES + IDE_MAC_BYTES
+
 # How a transfer is cut into TLPs.
 AS_WRITE: Final = 0
 AS_REQUEST: Final = 1
@@ -86,6 +99,33 @@ def _switch_context(port, link, engine, context):
 def _whole(ticks, den, shift):
     """Return whole ps, rounded down: by a shift where that is possible, for divisions are slow."""
     return ticks >> shift if shift >= 0 else ticks // den
+
+
+@inline_kernel
+def _occupied(link, content):
+    """Return for how long a TLP of so many bytes, less its MAC, fills an engine's input, ps."""
+    return max(link[INITIATION], (content + link[WIDTH] - 1) // link[WIDTH]) * link[PERIOD]
+
+
+@inline_kernel
+def _cross(
+    position, free, fin, ready, tx_gap, tx_load, rx_gap, rx_load, occupy, ticks, pipe, mac, prop, den, shift
+):
+    """Take a sealed TLP through the sender's engine, the wire and the receiver's engine, in ticks.
+
+    Returns when each is done with it: wire, sender, receiver.
+    """
+    start = max(ready, free + tx_gap) + tx_load
+    free = start + occupy
+    # The wire must not run dry between the first byte and the MAC of a TLP.
+    position = max(position, max(start + pipe, free + pipe + mac - ticks)) + ticks
+    # The receiver's engine starts with the first byte at the earliest, and ends with the last.
+    begin = fin + rx_gap
+    if occupy > ticks:
+        arrive = -_whole(-position, den, shift) * den + prop
+        begin = max(begin, arrive - _whole(ticks, den, shift) * den)
+    fin = max(position + prop, begin + occupy) + rx_load
+    return position, free, fin
 
 
 @inline_kernel
@@ -131,13 +171,12 @@ def send(port, link, count, direction, context, address, size, cut, ready, seale
     if sealed:
         sender = 2 * direction + TX
         receiver = 2 * direction + RX
-        width = link[WIDTH]
         tx_gap, tx_load = _switch_context(port, link, sender, context)
         rx_gap, rx_load = _switch_context(port, link, receiver, context)
         # In ticks, like the wire: rounding up commutes with sums of whole ps and with maxima, so it can wait.
         ready_ticks = ready * den
         pipe = link[PIPE] * den
-        pipe_and_mac = pipe + link[MAC] * den
+        mac = link[MAC] * den
         prop = link[PROP] * den
         free = port[ENGINE_FREE + sender] * den
         fin = port[ENGINE_FREE + receiver] * den
@@ -146,6 +185,12 @@ def send(port, link, count, direction, context, address, size, cut, ready, seale
         rx_gap *= den
         rx_load *= den
         last_padded = -1
+        sent = position
+        done = fin
+        # The IDE ordering counters. Any other sub-stream's TLP tells how many posted ones came before it.
+        posted = context == SUB_STREAM_POSTED
+        npr = 0 if context == SUB_STREAM_NON_POSTED else port[PR_SENT + 2 * direction]
+        cpl = 0 if context == SUB_STREAM_COMPLETION else port[PR_SENT + 2 * direction + 1]
         head = header
         wire = 0
         ticks = 0
@@ -165,19 +210,25 @@ def send(port, link, count, direction, context, address, size, cut, ready, seale
                 last_padded = padded
                 ide = ide_bytes(True, link[PCRC] != 0 and padded > 0)
                 wire = wire_bytes(head, padded, data_link, True, link[PCRC] != 0)
-                cycles = (head + padded + ide - IDE_MAC_BYTES + width - 1) // width
-                occupy = max(link[INITIATION], cycles) * link[PERIOD] * den
+                occupy = _occupied(link, head + padded + ide - IDE_MAC_BYTES) * den
                 ticks = wire * num
-            start = max(ready_ticks, free + tx_gap) + tx_load
-            free = start + occupy
-            # The wire must not run dry between the first byte and the MAC of a TLP.
-            position = max(position, max(start + pipe, free + pipe_and_mac - ticks)) + ticks
-            # The receiver's engine starts with the first byte at the earliest, and ends with the last.
-            begin = fin + rx_gap
-            if occupy > ticks:
-                arrive = -_whole(-position, den, shift) * den + prop
-                begin = max(begin, arrive - _whole(ticks, den, shift) * den)
-            fin = max(position + prop, begin + occupy) + rx_load
+            position, free, fin = _cross(
+                position,
+                free,
+                fin,
+                ready_ticks,
+                tx_gap,
+                tx_load,
+                rx_gap,
+                rx_load,
+                occupy,
+                ticks,
+                pipe,
+                mac,
+                prop,
+                den,
+                shift,
+            )
             tx_gap = tx_load = rx_gap = rx_load = 0
             occupied += occupy
             wire_sum += wire
@@ -185,12 +236,49 @@ def send(port, link, count, direction, context, address, size, cut, ready, seale
             tlps += 1
             at += part
             rest -= part
+            sent = position
+            done = fin
+            if posted:
+                npr += 1
+                cpl += 1
+                if npr >= IDE_SYNC_AT or cpl >= IDE_SYNC_AT:
+                    # An IDE Sync: a message without data, which nobody waits for.
+                    npr = 0
+                    cpl = 0
+                    occupy_sync = _occupied(link, HEADER_4DW_BYTES + SYNC_IDE - IDE_MAC_BYTES) * den
+                    wire = wire_bytes(HEADER_4DW_BYTES, 0, data_link, True, False)
+                    position, free, fin = _cross(
+                        position,
+                        free,
+                        fin,
+                        ready_ticks,
+                        0,
+                        0,
+                        0,
+                        0,
+                        occupy_sync,
+                        wire * num,
+                        pipe,
+                        mac,
+                        prop,
+                        den,
+                        shift,
+                    )
+                    occupied += occupy_sync
+                    wire_sum += wire
+                    ide_sum += SYNC_IDE
+                    tlps += 1
+                    # What was kept for the next TLP of the same size is gone.
+                    last_padded = -1
             if rest <= 0:
                 break
+        port[PR_SENT + 2 * direction] = npr
+        port[PR_SENT + 2 * direction + 1] = cpl
+        whole = _whole(sent, den, shift)
+        arrive = whole + (whole * den < sent) + link[PROP]
+        deliver = max(-_whole(-done, den, shift) + link[CHECK], deliver)
         whole = _whole(position, den, shift)
-        arrive = whole + (whole * den < position) + link[PROP]
         fin = -_whole(-fin, den, shift)
-        deliver = max(fin + link[CHECK], deliver)
         port[ENGINE_FREE + sender] = _whole(free, den, shift)
         port[ENGINE_FREE + receiver] = fin
         occupied = _whole(occupied, den, shift)

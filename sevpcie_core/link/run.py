@@ -141,7 +141,7 @@ def simulate(
     device[:, layout.FREE_TAGS] = links[:, TAGS]
     device[:, layout.REACH] = [p.reach for p in programs]
     device[:, layout.ENGINE_LAST : layout.ENGINE_BUSY] = -1
-    device[:, layout.RECENCY :] = np.tile(np.arange(CONTEXTS), 4)
+    device[:, layout.RECENCY : layout.PR_SENT] = np.tile(np.arange(CONTEXTS), 4)
     count = np.zeros((len(names), layout.COUNT_COLUMNS), np.int64)
     count[:, layout.FIRST_START] = FOREVER
     ring = np.zeros((devices, _FIRST_RING, layout.RING_COLUMNS), np.int64)

@@ -22,7 +22,7 @@ DEPTHS: Final = (32, 256)
 SCHEMES: Final = ("none", "pcie-ide")
 MAX_DEPTH: Final = 4096
 MAX_REQUESTS: Final = 1_000_000
-# What a run of this scenario goes through; a sealed one through the last two as well.
+# What a run of this scenario goes through; a sealed one through the others as well.
 MECHANISMS: Final = (
     "serialisation",
     "request_splitting",
@@ -33,7 +33,7 @@ MECHANISMS: Final = (
     "host_latency_distribution",
     "media_servers",
 )
-SEALED_MECHANISMS: Final = ("ide_bytes", "cipher_engines")
+SEALED_MECHANISMS: Final = ("ide_bytes", "cipher_engines", "ide_sync")
 
 
 @dataclass(frozen=True)

@@ -195,6 +195,20 @@ class Direction:
     free: Fraction = Fraction(0)
     last_out_ps: int = 0
     last_delivered_ps: int = 0
+    posted_since: dict[int, int] = field(default_factory=lambda: {NON_POSTED: 0, COMPLETION: 0})
+    """Protected posted TLPs since the last TLP of each other sub-stream, or IDE Sync."""
+
+    def sync_is_due(self, context: int) -> bool:
+        """A protected TLP goes out: return whether an IDE Sync has to follow it, and note that it does."""
+        if context != POSTED:
+            self.posted_since[context] = 0
+            return False
+        for other in self.posted_since:
+            self.posted_since[other] += 1
+        due = max(self.posted_since.values()) >= 245
+        if due:
+            self.posted_since = dict.fromkeys(self.posted_since, 0)
+        return due
 
 
 def make_direction(spec: EngineSpec) -> Direction:
@@ -428,37 +442,49 @@ class Simulation:
                 burst.kind, address, size, flit=link.flit, protected=protected, pcrc=spec.pcrc
             )
             self.count(device, burst.index, labels)
-            wire_time = len(labels) * link.ps_per_byte
-            if protected:
-                gap, extra = lane.tx.enter(burst.context)
-                occupancy = lane.tx.occupancy_ps(labels)
-                start = max(ready, lane.tx.free_ps + gap) + extra
-                lane.tx.free_ps = start + occupancy
-                out = max(start + spec.pipe_ps, lane.last_out_ps)
-                # The MAC, behind the last byte, cannot leave before the engine has made it.
-                complete = Fraction(start + occupancy + spec.pipe_ps + spec.mac_ps)
-                begin = max(lane.free, Fraction(out), complete - wire_time)
-            else:
-                out = max(ready, lane.last_out_ps)
-                begin = max(lane.free, Fraction(out))
-            lane.last_out_ps = out
-            lane.free = begin + wire_time
-            arrive = math.ceil(lane.free) + link.prop_ps
-            if protected:
-                gap, extra = lane.rx.enter(burst.context)
-                # The engine takes a byte in when it is here, and the TLP before has passed.
-                taken = arrive - math.floor(wire_time)
-                if lane.rx.finished_ps is not None:
-                    taken = max(taken, lane.rx.finished_ps + gap)
-                lane.rx.finished_ps = max(arrive, taken + occupancy) + extra
-                delivered = lane.rx.finished_ps + spec.check_ps
-            else:
-                delivered = arrive
+            delivered = self.cross(link, lane, burst.context, labels, ready, protected)
             lane.last_delivered_ps = max(delivered, lane.last_delivered_ps)
+            if protected and lane.sync_is_due(burst.context):
+                # Nobody waits for it.
+                labels = wire_naive.lay_out_sync(flit=link.flit)
+                self.count(device, burst.index, labels)
+                self.cross(link, lane, POSTED, labels, ready, True)
         # What comes in then follows without a hole on the wire, through the engine if that is in use at all.
         ahead = spec.pipe_ps + spec.mac_ps if lane.tx.last is not None else 0
         accepted = math.floor(lane.free) - ahead
         return max(ready, accepted), lane.last_delivered_ps
+
+    def cross(
+        self, link: Link, lane: Direction, context: int, labels: list[str], ready: int, protected: bool
+    ) -> int:
+        """Take one TLP over a direction; return when it can be used at the other end."""
+        spec = self.engine
+        wire_time = len(labels) * link.ps_per_byte
+        occupancy = 0
+        if protected:
+            gap, extra = lane.tx.enter(context)
+            occupancy = lane.tx.occupancy_ps(labels)
+            start = max(ready, lane.tx.free_ps + gap) + extra
+            lane.tx.free_ps = start + occupancy
+            out = max(start + spec.pipe_ps, lane.last_out_ps)
+            # The MAC, behind the last byte, cannot leave before the engine has made it.
+            complete = Fraction(start + occupancy + spec.pipe_ps + spec.mac_ps)
+            begin = max(lane.free, Fraction(out), complete - wire_time)
+        else:
+            out = max(ready, lane.last_out_ps)
+            begin = max(lane.free, Fraction(out))
+        lane.last_out_ps = out
+        lane.free = begin + wire_time
+        arrive = math.ceil(lane.free) + link.prop_ps
+        if not protected:
+            return arrive
+        gap, extra = lane.rx.enter(context)
+        # The engine takes a byte in when it is here, and the TLP before has passed.
+        taken = arrive - math.floor(wire_time)
+        if lane.rx.finished_ps is not None:
+            taken = max(taken, lane.rx.finished_ps + gap)
+        lane.rx.finished_ps = max(arrive, taken + occupancy) + extra
+        return lane.rx.finished_ps + spec.check_ps
 
     def count(self, device: int, index: int, labels: list[str]) -> None:
         counter = self.counters[device, self.programs[device][index].stat]

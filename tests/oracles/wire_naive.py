@@ -58,6 +58,16 @@ def lay_out(
     return wire
 
 
+def lay_out_sync(*, flit: bool) -> list[str]:
+    """Return one label per byte of an IDE Sync: a protected message without data."""
+    wire = [] if flit else [LINK_LABELS[0]] * 4
+    wire += ["ide:prefix"] * 4
+    for name in ("fmt type length", "requester tag code", "destination", "counters"):
+        wire += [f"header:{name}"] * 4
+    wire += ["ide:mac"] * 12
+    return wire if flit else wire + [LINK_LABELS[1]] * 4
+
+
 def parts(labels: list[str]) -> Counter[str]:
     """Count the bytes of each part: link, header, payload, pad, ide."""
     return Counter(label.split(":")[0] for label in labels)
