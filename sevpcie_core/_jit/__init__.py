@@ -108,7 +108,7 @@ def _compiled(function: F, **options: bool) -> F:
     # between kernels are several times cheaper.
     # No kernel divides by zero, so none needs the check before each division.
     return _njit(  # type: ignore[no-any-return]
-        cache=True, nogil=True, error_model="numpy", _nrt=False, **options
+        nogil=True, error_model="numpy", _nrt=False, **{"cache": True, **options}
     )(function)
 
 
@@ -123,7 +123,8 @@ def inline_kernel(function: F) -> F:
 
 
 # Without what a call from Python takes, a kernel of many parts compiles in two thirds of the time.
-_NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+# Its own entry in the cache would be read by nobody: its callers' have it.
+_NO_WRAPPERS = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "cache": False}
 
 
 def inner_kernel(function: F) -> F:

@@ -158,6 +158,20 @@ load_masked512 = _load_masked(V512)
 
 
 @intrinsic
+def prefetch(typing: Any, array: Any, offset: Any) -> Any:
+    """Have the line at array[offset:] brought into the second cache; any offset may be asked for."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        at = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], _I8)
+        # Not to write, locality 2 of 3, data.
+        hints = [ir.Constant(_I32, hint) for hint in (0, 2, 1)]
+        _call(builder, "llvm.prefetch.p0", ir.VoidType(), [at, *hints])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+@intrinsic
 def store(typing: Any, array: Any, offset: Any, value: Any) -> Any:
     """Write a vector at array[offset:]."""
     _need(value)

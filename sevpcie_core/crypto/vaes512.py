@@ -46,6 +46,7 @@ from .._jit.vector import (
     number32,
     number64,
     one_be512,
+    prefetch,
     put_last512,
     repeat512,
     repeat_byte512,
@@ -313,8 +314,10 @@ def _tags_differ(text, at, tags, tag_bytes):
 
 
 @inline_only
-def _long(scratch, r0, rounds, powers, power, bases, text, t, out, o, x, count, opening, s):
+def _long(scratch, r0, rounds, powers, power, bases, text, t, out, o, x, count, opening, s, following):
     """Take `count` times 64 bytes of four packets; return the next keystream and the sums.
+
+    following : where the text of the next four is, which is brought near meanwhile.
 
     Here the lanes of a register are blocks of one packet, each with its own power, so that nothing must be
     transposed; the sums of the lanes are added at the end, which is worth it for long packets.
@@ -328,6 +331,8 @@ def _long(scratch, r0, rounds, powers, power, bases, text, t, out, o, x, count, 
         x = _add4(bases, reverse_bytes32(counters))
         if rounds > 10:
             x = _two4(scratch, _ROUND3, _two4(scratch, _ROUND1, x))
+        for j in range(4):
+            prefetch(text, following[j] + at)
         h = load512(powers, power + at)
         x, sa = _apart(_two4(scratch, r0 + _ROUND1, x), add_times(sa, reverse_bytes(c[0]), h))
         x, sb = _apart(_two4(scratch, r0 + _ROUND3, x), add_times(sb, reverse_bytes(c[1]), h))
@@ -383,8 +388,23 @@ def _run(scratch, powers, rounds, packets, i, aad, text, out, tag_bytes, opening
             counters = first_counters512()
             if rest > _LONG:
                 count = (rest - 1) >> 6
+                following = _four(packets, min(i + 4, len(packets) - 4) * ROW + TEXT)
                 x, counters, s = _long(
-                    scratch, r0, rounds, powers, first, bases, text, t, out, o, x, count, opening, s
+                    scratch,
+                    r0,
+                    rounds,
+                    powers,
+                    first,
+                    bases,
+                    text,
+                    t,
+                    out,
+                    o,
+                    x,
+                    count,
+                    opening,
+                    s,
+                    following,
                 )
                 done = count << 6
                 rest -= done
