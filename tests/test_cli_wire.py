@@ -220,3 +220,51 @@ def test_reading_from_a_pipe():
     ]
     done = subprocess.run(command, input=READ + "\n", capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["units"][0]["wire"].startswith("92000114")
+
+
+@pytest.mark.parametrize("mode", ["0", "1", "2", "3", "4"])
+@pytest.mark.parametrize("extra", [[], ["--pcrc"], ["--stream-kind", "link"]])
+def test_an_aggregate_with_hidden_headers_comes_back(mode, extra, tmp_path, capsys):
+    plain = tmp_path / "plain.txt"
+    other = WRITE.replace("1122334455667700", "9988776655443300")
+    plain.write_text(f"{WRITE}\n{other}\n")
+    options = ["--scheme", "sev-pcie", "--key", KEYS["sev-pcie"], "--phe", mode, *extra]
+    out, _ = run(capsys, "seal", *options, "--aggregate", "2", "--json", str(plain))
+    wire = tmp_path / "wire.txt"
+    wire.write_text("\n".join(json.loads(out)["units"][0]["tlps"]))
+    out, _ = run(capsys, "open", *options, "--json", str(wire))
+    assert json.loads(out)["tlps"] == [WRITE, other]
+
+
+def test_more_tlps_than_a_unit_has_are_refused(tmp_path, capsys):
+    wire = tmp_path / "wire.txt"
+    wire.write_text("92000100" + WRITE + "\n" + 9 * ("92000100" + WRITE + "\n"))
+    _, err = run(capsys, "open", "--scheme", "sev-pcie", "--key", KEYS["sev-pcie"], str(wire), code=3)
+    assert "AGGREGATION_COUNT" in err
+
+
+@pytest.mark.parametrize("command", ["seal", "open"])
+def test_closed_standard_input(command):
+    argv = [
+        sys.executable,
+        "-m",
+        "sevpcie_core.cli",
+        command,
+        "--scheme",
+        "sev-pcie",
+        "--key",
+        KEYS["sev-pcie"],
+    ]
+    done = subprocess.run(
+        ["sh", "-c", '"$@" - <&-', "sh", *argv], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr == "sevpcie: error: standard input: no TLP in it\n"
+
+
+def test_open_checks_its_options_like_seal(capsys):
+    wire = "9201011420000010010006ff1122334455667700be5e6273468b6f9125ace001"
+    common = ["open", "--scheme", "sev-pcie", "--key", KEYS["sev-pcie"], "--wire", wire]
+    for value in ("-4", "246", "99999999999"):
+        _, err = run(capsys, *common, "--pr-sent", value, code=2)
+        assert "pr_sent" in err

@@ -317,22 +317,31 @@ def test_threads() -> None:
 
 @pytest.mark.nojit
 def test_a_call_within_a_call() -> None:
-    """A signal handler that uses the stream between plan and encryption."""
+    """A signal handler that comes between plan and encryption can do nothing to the stream, or with it."""
     with spied() as spy:
-        a, _ = ends()
-        real, depth = spy.real, [0]
+        a, b = ends()
+        real = spy.real
 
-        def nested(*args: Any) -> None:
-            if depth[0] < 3:
-                depth[0] += 1
-                seal(a, [W, R])
+        def handled(*args: Any) -> None:
+            for call in (
+                lambda: seal(a, [W, R]),
+                a.disable,
+                a.tamper,
+                lambda: a.stop(0),
+                lambda: a.program("tx", 0, 1, bytes(range(32))),
+                a.pending_messages,
+            ):
+                with pytest.raises(MisuseError, match="signal handler"):
+                    call()
             real(*args)
 
-        spy.real = nested
-        _, status = seal(a, [W, W])
+        spy.real = handled
+        wire, status = seal(a, [W, W])
         spy.real = real
         assert status["counter"].tolist() == [1, 2]
-        assert len(spy.seen) == 2 + 3 * 2
+        assert len(spy.seen) == 2
+        assert codes(open_(b, wire)[1]) == ["RELEASED"] * 2
+        assert codes(seal(a, [W])[1]) == ["SEALED"]
 
 
 @pytest.mark.nojit

@@ -29,7 +29,9 @@ from ide_help import (
 )
 
 from sevpcie_core.errors import MisuseError
-from sevpcie_core.ide import OPENED, Error, Stream, StreamConfig, open_stream, refresh
+from sevpcie_core.ide import OPENED, Error, Reason, Slot, State, Stream, StreamConfig, open_stream, refresh
+from sevpcie_core.ide.tags import TagTable
+from sevpcie_core.ide.tdisp import Interfaces
 from sevpcie_core.tlp.batch import Batch
 
 pytestmark = pytest.mark.nojit
@@ -155,7 +157,7 @@ def test_cut_before_its_header_ends() -> None:
 
 def test_too_much_in_the_clear() -> None:
     (wire,) = made(StreamConfig(), 0, 1, [W])
-    rejected(ends()[1], [wire[:4] + bytes.fromhex("9e000001") * 10 + wire[4:]], "LENGTH")
+    rejected(ends()[1], [wire[:4] + bytes.fromhex("9e000001") * 10 + wire[4:]], "PREFIX")
 
 
 def test_k_within_a_unit() -> None:
@@ -614,7 +616,7 @@ def test_the_wire_is_not_changed() -> None:
     assert (data == before).all()
     wide = np.zeros((4, 2), np.uint8)
     for bad in (wide, np.zeros(4, np.int64)):
-        with pytest.raises(MisuseError, match="wire"):
+        with pytest.raises(MisuseError, match="expected bytes"):
             open_stream(bad, b)
 
 
@@ -678,3 +680,71 @@ def test_flit_mode_rules() -> None:
     for size in (1, 3, 4, 15, 19):
         _, b = ends(flit=True)
         assert codes(open_(b, [wire[0][:size]])[1]) == ["MALFORMED"]
+
+
+def test_what_waits_is_nobodys_to_read() -> None:
+    """What is open behind a posted unit stands neither beside the pool nor, once dropped, anywhere."""
+    a, b = ends(aggregation=(1, 2, 1))
+    secret = bytes(range(200, 232))
+    wire, _ = seal(a, [W, cpld(secret), W])
+    assert len(wire) == 3
+    half, done, last = wire
+    batch, status = open_stream(half + done, b, [0, len(half), len(half) + len(done)])
+    assert codes(status) == ["HELD", "HELD"]
+    base: Any = batch.pool
+    while base.base is not None:
+        base = base.base
+    assert secret not in np.asarray(base).tobytes()
+    [waiting] = b._waiting
+    kept = waiting.data
+    assert secret in kept.tobytes()
+    _, status = open_(b, [last[:-1] + bytes([last[-1] ^ 1])])
+    assert codes(status) == ["REJECTED"]
+    assert not kept.any()
+
+
+def test_an_interrupted_call_can_be_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it is interrupted, as long as the state has not changed."""
+    import sevpcie_core.ide.open as module
+
+    for name in ("open_batch", "settle", "_decode", "_apply"):
+        a, b = ends()
+        wire, _ = seal(a, [W, R])
+
+        def stop(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, stop)
+            with pytest.raises(KeyboardInterrupt):
+                open_(b, wire)
+        assert codes(open_(b, wire)[1]) == ["RELEASED", "RELEASED"], name
+
+
+def test_disabling_takes_the_keys_of_a_stream_that_failed() -> None:
+    _, b = ends()
+    b.tamper()
+    b._halves["rx"].slots["state"] = Slot.STARTED
+    b.disable()
+    assert all(b.slot("rx", sub, 0) is Slot.EMPTY for sub in range(3))
+
+
+@pytest.mark.parametrize("tail", ["good", "bad MAC", "held"])
+def test_a_completion_of_another_ends_the_stream_whatever_follows(tail: str) -> None:
+    """T = 1 where the request had T = 0: the first failure counts, and nothing behind it is released."""
+    a, b = ends(aggregation=(1, 2, 1) if tail == "held" else (1, 1, 1))
+    tags = TagTable([0x0100], Interfaces([a.config.stream_id]))
+    tags.issue([0x0100], [6], interface=[-1], tee=[False], stream=[a.config.stream_id])
+    wire, _ = seal(a, [cpld(bytes(16)), W, W], tee=np.array([True, False, False]))
+    if tail == "bad MAC":
+        wire[-1] = wire[-1][:-1] + bytes([wire[-1][-1] ^ 1])
+    elif tail == "held":
+        wire = wire[:2]
+    batch, status = open_(b, wire, tags=tags)
+    assert codes(status) == ["REJECTED"] + ["DROPPED"] * (len(wire) - 1)
+    assert [r.name for r in map(Reason, status["reason"].tolist())] == ["COMPLETION"] + ["NONE"] * (
+        len(wire) - 1
+    )
+    assert len(batch) == 0
+    assert (b.state, b.reason) == (State.INSECURE, Reason.COMPLETION)
+    assert len(b.errors) == 1

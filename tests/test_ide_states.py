@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ide_help import codes, ends, mrd, msg, mwr, open_, seal
 
-from sevpcie_core.errors import MisuseError
+from sevpcie_core.errors import ConfigError, MisuseError
 from sevpcie_core.ide import Error, Event, Reason, Slot, State, Stream, StreamConfig, pair, refresh
 from sevpcie_core.ide.inspect import RULES
 from sevpcie_core.ide.layout import OpenCode, SealCode
@@ -295,3 +295,27 @@ def test_the_page_has_the_table(text: str) -> None:
 def test_every_rule_has_words() -> None:
     untold = {r for r in Reason if Reason.NONE < r <= Reason.PCRC_WRONG} - set(RULES)
     assert untold == {Reason.ORDERING_OVERFLOW}
+
+
+def test_a_heartbeat_under_a_stopped_key_is_a_use_of_it() -> None:
+    a, _ = ends()
+    a.stop(0)
+    wire, status = seal(a, [], sync=True)
+    assert len(wire) == 0
+    assert len(status) == 0
+    assert (a.state, a.reason) == (State.INSECURE, Reason.KEY_STOPPED)
+
+
+@pytest.mark.parametrize("key", [32, "k" * 32, None, [1] * 32])
+def test_a_key_is_bytes(key: object) -> None:
+    stream = Stream(StreamConfig())
+    with pytest.raises(MisuseError, match="takes bytes"):
+        stream.program("tx", 0, 0, key)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"stream_id": "1"}, {"stream_id": 1.5}, {"aggregation": 2}, {"accept_aggregation": 5}]
+)
+def test_a_configuration_of_the_wrong_types(wrong: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        StreamConfig(**wrong)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import ConfigError, FormatError, IntegrityError, MisuseError, SevPcieError
+from ..errors import ConfigError, IntegrityError, MisuseError, SevPcieError
 from . import options, output, wire
 
 EPILOG = """What the second example of sevpcie seal prints.
@@ -109,18 +109,18 @@ def open_(
 
 
 def _units(lines: list[tuple[str, bytes]], flit: bool) -> list[list[tuple[str, bytes]]]:
-    """Return the lines by unit: a unit ends with the TLP that says it has a MAC."""
-    from ..tlp.codec import parse
+    """Return the lines by unit: it ends with the TLP that says it has a MAC, or that has no IDE prefix."""
+    import numpy as np
+
+    from ..ide.framing import find, trailer_flags
 
     units: list[list[tuple[str, bytes]]] = [[]]
     for line in lines:
         units[-1].append(line)
-        try:
-            closes = bool(parse(line[1], flit=flit).tlps[0]["trailer_bytes"])
-        except FormatError:
-            # Opening it says what is wrong.
-            closes = True
-        if closes:
+        data = np.frombuffer(line[1], np.uint8)
+        ide, _, header, size, _, _ = find(data, 0, len(data), flit)
+        # Opening it says what is wrong where there are no such flags.
+        if ide < 0 or size < 0 or trailer_flags(data, ide, header, flit)[0]:
             units.append([])
     return units if units[-1] else units[:-1]
 

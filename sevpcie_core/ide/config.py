@@ -76,14 +76,14 @@ class StreamConfig:
             ("segment", 0, 0xFF),
         ):
             value = getattr(self, name)
-            if not low <= value <= high:
+            if not isinstance(value, int | np.integer) or not low <= value <= high:
                 raise ConfigError(f"{name}: {value!r}; expected {low} to {high}")
         if self.kind not in ("selective", "link"):
             raise ConfigError(f"kind: {self.kind!r}; expected 'selective' or 'link'")
         sizes: Sequence[int] = self.aggregation
-        if len(sizes) != _SUBS or not set(sizes) <= set(spec.IDE_AGGREGATIONS):
+        if not _three(sizes) or not set(sizes) <= set(spec.IDE_AGGREGATIONS):
             raise ConfigError(f"aggregation: {self.aggregation!r}; expected three of {spec.IDE_AGGREGATIONS}")
-        if self.accept_aggregation is not None and len(self.accept_aggregation) != _SUBS:
+        if self.accept_aggregation is not None and not _three(self.accept_aggregation):
             raise ConfigError(f"accept_aggregation: {self.accept_aggregation!r}; expected three or None")
 
     def settings(self) -> np.ndarray:
@@ -105,3 +105,7 @@ class StreamConfig:
             row[name] = getattr(self, name)
         row.flags.writeable = False
         return row
+
+
+def _three(values: object) -> bool:
+    return isinstance(values, list | tuple) and len(values) == _SUBS

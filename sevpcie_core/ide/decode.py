@@ -15,7 +15,7 @@ from ..tlp.batch import Batch
 from ..tlp.codec import parse
 from .eligible import NO_SUB_STREAM, TABLE
 from .layout import OpenCode
-from .states import Event, Reason, State
+from .states import State
 from .stream import Stream
 from .tags import Completion, TagTable, last_completions
 from .tdisp import NO_STREAM
@@ -55,17 +55,17 @@ def _find_bad(data: U8, offsets: I64, flit: bool, first: int, last: int, good: n
 
 def judge_completions(
     batch: Batch, marks: npt.NDArray[np.void], stream: Stream, tags: TagTable
-) -> tuple[I64, Reason]:
+) -> tuple[I64, int | None]:
     """Return i8[n], 0 or the OpenCode of a TLP that may not be released, because of whose its tag is.
 
     A protected completion of another stream or T than its request's ends the stream: it is REJECTED, and what
-    is protected and comes later DROPPED.
+    is protected and comes later DROPPED. The second result is its row, None if there is none.
     """
     codes = np.zeros(len(marks), np.int64)
     kinds = batch.tlps["kind"]
     rows = np.flatnonzero(COMPLETIONS[kinds])
     if len(rows) == 0:
-        return codes, Reason.NONE
+        return codes, None
     tlps = batch.tlps[rows]
     protected = marks["protected"][rows] != 0
     verdicts = tags.complete(
@@ -77,11 +77,11 @@ def judge_completions(
     )
     codes[rows[verdicts != Completion.ACCEPTED]] = OpenCode.UNEXPECTED
     fatal = protected & np.isin(verdicts, (Completion.WRONG_STREAM, Completion.T_MISMATCH))
+    # Released protected TLPs came while the stream was SECURE, whatever ended it in this call.
     if not fatal.any() or stream.state is not State.SECURE:
-        return codes, Reason.NONE
-    first = rows[fatal][0]
+        return codes, None
+    first = int(rows[fatal][0])
     later = np.arange(len(codes)) > first
     codes[later & (marks["protected"] != 0)] = OpenCode.DROPPED
     codes[first] = OpenCode.REJECTED
-    stream._apply(Event.CHECK_FAILED, Reason.COMPLETION)
-    return codes, Reason.COMPLETION
+    return codes, first

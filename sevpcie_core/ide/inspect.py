@@ -217,6 +217,11 @@ def open_once(
     IntegrityError : a rule is broken; the message names it, which no wire ever does.
     MisuseError : a value out of range.
     """
+    _in_range("t", t, 1)
+    _in_range("pr_sent", pr_sent, spec.IDE_SYNC_AT)
+    most = spec.IDE_AGGREGATIONS[-1]
+    if len(tlps) > most:
+        raise IntegrityError(f"TLP {most}: AGGREGATION_COUNT: {RULES[Reason.AGGREGATION_COUNT]}")
     wires = [np.frombuffer(tlp, np.uint8) for tlp in tlps]
     config = _config(len(tlps), _tc_of(wires, flit), profile, stream_id, kind, pcrc, phe, iv_fixed, flit)
     stream = _forced(config, "rx", key, counter, k, sub_stream)

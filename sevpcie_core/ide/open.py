@@ -5,6 +5,7 @@ all units at once, settle which failure came first, then let the codec read what
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from .. import spec
 from ..crypto.batch import open_batch
 from ..crypto.packet import PACKET
 from ..errors import MisuseError
-from ..tlp.batch import TLP, Batch
+from ..tlp.batch import TLP, Batch, as_bytes
 from . import plan_open
 from .decode import judge_completions, parse_all
 from .framing import delimit
@@ -23,6 +24,15 @@ from .settle import settle
 from .states import Event, Reason, State
 from .stream import Stream
 from .tags import TagTable
+
+# What becomes of protected TLPs other than being released, while their stream is SECURE.
+_OF_A_STREAM: Final = (
+    OpenCode.HELD,
+    OpenCode.SYNC,
+    OpenCode.DISCARDED_TEE,
+    OpenCode.PCRC_FAILED,
+    OpenCode.REJECTED,
+)
 
 U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
@@ -63,18 +73,24 @@ def open_stream(
 
     Raises MisuseError for offsets that do not cut the wire into TLPs in order. Never for what the bytes say.
     """
-    data = np.frombuffer(wire, np.uint8) if not isinstance(wire, np.ndarray) else wire
-    if data.dtype != np.uint8 or data.ndim != 1:
-        raise MisuseError("wire is not an array of bytes")
-    with stream._lock:
-        stream._own()
-        return _open(data, stream, offsets, tags)
+    data = as_bytes(wire)
+    with stream._taken():
+        half = stream._halves["rx"]
+        state = stream.state
+        saved = half.slots.copy(), stream._rx.copy(), list(stream._held), list(stream._waiting)
+        try:
+            return _open(data, stream, offsets, tags)
+        except BaseException:
+            if stream.state is state:
+                # As if the call had not been made: nothing was released.
+                half.slots[:], stream._rx[:], stream._held, stream._waiting = saved
+            raise
 
 
 def _open(
     data: U8, stream: Stream, offsets: npt.ArrayLike | None, tags: TagTable | None
 ) -> tuple[Opened, npt.NDArray[np.void]]:
-    """Plan, open, settle, and keep what must wait. The caller holds the stream's lock."""
+    """Plan, open, settle, and keep what must wait. The caller has the stream."""
     settings = stream._settings
     old = b"".join(stream._held)
     end = len(old) + len(data)
@@ -89,7 +105,6 @@ def _open(
     work[end : end + PCRC_HEADER_BYTES] = 0
 
     half = stream._halves["rx"]
-    saved = half.slots.copy(), stream._rx.copy()
     rows = np.zeros(n, ROW)
     packets = np.zeros(n, PACKET)
     checks = np.empty(n, plan_open.CHECK)
@@ -98,67 +113,65 @@ def _open(
     tlp = np.zeros(1, TLP)
     counts[plan_open.GATHERED] = end + PCRC_HEADER_BYTES
     counts[plan_open.HAS_WAITING] = len(stream._waiting) > 0
-    try:
-        plan_open.plan(
-            work,
-            cuts,
-            held,
-            settings,
-            stream.state is not State.DISABLED,
-            stream.state is State.SECURE,
-            half.slots,
-            stream._rx,
-            stream._units,
-            stream._members,
-            rows,
-            packets,
-            checks,
-            order,
-            order_at,
-            deferred,
-            counts,
-            tlp,
-            tlp.view(np.uint8),
-        )
-        packets = packets[: counts[plan_open.UNITS]]
-        opened = np.ones(0, np.bool_)
-        if len(packets):
-            opened = open_batch(half.table, packets, work, work, work, stream.profile.mac_bytes)
-        plain = np.empty(end, np.uint8)
-        plain_offsets = np.empty(n + 1, np.int64)
-        marks = np.empty(n, MARK)
-        status = np.empty(n - held, OPENED)
-        settle(
-            work,
-            settings,
-            rows,
-            packets,
-            checks,
-            opened,
-            order,
-            order_at,
-            deferred,
-            counts,
-            held,
-            end,
-            plain,
-            plain_offsets,
-            marks,
-            status,
-        )
-    except BaseException:
-        # As if the call had not been made: nothing was released.
-        half.slots[:], stream._rx[:] = saved
-        raise
+    plan_open.plan(
+        work,
+        cuts,
+        held,
+        settings,
+        stream.state is not State.DISABLED,
+        stream.state is State.SECURE,
+        half.slots,
+        stream._rx,
+        stream._units,
+        stream._members,
+        rows,
+        packets,
+        checks,
+        order,
+        order_at,
+        deferred,
+        counts,
+        tlp,
+        tlp.view(np.uint8),
+    )
+    packets = packets[: counts[plan_open.UNITS]]
+    opened = np.ones(0, np.bool_)
+    if len(packets):
+        opened = open_batch(half.table, packets, work, work, work, stream.profile.mac_bytes)
+    plain = np.empty(end, np.uint8)
+    plain_offsets = np.empty(n + 1, np.int64)
+    marks = np.empty(n, MARK)
+    status = np.empty(n - held, OPENED)
+    settle(
+        work,
+        settings,
+        rows,
+        packets,
+        checks,
+        opened,
+        order,
+        order_at,
+        deferred,
+        counts,
+        held,
+        end,
+        plain,
+        plain_offsets,
+        marks,
+        status,
+    )
     released = _Tlps.cut(plain, plain_offsets, marks, 0, int(counts[plan_open.RELEASED]))
     released = _join_waiting(stream, released, status, int(counts[plan_open.LEFT_WAITING]))
-    _apply(stream, rows, counts)
+    batch, fatal = _decode(released, stream, status, tags)
+    _apply(stream, rows, counts, None if fatal is None else fatal + held)
     if stream.state is State.SECURE:
         half.wipe_unused()
         _keep(stream, work, rows, plain, plain_offsets, marks, counts)
     else:
         work[:] = 0
-    return _decode(released, stream, status, tags)
+    # What is open and not released is nobody's to read, though the batch's pool lies beside it.
+    plain[plain_offsets[int(counts[plan_open.RELEASED])] :] = 0
+    return batch, status
 
 
 @dataclass
@@ -199,7 +212,10 @@ def _cuts(data: U8, stream: Stream, end: int, offsets: npt.ArrayLike | None) -> 
         count = delimit(data, start, end, stream.config.flit, new)
         new = new[: count + 1]
     else:
-        new = np.asarray(offsets)
+        try:
+            new = np.asarray(offsets)
+        except ValueError:
+            raise MisuseError("offsets is not an array of integers, one more than TLPs") from None
         if new.ndim != 1 or len(new) == 0 or not np.issubdtype(new.dtype, np.integer):
             raise MisuseError("offsets is not an array of integers, one more than TLPs")
         if new[0] != 0 or new[-1] != end - start or (new[1:] < new[:-1]).any():
@@ -222,15 +238,20 @@ def _join_waiting(stream: Stream, released: _Tlps, status: npt.NDArray[np.void],
     return _Tlps.join([before, *waited, after])
 
 
-def _apply(stream: Stream, rows: npt.NDArray[np.void], counts: I64) -> None:
-    """Tell the state machine what happened, in wire order."""
+def _apply(stream: Stream, rows: npt.NDArray[np.void], counts: I64, fatal: int | None) -> None:
+    """Tell the state machine what happened, in wire order.
+
+    fatal : row of the completion that is not its request's, which ended the stream; None if none is.
+    """
     events = []
     if counts[plan_open.FIRST_MISROUTED] >= 0:
         events.append((int(counts[plan_open.FIRST_MISROUTED]), Event.MISROUTED, Reason.STREAM_ID))
     if counts[plan_open.FIRST_PCRC] >= 0:
         row = int(counts[plan_open.FIRST_PCRC])
         events.append((row, Event.PCRC_FAILED, Reason(int(rows[row]["reason"]))))
-    if counts[plan_open.STOP] >= 0:
+    if fatal is not None:
+        events.append((fatal, Event.CHECK_FAILED, Reason.COMPLETION))
+    elif counts[plan_open.STOP] >= 0:
         reason = Reason(int(counts[plan_open.STOP_REASON]))
         event = Event.FAIL_RECEIVED if reason is Reason.FAIL_RECEIVED else Event.CHECK_FAILED
         events.append((int(counts[plan_open.STOP]), event, reason))
@@ -264,19 +285,36 @@ def _keep(
 
 def _decode(
     released: _Tlps, stream: Stream, status: npt.NDArray[np.void], tags: TagTable | None
-) -> tuple[Opened, npt.NDArray[np.void]]:
-    """Have the codec read what is released; take back what it refuses, or what the owner of a tag refuses."""
+) -> tuple[Opened, int | None]:
+    """Have the codec read what is released; take back what it refuses, or what the owner of a tag refuses.
+
+    Returns the batch, and the wire index of the completion that ends the stream (-1: held since an earlier
+    call), None if there is none.
+    """
     batch, good = parse_all(released.data, released.offsets, stream.config.flit)
     if not good.all():
         codes = np.where(good, 0, OpenCode.MALFORMED)
         released = _take_back(released, status, codes, Reason.NONE)
         batch, _ = parse_all(released.data, released.offsets, stream.config.flit)
+    fatal = None
     if tags is not None:
-        codes, reason = judge_completions(batch, released.marks, stream, tags)
+        codes, first = judge_completions(batch, released.marks, stream, tags)
+        if first is not None:
+            fatal = int(released.marks[first]["wire_index"])
+            _drop_behind(status, fatal)
         if codes.any():
-            released = _take_back(released, status, codes, reason)
+            released = _take_back(released, status, codes, Reason.COMPLETION)
             batch, _ = parse_all(released.data, released.offsets, stream.config.flit)
-    return Opened(batch.tlps, batch.pool, batch.flit, released.marks), status
+    return Opened(batch.tlps, batch.pool, batch.flit, released.marks), fatal
+
+
+def _drop_behind(status: npt.NDArray[np.void], fatal: int) -> None:
+    """Have nothing that a stream does be said of TLPs behind its end, nor of those that still wait."""
+    behind = np.arange(len(status)) > fatal
+    done = np.isin(status["code"], _OF_A_STREAM)
+    dropped = (behind & done) | (status["code"] == OpenCode.HELD)
+    status["code"][dropped] = OpenCode.DROPPED
+    status["reason"][dropped] = Reason.NONE
 
 
 def _take_back(

@@ -50,6 +50,7 @@ _MALFORMED: Final = int(OpenCode.MALFORMED)
 # Kernels bake plain numbers in.
 _NONE: Final = int(Reason.NONE)
 _R_LENGTH: Final = int(Reason.LENGTH)
+_R_PREFIX: Final = int(Reason.PREFIX)
 _R_SUB_STREAM: Final = int(Reason.SUB_STREAM)
 _R_SUB_STREAM_TYPE: Final = int(Reason.SUB_STREAM_TYPE)
 _R_TYPE: Final = int(Reason.TYPE)
@@ -113,7 +114,9 @@ def read(work, i, first, header, size, kind, settings, rows):
     data_bytes = payload_size(work, header, kind)
     trailer = ide_bytes(m != 0, p != 0) - _PREFIX_BYTES
     clear = rows[i]["start"] if settings[0]["link"] != 0 else first
-    if header + size + data_bytes + trailer != rows[i]["end"] or header + size - clear > MAX_CLEAR_BYTES:
+    if header + size - clear > MAX_CLEAR_BYTES:
+        return _R_PREFIX
+    if header + size + data_bytes + trailer != rows[i]["end"]:
         return _R_LENGTH
     rows[i]["clear"] = clear
     rows[i]["header"] = header

@@ -83,7 +83,7 @@ def seal_stream(
     FormatError : a TLP of the batch is ill-formed. No counter has moved.
     """
     data, offsets = pack(batch)
-    with stream._lock:
+    with stream._taken():
         planned = plan_batch(batch, data, offsets, stream, protect, alone, tee, sync)
         seal_plan(planned, stream)
     return planned.work[: planned.offsets[-1]], planned.offsets, planned.status
@@ -99,8 +99,7 @@ def plan_batch(
     tee: Bools,
     sync: bool,
 ) -> SealPlan:
-    """Take counters for a batch and lay out its wire image. The caller holds the stream's lock."""
-    stream._own()
+    """Take counters for a batch and lay out its wire image. The caller has the stream."""
     n = len(batch.tlps)
     if batch.flit != stream.config.flit:
         raise MisuseError("the batch and the stream are not both in flit mode, or both not")
@@ -114,7 +113,8 @@ def plan_batch(
     tlps = np.require(batch.tlps, requirements=["C", "W"])
     classify(tlps, data, offsets, asks, settings, secure, status, following)
     sealed = status["code"] == SealCode.SEALED
-    if sealed.any() and not stream._halves["tx"].all_in(int(stream._tx[0]["k"]), Slot.STARTED):
+    uses_keys = bool(sealed.any()) or (sync and secure)
+    if uses_keys and not stream._halves["tx"].all_in(int(stream._tx[0]["k"]), Slot.STARTED):
         # The key set in use was stopped.
         stream._apply(Event.CHECK_FAILED, Reason.KEY_STOPPED)
         status["code"][sealed] = SealCode.DROPPED_INSECURE
@@ -159,7 +159,7 @@ def plan_batch(
 
 
 def seal_plan(planned: SealPlan, stream: Stream) -> None:
-    """Encrypt a planned wire image in place. The caller holds the stream's lock."""
+    """Encrypt a planned wire image in place. The caller has the stream."""
     if len(planned.packets) == 0:
         return
     table = stream._halves["tx"].table

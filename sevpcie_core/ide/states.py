@@ -107,7 +107,7 @@ _D, _S, _I = State.DISABLED, State.SECURE, State.INSECURE
 # A pair per state, in the order DISABLED, SECURE, INSECURE: the next state, and the actions.
 TRANSITIONS: Final[dict[Event, tuple[tuple[State, Action], ...]]] = {
     Event.ENABLE: ((_S, Action.START | Action.CLEAR), (_S, Action.REFUSE), (_I, Action.REFUSE)),
-    Event.DISABLE: ((_D, Action.NONE), (_D, Action.FORGET), (_D, Action.NONE)),
+    Event.DISABLE: ((_D, Action.NONE), (_D, Action.FORGET), (_D, Action.FORGET)),
     Event.CHECK_FAILED: ((_D, Action.NONE), (_I, _FAILURE), (_I, Action.NONE)),
     Event.FAIL_RECEIVED: ((_D, Action.NONE), (_I, Action.FORGET), (_I, Action.NONE)),
     Event.TAMPER: ((_D, Action.FORGET), (_I, _FAILURE), (_I, Action.NONE)),

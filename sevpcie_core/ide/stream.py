@@ -7,6 +7,8 @@ forked process; every call holds its lock. docs/stream.md has the semantics.
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, Literal, NoReturn
 
 import numpy as np
@@ -44,6 +46,7 @@ class Stream:
         self._settings = config.settings()
         self._process = os.getpid()
         self._lock = threading.RLock()
+        self._busy = False
         self._state = State.DISABLED
         self._reason = Reason.NONE
         self._errors: list[tuple[Error, Reason]] = []
@@ -142,6 +145,8 @@ class Stream:
         Raises MisuseError for a key that this stream was given before, of the wrong size, an `ifv` other than
         1, a slot in use, or an INSECURE stream.
         """
+        if not isinstance(key, bytes | bytearray | memoryview):
+            raise MisuseError(f"key is a {type(key).__name__}, and takes bytes")
         self._program(direction, sub_stream, key_set, bytes(key), None, ifv)
 
     def _program(
@@ -289,21 +294,40 @@ class Stream:
         return self._halves["rx"].all_in(key_set, Slot.STARTED)
 
     def _drop_held(self) -> None:
-        """Forget TLPs that wait for their unit (sealed) or for a posted unit before them (open)."""
+        """Forget TLPs that wait for their unit (sealed), overwrite those behind a posted unit (open)."""
+        for part in getattr(self, "_waiting", ()):
+            part.data[:] = 0
         self._held: list[bytes] = []
         self._waiting: list[Any] = []
 
     def _own(self) -> None:
-        """Raise MisuseError in a process that got this object by fork: its parent has the same counters."""
+        """Raise MisuseError if a call is not allowed here.
+
+        A process that got this object by fork has the same counters as its parent. A signal handler that
+        comes in the middle of another call of its thread passes the lock, and would find a half-made state.
+        """
         if os.getpid() != self._process:
             raise MisuseError("a stream cannot be used in another process than the one that made it")
+        if self._busy:
+            raise MisuseError("a call on this stream is going on: a signal handler cannot use it meanwhile")
+
+    @contextmanager
+    def _taken(self) -> Iterator[None]:
+        """Have the stream for one call that plans, encrypts and settles."""
+        with self._lock:
+            self._own()
+            self._busy = True
+            try:
+                yield
+            finally:
+                self._busy = False
 
     def _check_slot(self, direction: str, sub_stream: int, key_set: int) -> None:
         if direction not in self._halves:
             raise MisuseError(f"direction: {direction!r}; expected 'tx' or 'rx'")
-        if sub_stream not in range(_SUBS):
+        if isinstance(sub_stream, float) or sub_stream not in range(_SUBS):
             raise MisuseError(f"sub_stream: {sub_stream!r}; expected 0 to {_SUBS - 1}")
-        if key_set not in range(spec.IDE_KEY_SETS):
+        if isinstance(key_set, float) or key_set not in range(spec.IDE_KEY_SETS):
             raise MisuseError(f"key_set: {key_set!r}; expected 0 or 1")
 
     # --- Not to be doubled ----------------------------------------------------------------------------------

@@ -170,12 +170,15 @@ def concat(batches: Sequence[Batch]) -> Batch:
     return Batch(np.concatenate(parts), np.concatenate([b.pool for b in batches]), batches[0].flit)
 
 
-def as_bytes(data: U8 | bytes) -> U8:
+def as_bytes(data: U8 | bytes | memoryview) -> U8:
     """Return some bytes as kernels take them: u1[:], contiguous and writeable; the array itself if it is so.
 
     Raises MisuseError for an array of another type or shape.
     """
-    array = data if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
+    try:
+        array = data if isinstance(data, np.ndarray) else np.frombuffer(data, np.uint8)
+    except (TypeError, ValueError, BufferError) as error:
+        raise MisuseError(f"expected bytes or an array u1[:]: {error}") from None
     if array.dtype != np.uint8 or array.ndim != 1:
         raise MisuseError(f"expected bytes or an array u1[:], got {array.dtype}[{array.ndim} axes]")
     array = np.ascontiguousarray(array)
@@ -188,7 +191,12 @@ def as_offsets(offsets: I64, room: int) -> I64:
 
     Raises MisuseError where they are no integers, or do not ascend from 0 to `room` at most.
     """
-    places = np.asarray(offsets)
+    try:
+        places = np.asarray(offsets)
+    except ValueError:
+        raise MisuseError(
+            "offsets are one row of integers: where each starts, and where the last ends"
+        ) from None
     if places.ndim != 1 or len(places) < 1 or places.dtype.kind not in "iu":
         raise MisuseError("offsets are one row of integers: where each starts, and where the last ends")
     places = np.ascontiguousarray(places, np.int64)
