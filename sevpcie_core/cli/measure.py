@@ -134,8 +134,8 @@ def _print(result: "Result") -> None:
         "AAD B",
         "seal ns",
         "open ns",
-        "median",
-        "median",
+        "seal med",
+        "open med",
         "GB/s",
         "x bound",
     ):

@@ -11,7 +11,7 @@ from . import options, output, wire
 EPILOG = """What the second example of sevpcie seal prints.
 
 \b
-  sevpcie open --scheme sev-pcie --key 000102030405060708090a0b0c0d0e0f --stream-id 1 --counter 1
+  sevpcie open --scheme sev-pcie --key 000102030405060708090a0b0c0d0e0f --stream-id 1 --counter 1 \\
     --wire '92010114 20000010 010006ff 11223344 55667700 be5e6273 468b6f91 25ace001'
 
 Exit code 3: refused. The reason is printed here, for whoever holds the key; on the wire and in timing all
@@ -32,13 +32,16 @@ def open_(
             "--wire",
             "--tlp",
             metavar="HEX",
-            help="The wire image, prefix to MAC, without LCRC.",
+            help="The wire image of one TLP, prefix to MAC, without LCRC.",
             show_default=False,
         ),
     ] = None,
     scheme: wire.Scheme = "pcie-ide",
     stream_id: wire.StreamId = 1,
-    sub_stream: wire.Sub = None,
+    sub_stream: Annotated[
+        wire.SubStream | None,
+        typer.Option("--sub-stream", help="Only this sub-stream.", show_default="any"),
+    ] = None,
     counter: wire.Counter = 1,
     k: Annotated[
         int | None,
@@ -61,8 +64,9 @@ def open_(
 ) -> int:
     """Open a sealed TLP, or say which rule it breaks.
 
-    A file holds TLPs in wire order; TLPs of an aggregate follow each other, and only the last has a MAC. Each
-    unit takes the next counter. The first refusal ends it, as it ends a stream.
+    A file holds TLPs in wire order, one a line; those of an aggregate follow each other (`tlps` of what seal
+    --json prints), and only the last has a MAC. Each unit takes the next counter. The first refusal ends it,
+    as it ends a stream.
     """
     from ..ide import open_once
 

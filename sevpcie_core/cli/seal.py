@@ -21,8 +21,9 @@ EPILOG = """A 64 B write, then the 64 B read that follows it. The MACs are 798b9
   sevpcie seal --scheme sev-pcie --key $K --stream-id 1 --sub-stream npr --counter 1 --pr-sent 1 \\
     --tlp "20000010 010006ff 11223344 55667700"
 
-With --scheme pcie-ide and the key 000102...1f of 32 bytes they are 308d5d74 fd46faba a3e2a53d and
-a067c48a c3784092 6279603b."""
+In a real stream each sub-stream has a key of its own. With --scheme pcie-ide and the
+key 000102...1f of 32 bytes the MACs are 308d5d74 fd46faba a3e2a53d and a067c48a c3784092
+6279603b."""
 
 
 def seal(

@@ -26,7 +26,12 @@ Scheme: TypeAlias = Annotated[
 ]
 Key: TypeAlias = Annotated[
     str,
-    typer.Option("--key", metavar="HEX", help="32 bytes for pcie-ide, 16 for sev-pcie.", show_default=False),
+    typer.Option(
+        "--key",
+        metavar="HEX",
+        help="32 bytes for pcie-ide, 16 for sev-pcie; blanks, : and _ in hex do not count.",
+        show_default=False,
+    ),
 ]
 StreamId: TypeAlias = Annotated[int, typer.Option("--stream-id", metavar="N", help="0 to 255.")]
 Sub: TypeAlias = Annotated[
@@ -58,7 +63,7 @@ Phe: TypeAlias = Annotated[
     typer.Option(
         "--phe",
         metavar="0..4",
-        help="Partial header encryption: off, or address bits from 2 to 17, 25, 33, 41.",
+        help="Partial header encryption: off, or byte enables and address bits 2 to 17, 25, 33, 41.",
     ),
 ]
 Iv: TypeAlias = Annotated[
@@ -66,7 +71,7 @@ Iv: TypeAlias = Annotated[
     typer.Option("--iv-fixed", help="First 4 bytes of the IV; sources disagree, zeros is likely."),
 ]
 Flit: TypeAlias = Annotated[
-    bool, typer.Option("--flit", help="TLPs of a link in flit mode (Gen6 and later).")
+    bool, typer.Option("--flit", help="The TLPs have headers of flit mode (Gen6 and later).")
 ]
 
 

@@ -17,7 +17,7 @@ from .. import spec
 from ..errors import IntegrityError, MisuseError
 from ..tlp.codec import pack, parse
 from .config import Kind, StreamConfig
-from .eligible import sub_stream_of
+from .eligible import may_ride, sub_stream_of
 from .framing import clear_trailer_flags, find, traffic_class
 from .keysets import expand
 from .layout import OpenCode, SealCode, Slot
@@ -66,7 +66,7 @@ RULES: Final = {
 }
 # Why a TLP cannot be sealed.
 _REFUSALS: Final = {
-    SealCode.REFUSED_TYPE: "a TLP of this kind may not ride on this stream",
+    SealCode.REFUSED_TYPE: "a TLP of this kind may not ride on this stream (IDE Syncs it makes itself)",
     SealCode.REFUSED_TC: "the TLPs have different traffic classes",
     SealCode.REFUSED_ECRC: "it has TD = 1, and an IDE TLP carries no ECRC",
     SealCode.REFUSED_PREFIX: "it has an IDE prefix already, or more than 56 B of prefixes and header",
@@ -165,7 +165,11 @@ def seal_once(
     for place, row in enumerate(plan.status):
         if row["code"] != SealCode.SEALED:
             code = SealCode(int(row["code"]))
-            raise MisuseError(f"TLP {place} cannot be sealed: {_REFUSALS.get(code, code.name)}")
+            why = _REFUSALS.get(code, code.name)
+            if code is SealCode.REFUSED_TYPE and kind == "selective":
+                rides = bool(may_ride(int(batch.tlps[place]["kind"]), True, True))
+                why += "; a Link stream takes it" if rides else ""
+            raise MisuseError(f"TLP {place} cannot be sealed: {why}")
     if len(plan.packets) != 1:
         raise MisuseError("the TLPs do not fit into one unit: at most 256 DW of payload")
     packet = plan.packets[0]
@@ -223,6 +227,16 @@ def open_once(
     if len(tlps) > most:
         raise IntegrityError(f"TLP {most}: AGGREGATION_COUNT: {RULES[Reason.AGGREGATION_COUNT]}")
     wires = [np.frombuffer(tlp, np.uint8) for tlp in tlps]
+    for place, wire in enumerate(wires):
+        ide = find(wire, 0, len(wire), flit)[0]
+        if ide >= 0 and ide + _PREFIX_BYTES <= len(wire):
+            found = (int(wire[ide + 3]) >> spec.IDE_SUB_STREAM_SHIFT) & spec.IDE_SUB_STREAM_MASK
+            if sub_stream is not None and found != sub_stream:
+                raise IntegrityError(
+                    f"TLP {place}: the sub-stream is {_sub_name(found)}, expected {_sub_name(sub_stream)}"
+                )
+            if k is not None and bool(int(wire[ide + 3]) & spec.IDE_K) != bool(k):
+                raise IntegrityError(f"TLP {place}: K is {1 - k}, expected {k}")
     config = _config(len(tlps), _tc_of(wires, flit), profile, stream_id, kind, pcrc, phe, iv_fixed, flit)
     stream = _forced(config, "rx", key, counter, k, sub_stream)
     stream._rx["posted_npr"] = stream._rx["posted_cpl"] = _MANY
@@ -295,7 +309,9 @@ def _forced(
     _in_range("sub_stream", sub, _SUBS - 1)
     stream = Stream(config)
     if 8 * len(key) != stream.profile.key_bits:
-        raise MisuseError(f"key has {len(key)} bytes, and takes {stream.profile.key_bits // 8}")
+        raise MisuseError(
+            f"key has {len(key)} bytes, and {stream.profile.name} takes {stream.profile.key_bits // 8}"
+        )
     expanded = expand(key)
     half = stream._halves[direction]
     for key_set in range(spec.IDE_KEY_SETS) if k is None else (k,):
@@ -305,6 +321,10 @@ def _forced(
             row["state"], row["counter"] = Slot.STARTED, counter
     stream._state = State.SECURE
     return stream
+
+
+def _sub_name(sub_stream: int) -> str:
+    return _SUB_STREAMS[sub_stream] if 0 <= sub_stream < _SUBS else str(sub_stream)
 
 
 def _in_range(name: str, value: int | None, most: int) -> None:
