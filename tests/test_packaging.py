@@ -162,5 +162,6 @@ def test_an_unwritable_cache_leaves_one_private_folder(tmp_path):
     assert mine.stat().st_mode & 0o777 == 0o700
     # Where others may write, compiled code is not to be trusted.
     mine.chmod(0o777)
-    assert str(mine) not in load()
+    # Its folder's random name may begin with the same digits.
+    assert str(mine) + os.sep not in load()
     assert list(temporary.iterdir()) == [mine]
