@@ -88,6 +88,7 @@ _config: Any = numba.config
 _njit: Any = numba.njit
 
 JIT_DISABLED = bool(_config.DISABLE_JIT)
+BOUNDS_CHECKED = bool(_config.BOUNDSCHECK)
 if not JIT_DISABLED and "NUMBA_CACHE_DIR" not in os.environ:
     _config.CACHE_DIR = str(_cache_dir())
 

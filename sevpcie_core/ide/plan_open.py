@@ -14,13 +14,13 @@ import numpy as np
 
 from .. import spec
 from .._jit import kernel
+from .._jit.memory import copy
 from .framing import find
 from .header_encryption import hidden_bytes, hide
 from .layout import MAX_MEMBERS, OpenCode, Slot
 from .prefix import flag_of, stream_id_of, sub_stream_of_word
 from .rules import IS_FAIL, check, judge_plain, key_reason, read
 from .states import Reason
-from .tx_units import copy
 
 _POSTED: Final = spec.SUB_STREAM_POSTED
 _SUBS: Final = spec.IDE_SUB_STREAMS

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import spec
 from .._jit import kernel
+from .._jit.memory import copy
 from ..tlp.header import header_bytes
 from ..tlp.kinds import COMPLETION, CONFIG, FAMILY_MASK, TRAITS
 from ..tlp.size import ide_bytes
@@ -20,7 +21,7 @@ from .header_encryption import PCRC_HEADER_BYTES, hidden_bytes
 from .layout import ASK_ALONE, MESSAGE_BYTES, UNIT_BYTES, SealCode
 from .messages import put_message
 from .prefix import PREFIX, prefix_word, put_word
-from .tx_units import GATHERED, WIRE_BYTES, WIRE_TLPS, begin, close, copy, join
+from .tx_units import GATHERED, WIRE_BYTES, WIRE_TLPS, begin, close, join
 
 _DW: Final = spec.DW_BYTES
 _POSTED: Final = spec.SUB_STREAM_POSTED

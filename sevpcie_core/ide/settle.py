@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import spec
 from .._jit import kernel
+from .._jit.memory import copy
 from ..tlp.crc import crc32
 from .framing import clear_trailer_flags
 from .header_encryption import PCRC_HEADER_BYTES, put
@@ -30,7 +31,6 @@ from .plan_open import (
 )
 from .rules import IS_FAIL, IS_NOT_TEE, IS_SYNC
 from .states import Reason
-from .tx_units import copy
 
 _PREFIX_BYTES: Final = spec.IDE_PREFIX_BYTES
 _PCRC_BYTES: Final = spec.IDE_PCRC_BYTES

@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import spec
 from .._jit import kernel
+from .._jit.memory import copy
 from ..tlp.crc import crc32
 from .header_encryption import PCRC_HEADER_BYTES, hide, put
 from .layout import MAX_MEMBERS, Slot
@@ -29,13 +30,6 @@ UNITS: Final = 2
 PIECES: Final = 3
 GATHERED: Final = 4
 COUNTS: Final = 5
-
-
-@kernel
-def copy(to: np.ndarray, at: int, source: np.ndarray, source_at: int, count: int) -> None:
-    """Copy bytes upwards.  Modified in place: to."""
-    for i in range(count):
-        to[at + i] = source[source_at + i]
 
 
 @kernel
