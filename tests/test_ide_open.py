@@ -748,3 +748,13 @@ def test_a_completion_of_another_ends_the_stream_whatever_follows(tail: str) -> 
     assert len(batch) == 0
     assert (b.state, b.reason) == (State.INSECURE, Reason.COMPLETION)
     assert len(b.errors) == 1
+
+
+def test_what_came_out_equals_what_went_in() -> None:
+    """As batches, wherever the bytes lie; the marks are not part of it."""
+    first, second = (open_stream(b"".join(seal(a, [W, W])[0]), b)[0] for a, b in (ends(), ends()))
+    other, _ = open_stream(b"".join(seal((pair := ends())[0], [W])[0]), pair[1])
+    assert first == second
+    assert first == batch_of([W, W])
+    assert batch_of([W, W]) == first
+    assert first != other

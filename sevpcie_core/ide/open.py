@@ -4,7 +4,7 @@ Rule: whatever the bytes are, nothing raises but the caller's own mistake. Plan 
 all units at once, settle which failure came first, then let the codec read what is released.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -38,7 +38,7 @@ U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
 
 
-@dataclass
+@dataclass(eq=False)
 class Opened(Batch):
     """The TLPs that a call released, and where each came from.
 
@@ -47,7 +47,7 @@ class Opened(Batch):
     marks : MARK[n], one row per TLP.
     """
 
-    marks: npt.NDArray[np.void] = None  # type: ignore[assignment]
+    marks: npt.NDArray[np.void] = field(kw_only=True)
 
 
 def open_stream(
@@ -305,7 +305,7 @@ def _decode(
         if codes.any():
             released = _take_back(released, status, codes, Reason.COMPLETION)
             batch, _ = parse_all(released.data, released.offsets, stream.config.flit)
-    return Opened(batch.tlps, batch.pool, batch.flit, released.marks), fatal
+    return Opened(batch.tlps, batch.pool, batch.flit, marks=released.marks), fatal
 
 
 def _drop_behind(status: npt.NDArray[np.void], fatal: int) -> None:
