@@ -153,7 +153,6 @@ def _mask(builder: Any, mask: Any, bits: int) -> Any:
 
 # Bytes whose bit in the mask is 0 are neither read nor may they exist; they come out as 0.
 load_masked128 = _load_masked(V128)
-load_masked256 = _load_masked(V256)
 load_masked512 = _load_masked(V512)
 
 
@@ -542,7 +541,6 @@ def _spread_byte(vector: Vector) -> Any:
 repeat_byte512 = _spread_byte(V512)
 # The number high << 64 | low in every lane.
 repeat128 = _repeat(V128)
-repeat256 = _repeat(V256)
 repeat512 = _repeat(V512)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from .. import spec
-from .._jit import cpu, inline_kernel, kernel
+from .._jit import cpu, inline_only, kernel
 from .._jit.vector import aes_round, clmul_ll, load128, load256, load512, store, xor
 
 # Instructions in one turn of a kernel's loop, and how many of them are AES rounds where both are mixed: about
@@ -26,7 +26,7 @@ DATA_BYTES: Final = 64 * (CHAINS + 1)
 # --- One turn -----------------------------------------------------------------------------------------------
 
 
-@inline_kernel
+@inline_only
 def _aes6(k, a, b, c, d, e, f):
     return (
         aes_round(a, k),
@@ -38,12 +38,12 @@ def _aes6(k, a, b, c, d, e, f):
     )
 
 
-@inline_kernel
+@inline_only
 def _clmul6(k, a, b, c, d, e, f):
     return clmul_ll(a, k), clmul_ll(b, k), clmul_ll(c, k), clmul_ll(d, k), clmul_ll(e, k), clmul_ll(f, k)
 
 
-@inline_kernel
+@inline_only
 def _mixed12(k, a, b, c, d, e, f, g, h, i, j, m, n):
     a, b, c, d = aes_round(a, k), aes_round(b, k), aes_round(c, k), clmul_ll(d, k)
     e, f, g, h = aes_round(e, k), aes_round(f, k), aes_round(g, k), clmul_ll(h, k)
@@ -51,159 +51,116 @@ def _mixed12(k, a, b, c, d, e, f, g, h, i, j, m, n):
     return a, b, c, d, e, f, g, h, i, j, m, n
 
 
-@inline_kernel
+@inline_only
 def _sum6(a, b, c, d, e, f):
     return xor(xor(xor(a, b), xor(c, d)), xor(e, f))
 
 
-# --- 512 bits -----------------------------------------------------------------------------------------------
-
-
-@inline_kernel
-def _start512(data, at):
+@inline_only
+def _start6(load, data, at):
     return (
-        load512(data, at),
-        load512(data, at + 64),
-        load512(data, at + 128),
-        load512(data, at + 192),
-        load512(data, at + 256),
-        load512(data, at + 320),
+        load(data, at),
+        load(data, at + 64),
+        load(data, at + 128),
+        load(data, at + 192),
+        load(data, at + 256),
+        load(data, at + 320),
     )
+
+
+# --- The loops, with `load` for registers of a width --------------------------------------------------------
+
+
+@inline_only
+def _aes(load, data, count):
+    """Run AES rounds."""
+    k = load(data, 0)
+    a, b, c, d, e, f = _start6(load, data, 64)
+    g, h, i, j, m, n = _start6(load, data, 448)
+    for _ in range(count):
+        a, b, c, d, e, f = _aes6(k, a, b, c, d, e, f)
+        g, h, i, j, m, n = _aes6(k, g, h, i, j, m, n)
+    store(data, 0, xor(_sum6(a, b, c, d, e, f), _sum6(g, h, i, j, m, n)))
+
+
+@inline_only
+def _clmul(load, data, count):
+    """Run carry-less products."""
+    k = load(data, 0)
+    a, b, c, d, e, f = _start6(load, data, 64)
+    g, h, i, j, m, n = _start6(load, data, 448)
+    for _ in range(count):
+        a, b, c, d, e, f = _clmul6(k, a, b, c, d, e, f)
+        g, h, i, j, m, n = _clmul6(k, g, h, i, j, m, n)
+    store(data, 0, xor(_sum6(a, b, c, d, e, f), _sum6(g, h, i, j, m, n)))
+
+
+@inline_only
+def _mixed(load, data, count):
+    """Run three AES rounds to one product: nine and three in a turn of the loop."""
+    k = load(data, 0)
+    a, b, c, d, e, f = _start6(load, data, 64)
+    g, h, i, j, m, n = _start6(load, data, 448)
+    for _ in range(count):
+        a, b, c, d, e, f, g, h, i, j, m, n = _mixed12(k, a, b, c, d, e, f, g, h, i, j, m, n)
+    store(data, 0, xor(_sum6(a, b, c, d, e, f), _sum6(g, h, i, j, m, n)))
+
+
+# --- The kernels --------------------------------------------------------------------------------------------
 
 
 @kernel
 def aes512(data, count):
     """Run AES rounds on 512 bits."""
-    k = load512(data, 0)
-    a, b, c, d, e, f = _start512(data, 64)
-    g, h, i, j, m, n = _start512(data, 448)
-    for _ in range(count):
-        a, b, c, d, e, f = _aes6(k, a, b, c, d, e, f)
-        g, h, i, j, m, n = _aes6(k, g, h, i, j, m, n)
-    store(data, 0, xor(_sum6(a, b, c, d, e, f), _sum6(g, h, i, j, m, n)))
+    _aes(load512, data, count)
 
 
 @kernel
 def clmul512(data, count):
     """Run carry-less products on 512 bits."""
-    k = load512(data, 0)
-    a, b, c, d, e, f = _start512(data, 64)
-    g, h, i, j, m, n = _start512(data, 448)
-    for _ in range(count):
-        a, b, c, d, e, f = _clmul6(k, a, b, c, d, e, f)
-        g, h, i, j, m, n = _clmul6(k, g, h, i, j, m, n)
-    store(data, 0, xor(_sum6(a, b, c, d, e, f), _sum6(g, h, i, j, m, n)))
+    _clmul(load512, data, count)
 
 
 @kernel
 def mixed512(data, count):
-    """Run three AES rounds to one product on 512 bits: nine and three in a turn of the loop."""
-    k = load512(data, 0)
-    a, b, c, d, e, f = _start512(data, 64)
-    g, h, i, j, m, n = _start512(data, 448)
-    for _ in range(count):
-        a, b, c, d, e, f, g, h, i, j, m, n = _mixed12(k, a, b, c, d, e, f, g, h, i, j, m, n)
-    store(data, 0, xor(_sum6(a, b, c, d, e, f), _sum6(g, h, i, j, m, n)))
-
-
-# --- 256 bits -----------------------------------------------------------------------------------------------
-
-
-@inline_kernel
-def _start256(data, at):
-    return (
-        load256(data, at),
-        load256(data, at + 64),
-        load256(data, at + 128),
-        load256(data, at + 192),
-        load256(data, at + 256),
-        load256(data, at + 320),
-    )
+    """Run three AES rounds to one product on 512 bits."""
+    _mixed(load512, data, count)
 
 
 @kernel
 def aes256(data, count):
     """Run AES rounds on 256 bits."""
-    k = load256(data, 0)
-    a, b, c, d, e, f = _start256(data, 64)
-    g, h, i, j, m, n = _start256(data, 448)
-    for _ in range(count):
-        a, b, c, d, e, f = _aes6(k, a, b, c, d, e, f)
-        g, h, i, j, m, n = _aes6(k, g, h, i, j, m, n)
-    store(data, 0, xor(_sum6(a, b, c, d, e, f), _sum6(g, h, i, j, m, n)))
+    _aes(load256, data, count)
 
 
 @kernel
 def clmul256(data, count):
     """Run carry-less products on 256 bits."""
-    k = load256(data, 0)
-    a, b, c, d, e, f = _start256(data, 64)
-    g, h, i, j, m, n = _start256(data, 448)
-    for _ in range(count):
-        a, b, c, d, e, f = _clmul6(k, a, b, c, d, e, f)
-        g, h, i, j, m, n = _clmul6(k, g, h, i, j, m, n)
-    store(data, 0, xor(_sum6(a, b, c, d, e, f), _sum6(g, h, i, j, m, n)))
+    _clmul(load256, data, count)
 
 
 @kernel
 def mixed256(data, count):
-    """Run three AES rounds to one product on 256 bits: nine and three in a turn of the loop."""
-    k = load256(data, 0)
-    a, b, c, d, e, f = _start256(data, 64)
-    g, h, i, j, m, n = _start256(data, 448)
-    for _ in range(count):
-        a, b, c, d, e, f, g, h, i, j, m, n = _mixed12(k, a, b, c, d, e, f, g, h, i, j, m, n)
-    store(data, 0, xor(_sum6(a, b, c, d, e, f), _sum6(g, h, i, j, m, n)))
-
-
-# --- 128 bits -----------------------------------------------------------------------------------------------
-
-
-@inline_kernel
-def _start128(data, at):
-    return (
-        load128(data, at),
-        load128(data, at + 64),
-        load128(data, at + 128),
-        load128(data, at + 192),
-        load128(data, at + 256),
-        load128(data, at + 320),
-    )
+    """Run three AES rounds to one product on 256 bits."""
+    _mixed(load256, data, count)
 
 
 @kernel
 def aes128(data, count):
     """Run AES rounds on 128 bits."""
-    k = load128(data, 0)
-    a, b, c, d, e, f = _start128(data, 64)
-    g, h, i, j, m, n = _start128(data, 448)
-    for _ in range(count):
-        a, b, c, d, e, f = _aes6(k, a, b, c, d, e, f)
-        g, h, i, j, m, n = _aes6(k, g, h, i, j, m, n)
-    store(data, 0, xor(_sum6(a, b, c, d, e, f), _sum6(g, h, i, j, m, n)))
+    _aes(load128, data, count)
 
 
 @kernel
 def clmul128(data, count):
     """Run carry-less products on 128 bits."""
-    k = load128(data, 0)
-    a, b, c, d, e, f = _start128(data, 64)
-    g, h, i, j, m, n = _start128(data, 448)
-    for _ in range(count):
-        a, b, c, d, e, f = _clmul6(k, a, b, c, d, e, f)
-        g, h, i, j, m, n = _clmul6(k, g, h, i, j, m, n)
-    store(data, 0, xor(_sum6(a, b, c, d, e, f), _sum6(g, h, i, j, m, n)))
+    _clmul(load128, data, count)
 
 
 @kernel
 def mixed128(data, count):
-    """Run three AES rounds to one product on 128 bits: nine and three in a turn of the loop."""
-    k = load128(data, 0)
-    a, b, c, d, e, f = _start128(data, 64)
-    g, h, i, j, m, n = _start128(data, 448)
-    for _ in range(count):
-        a, b, c, d, e, f, g, h, i, j, m, n = _mixed12(k, a, b, c, d, e, f, g, h, i, j, m, n)
-    store(data, 0, xor(_sum6(a, b, c, d, e, f), _sum6(g, h, i, j, m, n)))
+    """Run three AES rounds to one product on 128 bits."""
+    _mixed(load128, data, count)
 
 
 # --- What a packet needs ------------------------------------------------------------------------------------
