@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import ConfigError, IntegrityError, MisuseError, SevPcieError
+from ..errors import IntegrityError
 from . import options, output, wire
 
 EPILOG = """What the second example of sevpcie seal prints.
@@ -86,22 +86,19 @@ def open_(
     refused: str | None = None
     for number, unit in enumerate(_units(lines, flit)):
         try:
-            opened += open_once(
-                [data for _, data in unit],
-                sub_stream=settings.sub_stream,
-                counter=counter + number,
-                k=k,
-                t=t,
-                pr_sent=pr_sent if number == 0 else None,
-                **settings.rest,
-            )
+            with wire.placed(unit[0][0], file):
+                opened += open_once(
+                    [data for _, data in unit],
+                    sub_stream=settings.sub_stream,
+                    counter=counter + number,
+                    k=k,
+                    t=t,
+                    pr_sent=pr_sent if number == 0 else None,
+                    **settings.rest,
+                )
         except IntegrityError as error:
-            refused = f"{unit[0][0]}: {error}"
+            refused = str(error)
             break
-        except SevPcieError as error:
-            # A value of an option that nothing can have speaks for itself.
-            place = "" if file is None and isinstance(error, MisuseError | ConfigError) else f"{unit[0][0]}: "
-            raise type(error)(f"{place}{error}") from None
     with output.pipe():
         if json:
             output.print_json(_fields(opened, refused, file is None))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import ConfigError, MisuseError, SevPcieError
+from ..errors import MisuseError
 from . import options, output, wire
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def seal(
     units = []
     for number, start in enumerate(range(0, len(lines), aggregate)):
         unit = lines[start : start + aggregate]
-        try:
+        with wire.placed(unit[0][0], file):
             parts = seal_once(
                 [data for _, data in unit],
                 sub_stream=settings.sub_stream,
@@ -99,10 +99,6 @@ def seal(
                 pr_sent=pr_sent if number == 0 else 0,
                 **settings.rest,
             )
-        except SevPcieError as error:
-            # A value of an option that nothing can have speaks for itself.
-            place = "" if file is None and isinstance(error, MisuseError | ConfigError) else f"{unit[0][0]}: "
-            raise type(error)(f"{place}{error}") from None
         units.append(parts)
     with output.pipe():
         if json:

@@ -6,12 +6,14 @@ Rule: keys, TLPs and results are hex; blanks and colons in input do not count; o
 import re
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
-from ..errors import ConfigError, FormatError, MisuseError
+from ..errors import ConfigError, FormatError, MisuseError, SevPcieError
 
 if TYPE_CHECKING:
     from ..ide.profile import IvFixed
@@ -148,6 +150,17 @@ def one_input(option: str, text: str | None, file: Path | None) -> list[tuple[st
         return [(option, hex_bytes(option, text))]
     assert file is not None
     return lines_of(file)
+
+
+@contextmanager
+def placed(place: str, file: Path | None) -> Iterator[None]:
+    """Have an error say where the TLP stands that it is about."""
+    try:
+        yield
+    except SevPcieError as error:
+        # A value of an option that nothing can have speaks for itself.
+        of_option = file is None and isinstance(error, MisuseError | ConfigError)
+        raise type(error)(str(error) if of_option else f"{place}: {error}") from None
 
 
 def with_ones(arguments: list[str]) -> list[str]:
