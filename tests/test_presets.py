@@ -34,13 +34,14 @@ WITHOUT_SOURCE = {
 
 def test_what_is_shipped():
     found = available_presets()
-    assert list(found) == ["scenarios", "schemes", "links", "hosts", "devices", "samples"]
+    assert list(found) == ["scenarios", "schemes", "links", "hosts", "devices", "platforms", "samples"]
     assert list(found["scenarios"]) == SCENARIOS
     assert list(found["schemes"]) == ["bounce-buffer", "none", "pcie-ide", "sev-pcie"]
     links = {"gen3x8", "gen4x4", "gen4x16", "gen5x4", "gen5x8", "gen5x16", "gen6x16"}
     assert set(found["links"]) == links
     assert "server" in found["hosts"]
     assert set(found["devices"]) == {"nvme-dram", "nvme-tlc", "nic-400g", "gpu-gen5"}
+    assert "h100-tdx" in found["platforms"]
     assert set(found["samples"]) == {"train_resnet50", "llm_decode", "kv_swap", "redis"}
     assert all(title for names in found.values() for title in names.values())
 

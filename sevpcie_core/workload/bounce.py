@@ -4,8 +4,8 @@ Rule: the link and the device stay as they are; what is added is time of a core,
 device reads, after its end for what the device writes. Every protected byte is staged once. Queues, doorbells
 and interrupts lie in shared memory from the start and are never staged.
 
-A transfer is staged whole by one core, with no overlap between staging and DMA, as in today's drivers
-(docs/validation.md says what measurements show). Its core copies it, or seals or opens it on the way.
+A transfer is staged by one core, which copies it, or seals or opens it on the way. Its staging and its DMA do
+not overlap; docs/validation.md says how far measurements tell.
 """
 
 from collections.abc import Callable, Iterator
