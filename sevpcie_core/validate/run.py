@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import ConfigError
-from . import pcie_model
+from . import cc_copy, pcie_model
 from .points import DataSet
 
 VARIABLE: Final = "SEVPCIE_REFERENCE_DATA"
 # Where a checkout's data lie.
 NEIGHBOUR: Final = Path("../shared/data")
 # In the order of printing.
-SETS: Final[tuple[Callable[[Path], DataSet], ...]] = (pcie_model.compare,)
+SETS: Final[tuple[Callable[[Path], DataSet], ...]] = (
+    pcie_model.compare,
+    cc_copy.compare,
+    cc_copy.compare_pageable,
+)
 
 Progress = Callable[[str, int, int], object]
 
