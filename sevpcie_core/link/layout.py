@@ -6,6 +6,7 @@ Rule: names and places only. One row per device, per step in flight, per request
 from typing import Any, Final, NamedTuple
 
 from .params import CONTEXTS
+from .places import PLACES
 
 # Directions of a link, and the engines of a device's link: sender's and receiver's side of each direction.
 UP: Final = 0
@@ -164,21 +165,7 @@ OWED_ENTRIES: Final = 256
 
 # --- The ledger: where the time of a request went ---
 
-# Places, in the order of a request's way.
-PLACES: Final = (
-    "device",  # pipelines of the device, and its waiting for what another request holds
-    "media",  # media and compute
-    "tags",
-    "arbitration",  # for the port, and for what is on the wire before: other TLPs, DLLPs, ordered sets
-    "credits",
-    "serialisation",
-    "engine",  # cipher engines, MAC included where it keeps the wire waiting
-    "wire",
-    "hold",  # at the receiver, for the MAC
-    "ordering",  # behind TLPs that came before and are not yet released, or writes not yet visible
-    "host",  # root complex and memory, the drain of writes included
-    "iommu",
-)
+# Their numbers, as `places.PLACES` names them.
 DEVICE: Final = 0
 MEDIUM: Final = 1
 TAG_WAIT: Final = 2
@@ -191,8 +178,11 @@ HOLD: Final = 8
 ORDERING: Final = 9
 HOST: Final = 10
 IOMMU: Final = 11
+STAGING: Final = 12
 # Behind the places of a row: up to when they account for the request's time, ps (-1: not yet begun).
 MARK: Final = len(PLACES)
+# 1: all of it lies behind the begin of the request.
+COUNTED: Final = MARK + 1
 LEDGER_COLUMNS: Final = 16
 
 # Columns of `tag`, one row per tag of a device: the request that has it, then its ledger as above.

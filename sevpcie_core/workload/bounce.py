@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import MisuseError
 from ..spec import BUFFER_DATA
-from .program import BEGIN, DELAY, EARLY1, EARLY2, END, READ_UP, STEP, WRITE_UP, Chunk, Program
+from .program import BEGIN, DELAY, EARLY1, EARLY2, END, READ_UP, STAGE, STEP, WRITE_UP, Chunk, Program
 
 # What a device may stage at once is numbered in the int16 `server` of a step.
 _MAX_SERVERS: Final = 1 << 15
@@ -192,6 +192,7 @@ class _Stager:
         out["after"][end[ends]] = 1
         self._begin(out, place[begins], steps[begins])
         self._pause(out, place[pauses], steps[pauses])
+        out["flags"][rows] |= STAGE
         if self._ledger is not None:
             np.add.at(self._ledger.staged_ps, out["stat"][rows], time)
             np.add.at(self._ledger.paused_ps, steps["stat"][pauses], steps["delay_ps"][pauses])

@@ -130,6 +130,7 @@ class Step:
     begin: bool = False
     end: bool = False
     media: bool = False
+    stage: bool = False
 
 
 @dataclass(frozen=True)
@@ -415,6 +416,8 @@ class Simulation:
         self.waiting: dict[tuple[int, int, bool], list[int]] = defaultdict(list)
         self.ledgers: list[dict[int, Ledger]] = [{} for _ in range(count)]
         """Of each step, up to where it goes on; made by the steps of the same request before it."""
+        self.counted: set[tuple[int, int]] = set()
+        """(device, step) whose ledger lies behind the begin of the request."""
         self.spent: dict[tuple[int, int], Counter[str]] = defaultdict(Counter)
         self.begun: list[dict[int, int]] = [{} for _ in range(count)]
         self.ended: list[dict[int, int]] = [{} for _ in range(count)]
@@ -504,8 +507,11 @@ class Simulation:
 
     def on_ready(self, now: int, device: int, index: int, split: int) -> None:
         step = self.programs[device][index]
-        if index not in self.ledgers[device]:
-            self.ledgers[device][index] = Ledger(self.begun[device][step.request])
+        if step.begin:
+            self.ledgers[device][index] = Ledger(now)
+            self.counted.add((device, index))
+        elif index not in self.ledgers[device]:
+            self.ledgers[device][index] = Ledger(min(now, self.begun[device].get(step.request, now)))
         self.ledgers[device][index] = self.ledgers[device][index].until(now, "device")
         if step.kind != DELAY and step.buffer == BUFFER_DATA:
             self.counters[device, step.stat]["application"] += step.bytes
@@ -534,7 +540,7 @@ class Simulation:
         end = start + step.delay_ps
         if step.media:
             self.media[device][step.request] += end - now
-        place = "media" if step.media else "device"
+        place = "media" if step.media else "staging" if step.stage else "device"
         ledger = self.ledgers[device][index].until(start, place)
         self.tell(now, device, index, start, early=True, ledger=ledger)
         self.tell(now, device, index, end, early=False, ledger=ledger.until(end, place))
