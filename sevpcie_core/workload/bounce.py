@@ -23,6 +23,7 @@ _MAX_SERVERS: Final = 1 << 15
 # A step becomes three at most (a pause, its staging, itself or itself and the staging behind it).
 _GROWTH: Final = 3
 _PS_PER_US: Final = 1_000_000
+_BYTES: Final = np.dtype(f"V{STEP.itemsize}")
 
 _Count = TypeVar("_Count", int, np.ndarray)
 # Which steps carry data that must be staged: steps -> bool[n].
@@ -176,7 +177,8 @@ class _Stager:
         place = first + pauses + (before > 0)
         end = place + (after > 0)
         out = np.empty(int(end[-1]) + 1, STEP)
-        out[place] = steps
+        # As bytes: numpy would scatter each field alone.
+        out.view(_BYTES)[place] = np.ascontiguousarray(steps).view(_BYTES)
         for name in ("after", "after2"):
             early = flags & (EARLY1 if name == "after" else EARLY2) != 0
             out[name][place] = self._distances(steps[name], early, place, end)
