@@ -115,6 +115,8 @@ from .layout import (
     TIMER_FLIGHT,
     TIMER_PORT,
     TIMERS,
+    TRANSFER,
+    TRANSFERS,
     UP,
     VISIBLE,
     WAITING,
@@ -282,7 +284,7 @@ def _enter(state, links, host, walk_table, seed, d, direction, queue, burst, now
     # The first of a write's TLPs is not at the root port before this, where its address is looked up.
     translated = now + links[d, PROP]
     if write and direction == UP and host[SET_MASK] >= 0:
-        index = (step << SPLIT_BITS) + split
+        index = (row[TRANSFER] << SPLIT_BITS) + split
         translated = _translate(state, host, d, address, translated, walk_table, seed, index)
     last = split + 1 >= row[LEFT]
     if kept:
@@ -714,7 +716,7 @@ def advance(state, links, host, host_table, walk_table, seed, latest):
                 give_back(port, state.credit[d, place], place, start + links[d, CREDIT_PS], 0, 1)
             tag = state.tag[d, number]
             split = tag[TAG_SPLIT]
-            index = (step << SPLIT_BITS) + split
+            index = (row[TRANSFER] << SPLIT_BITS) + split
             data = start
             if host[SET_MASK] >= 0:
                 address, _ = piece(row[ADDRESS], row[BYTES], links[d, MRRS], split)
@@ -785,6 +787,9 @@ def load(state, d, first_class, reach, servers, most_bytes, steps, sealed):
         row[STAT] = first_class + record["stat"]
         row[BUFFER] = record["buffer"]
         row[SEALED] = sealed[i]
+        # Draws are named by it, so that delays which a scheme puts between transfers change none.
+        row[TRANSFER] = port[TRANSFERS]
+        port[TRANSFERS] += record["kind"] != DELAY
         if state.ledger.shape[1] > 0:
             for place in range(MARK):
                 state.ledger[d, slot, place] = 0

@@ -88,7 +88,8 @@ PARKED: Final = PARKED_SINCE + 1  # total of such time
 DRAIN_FREE: Final = PARKED + 1
 VISIBLE: Final = DRAIN_FREE + 1
 DRAIN_BUSY: Final = VISIBLE + 1
-DEVICE_COLUMNS: Final = DRAIN_BUSY + 1
+TRANSFERS: Final = DRAIN_BUSY + 1  # loaded so far
+DEVICE_COLUMNS: Final = TRANSFERS + 1
 
 # A device's timers: events that come in order need no heap. One per port, and the first of each flight.
 TIMER_PORT: Final = 0  # two columns by direction
@@ -108,21 +109,22 @@ KIND: Final = 8
 STAT: Final = 9
 BUFFER: Final = 10
 SEALED: Final = 11  # the policy's decision
+TRANSFER: Final = 12  # how many transfers of the program came before it
 # ... then how far it is ...
-DONE: Final = 12
-PENDING: Final = 13  # unmet dependencies
-MET: Final = 14  # the latest met one, ps
-WAITING: Final = 15  # first of the steps that wait for this one: 2 * step + which, or -1
-CHAIN: Final = 16  # two columns: the next one that waits for the same step, per dependency
-LEFT: Final = 18  # splits of a read not yet answered, or quanta of a write
-SPLITS: Final = 19  # of a read
-CURSOR: Final = 20  # next split of a read
-ENTERED: Final = 21  # when a read began to wait for its next tag
+DONE: Final = 13
+PENDING: Final = 14  # unmet dependencies
+MET: Final = 15  # the latest met one, ps
+WAITING: Final = 16  # first of the steps that wait for this one: 2 * step + which, or -1
+CHAIN: Final = 17  # two columns: the next one that waits for the same step, per dependency
+LEFT: Final = 19  # splits of a read not yet answered, or quanta of a write
+SPLITS: Final = 20  # of a read
+CURSOR: Final = 21  # next split of a read
+ENTERED: Final = 22  # when a read began to wait for its next tag
 # ... and three that use the same slots under another number: a request's, and a place in the tag queue.
-BEGUN: Final = 22
-MEDIA_TIME: Final = 23
-QUEUED: Final = 24
-RING_COLUMNS: Final = 25
+BEGUN: Final = 23
+MEDIA_TIME: Final = 24
+QUEUED: Final = 25
+RING_COLUMNS: Final = 26
 
 # Columns of `count`, one row per request class.
 REQUESTS: Final = 0

@@ -74,9 +74,9 @@ class Link:
 
 @dataclass(frozen=True)
 class Host:
-    """The root complex: `read_latency(seed, device, step, split)` and the least spacing of reads, ps.
+    """The root complex: `read_latency(seed, device, transfer, split)` and the least spacing of reads, ps.
 
-    iotlb_entries: 0 for no address translation; `walk(seed, device, step, split)` is the time of one walk.
+    iotlb_entries: 0 for no address translation; `walk` is the time of one walk, named alike.
     """
 
     read_latency: Callable[[int, int, int, int], int]
@@ -645,6 +645,10 @@ class Simulation:
     def on_port(self, now: int, device: int, way: int, split: int) -> None:
         self.directions[device][way].wake_ps = None
 
+    def ordinal(self, device: int, index: int) -> int:
+        """Return how many transfers of the program come before a step."""
+        return sum(step.kind != DELAY for step in self.programs[device][:index])
+
     def on_arrive(self, now: int, device: int, index: int, split: int) -> None:
         start = max(now, self.rc_free_ps)
         self.rc_free_ps = start + self.host.read_interval_ps
@@ -656,9 +660,11 @@ class Simulation:
             lane.returning[False].append((start + self.links[device].credit_ps, 1, 0))
         if self.host.iotlb_entries:
             address, _ = self.splits[device, index][number]
-            start = self.iotlb.translate(self.seed, device, index, number, address, start)
+            start = self.iotlb.translate(
+                self.seed, device, self.ordinal(device, index), number, address, start
+            )
             ledger = ledger.until(start, "iommu")
-        latency = self.host.read_latency(self.seed, device, index, number)
+        latency = self.host.read_latency(self.seed, device, self.ordinal(device, index), number)
         self.tag_ledger[device, split] = ledger.until(start + latency, "host")
         self.push(start + latency, DATA, device, index, split)
 
@@ -692,7 +698,7 @@ class Simulation:
         if posted and way == UP and self.host.iotlb_entries:
             address, _ = self.splits[device, burst.index][burst.split]
             translated = self.iotlb.translate(
-                self.seed, device, burst.index, burst.split, address, translated
+                self.seed, device, self.ordinal(device, burst.index), burst.split, address, translated
             )
         lane.keep_going(link, ready)
         before = max(lane.free, Fraction(ready))
