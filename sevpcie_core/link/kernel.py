@@ -6,6 +6,8 @@ docs/model.md states the semantics; tests/oracles holds a plain version of it.
 
 from typing import Final
 
+import numpy as np
+
 from .._jit import inline_kernel, kernel
 from ..spec import (
     BUFFER_DATA,
@@ -28,6 +30,8 @@ from .layout import (
     BUFFER,
     BYTES,
     CHAIN,
+    CREDIT_HEAD,
+    CREDIT_TAIL,
     CURSOR,
     DATA,
     DEVICE_SHIFT,
@@ -42,6 +46,7 @@ from .layout import (
     FLIGHT_TAIL,
     FREE_TAGS,
     HEAD,
+    HEADERS,
     HORIZON,
     HOST_BUSY,
     HOST_FREE,
@@ -53,11 +58,18 @@ from .layout import (
     LATENCY,
     LEFT,
     LOADED,
+    LOOKUPS,
     MEDIA_TIME,
     MET,
+    MISSES,
     NOT_BEFORE,
     OCCUPY,
     OLDEST,
+    PAGE_SHIFT,
+    PARKED,
+    PARKED_HEAD,
+    PARKED_SINCE,
+    PARKED_TAIL,
     PAUSE,
     PENDING,
     PORT,
@@ -66,16 +78,19 @@ from .layout import (
     QUEUE_TAIL,
     QUEUED,
     REACH,
+    READ_INTERVAL,
     READY,
     REQUEST,
     REQUEST_TLP,
     REQUESTS,
     SEALED,
     SERVER,
+    SET_MASK,
     SPLIT_BITS,
     SPLITS,
     STALL_DEVICE,
     STALL_HOST,
+    STALL_IOMMU,
     STALL_TAGS,
     STARVED,
     STARVED_SINCE,
@@ -87,10 +102,12 @@ from .layout import (
     TIMER_PORT,
     TIMERS,
     UP,
+    VISIBLE,
     WAITING,
+    WALKER_BUSY,
 )
-from .params import MRRS, QUANTUM_BYTES
-from .port import AS_COMPLETIONS, AS_REQUEST, AS_WRITE, send
+from .params import CREDIT_PS, CREDITS, MRRS, ORDERED, OTHER, PROP, QUANTUM_BYTES
+from .port import AS_COMPLETIONS, AS_REQUEST, AS_WRITE, give_back, send
 
 # Two queues feed a port. Control (read requests, queue entries, interrupts, doorbells) goes before bulk
 # (upstream data writes, downstream completions): it is small, and a port that lets it wait stalls itself.
@@ -98,6 +115,9 @@ CONTROL: Final = 0
 BULK: Final = 1
 
 _HOST_STREAM: Final = 0x484F5354
+_WALK_STREAM: Final = 0x57414C4B
+# Pages below 2**52, devices above.
+_PAGE_BITS: Final = 52
 
 
 # What `advance` returns: finished, out of time, or the device that needs its next chunk.
@@ -108,6 +128,8 @@ TOO_LONG: Final = -2
 # Flags of a step in the ring, beside its own: somebody waits for this moment of it.
 _EARLY_WAITED: Final = 1 << 16
 _END_WAITED: Final = 1 << 17
+
+_NOTHING: Final = np.int64(-1)
 
 # What `load` returns.
 LOADED_OK: Final = 0
@@ -159,7 +181,8 @@ def _tell_waiting(heap, ring, d, step, early, time, now):
 @inline_kernel
 def _finish(state, d, step, end, now):
     """Settle a step whose end is known: dependents, request latency, window. Modified in place."""
-    heap, _, _, _, device, ring, _, _, count, histogram, kept = state
+    heap, device, ring, count = state.heap, state.device, state.ring, state.count
+    histogram, kept = state.histogram, state.kept
     port = device[d]
     mask = ring.shape[1] - 1
     slot = step & mask
@@ -196,13 +219,12 @@ def _wait(port, waiting, queue, burst):
 
 
 @inline_kernel
-def _enter(state, links, d, direction, queue, now):
-    """Send the first burst of a port's queue: a quantum of a write, a read request, or completions."""
-    heap, timer, flight, _, device, ring, waiting, _, count, _, _ = state
-    port = device[d]
-    head = port[HEAD + queue]
-    port[HEAD + queue] = head + 1
-    burst = waiting[d, queue, head & (waiting.shape[2] - 1)]
+def _enter(state, links, host, walk_table, seed, d, direction, queue, burst, now):
+    """Send a burst that came from a port's queue: a quantum of a write, a read request, or completions."""
+    heap = state.heap
+    ring = state.ring
+    waiting = state.waiting
+    port = state.device[d]
     what = burst & ((1 << KIND_BITS) - 1)
     split = (burst >> KIND_BITS) & ((1 << SPLIT_BITS) - 1)
     step = (burst >> STEP_SHIFT) & ((1 << STEP_BITS) - 1)
@@ -218,16 +240,35 @@ def _enter(state, links, d, direction, queue, now):
     elif what == REQUEST_TLP:
         context = SUB_STREAM_NON_POSTED
         cut = AS_REQUEST
-    stat = row[STAT]
+    count = state.count[row[STAT]]
     sealed = row[SEALED] != 0
+    # The first of a write's TLPs is not at the root port before this, where its address is looked up.
+    translated = now + links[d, PROP]
+    if what == QUANTUM and direction == UP and host[SET_MASK] >= 0:
+        index = (step << SPLIT_BITS) + split
+        translated = _translate(state, host, d, address, translated, walk_table, seed, index)
     accepted, delivered = send(
-        port, links[d], count[stat], direction, context, address, size, cut, now, sealed
+        port,
+        links[d],
+        state.owed[d],
+        state.credit[d],
+        count,
+        direction,
+        context,
+        address,
+        size,
+        cut,
+        now,
+        translated,
+        sealed,
     )
     port[ACCEPT + direction] = accepted
     if what in (DATA, REQUEST_TLP):
         then = ANSWERED if what == DATA else ARRIVE
-        mine = timer[d * TIMERS : (d + 1) * TIMERS]
-        _fly(port, mine, flight[d], direction, delivered, key(d, step, split, then))
+        if what == REQUEST_TLP and links[d, ORDERED]:
+            delivered = max(delivered, port[VISIBLE])
+        mine = state.timer[d * TIMERS : (d + 1) * TIMERS]
+        _fly(port, mine, state.flight[d], direction, delivered, key(d, step, split, then))
     elif split + 1 < row[LEFT]:
         _wait(port, waiting[d], queue, key(d, step, split + 1, QUANTUM))
     else:
@@ -236,29 +277,139 @@ def _enter(state, links, d, direction, queue, now):
 
 
 @inline_kernel
-def _waits(port, direction):
-    """Return whether bursts wait for a port."""
-    control = 2 * direction + CONTROL
-    bulk = 2 * direction + BULK
-    return port[HEAD + control] < port[TAIL + control] or port[HEAD + bulk] < port[TAIL + bulk]
+def _take(port, waiting, queue):
+    """Take the first burst out of a port's queue. Modified in place: port."""
+    head = port[HEAD + queue]
+    port[HEAD + queue] = head + 1
+    return waiting[queue, head & (waiting.shape[1] - 1)]
 
 
 @inline_kernel
-def _serve(state, links, d, now):
+def _request_may_go(port, link, returning, now):
+    """Return whether there is a credit for a read request by now. Modified in place: port."""
+    place = 2 * UP + OTHER
+    if link[CREDITS + 2 * place] < 0:
+        return True
+    head = port[CREDIT_HEAD + place]
+    tail = port[CREDIT_TAIL + place]
+    ring = returning.shape[0] - 1
+    headers = port[HEADERS + place]
+    while head < tail and returning[head & ring, 0] <= now:
+        headers += 1
+        head += 1
+    port[CREDIT_HEAD + place] = head
+    port[HEADERS + place] = headers
+    return headers > 0
+
+
+@inline_kernel
+def _park(port, parked, burst, now):
+    """Set a read request aside that has no credit: posted TLPs pass it. Modified in place."""
+    tail = port[PARKED_TAIL]
+    parked[tail & (parked.shape[0] - 1)] = burst
+    port[PARKED_TAIL] = tail + 1
+    if port[PARKED_SINCE] < 0:
+        port[PARKED_SINCE] = now
+
+
+@inline_kernel
+def _unpark(port, parked, now):
+    """Take the first request back that was set aside. Modified in place."""
+    head = port[PARKED_HEAD]
+    port[PARKED_HEAD] = head + 1
+    if head + 1 == port[PARKED_TAIL]:
+        port[PARKED] += now - port[PARKED_SINCE]
+        port[PARKED_SINCE] = -1
+    return parked[head & (parked.shape[0] - 1)]
+
+
+@inline_kernel
+def _wake(timer, at, time, event):
+    """Let a port look again at a time, or earlier if it would anyway. Modified in place."""
+    if time < timer[at, 0]:
+        timer[at, 0] = time
+        timer[at, 1] = event
+
+
+@inline_kernel
+def _serve(state, links, host, walk_table, seed, d, now):
     """Let waiting bursts enter a device's ports while these accept them, control first. Modified in place."""
-    _, timer, _, _, device, _, _, _, _, _, _ = state
-    port = device[d]
+    port = state.device[d]
+    waiting = state.waiting[d]
     for direction in range(2):
-        while _waits(port, direction):
-            if port[ACCEPT + direction] > now:
-                at = d * TIMERS + TIMER_PORT + direction
-                if timer[at, 0] == FOREVER:
-                    timer[at, 0] = port[ACCEPT + direction]
-                    timer[at, 1] = key(d, direction, 0, PORT)
+        control = 2 * direction + CONTROL
+        bulk = 2 * direction + BULK
+        at = d * TIMERS + TIMER_PORT + direction
+        while True:
+            set_aside = direction == UP and port[PARKED_HEAD] < port[PARKED_TAIL]
+            some = port[HEAD + control] < port[TAIL + control]
+            if not (some or set_aside or port[HEAD + bulk] < port[TAIL + bulk]):
                 break
-            control = 2 * direction + CONTROL
-            empty = port[HEAD + control] == port[TAIL + control]
-            _enter(state, links, d, direction, 2 * direction + BULK if empty else control, now)
+            if port[ACCEPT + direction] > now:
+                _wake(state.timer, at, port[ACCEPT + direction], key(d, direction, 0, PORT))
+                break
+            burst = _NOTHING
+            queue = control
+            if set_aside and _request_may_go(port, links[d], state.credit[d, 2 * UP + OTHER], now):
+                burst = _unpark(port, state.parked[d], now)
+            elif some:
+                burst = _take(port, waiting, control)
+            elif port[HEAD + bulk] < port[TAIL + bulk]:
+                queue = bulk
+                burst = _take(port, waiting, bulk)
+            if burst < 0:
+                # Only requests without a credit are left. When one comes back is known, or its event will be.
+                head = port[CREDIT_HEAD + 2 * UP + OTHER]
+                if head < port[CREDIT_TAIL + 2 * UP + OTHER]:
+                    returning = state.credit[d, 2 * UP + OTHER]
+                    then = returning[head & (returning.shape[0] - 1), 0]
+                    _wake(state.timer, at, then, key(d, direction, 0, PORT))
+                break
+            if burst & ((1 << KIND_BITS) - 1) == REQUEST_TLP:
+                if not _request_may_go(port, links[d], state.credit[d, 2 * UP + OTHER], now):
+                    _park(port, state.parked[d], burst, now)
+                    continue
+                port[HEADERS + 2 * UP + OTHER] -= 1
+            _enter(state, links, host, walk_table, seed, d, direction, queue, burst, now)
+
+
+@inline_kernel
+def _translate(state, host, d, address, now, walk_table, seed, index):
+    """Return when an address is translated, ps: at once if the IOTLB has its page, else after a walk.
+
+    Modified in place: state. A page that is being walked is waited for, not walked again.
+    """
+    scalar = state.scalar
+    scalar[LOOKUPS] += 1
+    page = (address >> host[PAGE_SHIFT]) | (np.int64(d) << _PAGE_BITS)
+    ways = state.iotlb[page & host[SET_MASK]]
+    rank = 0
+    while rank < ways.shape[0] and ways[rank, 0] != page:
+        rank += 1
+    if rank < ways.shape[0]:
+        ready = max(now, ways[rank, 1])
+        since = ways[rank, 1]
+    else:
+        scalar[MISSES] += 1
+        rank = ways.shape[0] - 1
+        first = 0
+        walker = state.walker
+        for w in range(1, walker.shape[0]):
+            if walker[w] < walker[first]:
+                first = w
+        begin = max(now, walker[first])
+        time = quantile(walk_table, draw_u64(seed, _WALK_STREAM + d, index))
+        ready = begin + time
+        walker[first] = ready
+        scalar[WALKER_BUSY] += time
+        since = ready
+    while rank > 0:
+        ways[rank, 0] = ways[rank - 1, 0]
+        ways[rank, 1] = ways[rank - 1, 1]
+        rank -= 1
+    ways[0, 0] = page
+    ways[0, 1] = since
+    return ready
 
 
 @inline_kernel
@@ -300,7 +451,7 @@ def _land(port, timer, flight, direction):
 @inline_kernel
 def _issue_reads(state, d, now):
     """Offer read requests to the port while tags are free, one per step in turn. Modified in place."""
-    heap, _, _, _, device, ring, waiting, _, count, _, _ = state
+    heap, device, ring, waiting, count = state.heap, state.device, state.ring, state.waiting, state.count
     port = device[d]
     mask = ring.shape[1] - 1
     while port[FREE_TAGS] > 0 and port[QUEUE_HEAD] < port[QUEUE_TAIL]:
@@ -330,7 +481,8 @@ def _issue_reads(state, d, now):
 @inline_kernel
 def _start(state, links, d, step, now):
     """Run a step that is ready. Modified in place."""
-    heap, _, _, _, device, ring, waiting, server, count, _, _ = state
+    heap, device, ring, waiting = state.heap, state.device, state.ring, state.waiting
+    server, count = state.server, state.count
     port = device[d]
     mask = ring.shape[1] - 1
     slot = step & mask
@@ -375,15 +527,16 @@ def _start(state, links, d, step, now):
 
 
 @kernel
-def advance(state, links, host_table, read_interval, seed, latest):
+def advance(state, links, host, host_table, walk_table, seed, latest):
     """Run until all is done or a device needs its next chunk.
 
     Parameters
     ----------
     state : State. Modified in place.
     links : int64[D, LINK_COLUMNS], see params.
-    host_table : int64[4097], ps, inverse distribution of the root complex's read latency.
-    read_interval : ps between two reads that the root complex starts.
+    host : int64[HOST_COLUMNS], see layout.
+    host_table, walk_table : int64[4097], ps, inverse distributions of the root complex's read latency and of
+        a walk through the page tables.
     seed : key of the draws.
     latest : ps, the last time that positions on the wire can count.
 
@@ -391,7 +544,8 @@ def advance(state, links, host_table, read_interval, seed, latest):
     -------
     The device to load, FINISHED, or TOO_LONG.
     """
-    heap, timer, flight, scalar, device, ring, waiting, _, count, _, _ = state
+    heap, timer, flight, scalar = state.heap, state.timer, state.flight, state.scalar
+    device, ring, waiting, count = state.device, state.ring, state.waiting, state.count
     mask = ring.shape[1] - 1
     stop = heap[1]
     # The first root step of an unloaded chunk, and whose it is.
@@ -441,11 +595,21 @@ def advance(state, links, host_table, read_interval, seed, latest):
             _start(state, links, d, step, now)
         elif kind == ARRIVE:
             start = max(now, scalar[HOST_FREE])
-            scalar[HOST_FREE] = start + read_interval
-            scalar[HOST_BUSY] += read_interval
-            bits = draw_u64(seed, _HOST_STREAM + d, (step << SPLIT_BITS) + split)
-            data = start + quantile(host_table, bits)
-            count[row[STAT], STALL_HOST] += data - now
+            scalar[HOST_FREE] = start + host[READ_INTERVAL]
+            scalar[HOST_BUSY] += host[READ_INTERVAL]
+            if links[d, CREDITS + 2 * (2 * UP + OTHER)] >= 0:
+                # The request leaves the port's buffer.
+                place = 2 * UP + OTHER
+                give_back(port, state.credit[d, place], place, start + links[d, CREDIT_PS], 0, 1)
+            index = (step << SPLIT_BITS) + split
+            data = start
+            if host[SET_MASK] >= 0:
+                address, _ = piece(row[ADDRESS], row[BYTES], links[d, MRRS], split)
+                data = _translate(state, host, d, address, start, walk_table, seed, index)
+                count[row[STAT], STALL_IOMMU] += data - start
+            begun = data
+            data += quantile(host_table, draw_u64(seed, _HOST_STREAM + d, index))
+            count[row[STAT], STALL_HOST] += data - begun + start - now
             push(heap, data, key(d, step, split, DATA))
         elif kind == DATA:
             _wait(port, waiting[d], 2 * DOWN + BULK, key(d, step, split, DATA))
@@ -456,7 +620,7 @@ def advance(state, links, host_table, read_interval, seed, latest):
                 _finish(state, d, step, now, now)
         if port[QUEUE_HEAD] < port[QUEUE_TAIL] or port[STARVED_SINCE] >= 0:
             _issue_reads(state, d, now)
-        _serve(state, links, d, now)
+        _serve(state, links, host, walk_table, seed, d, now)
 
 
 @kernel
@@ -473,7 +637,7 @@ def load(state, d, first_class, reach, servers, most_bytes, steps, sealed):
     -------
     LOADED_OK, or what is wrong with a step; the state is of no further use then.
     """
-    heap, _, _, _, device, ring, _, _, _, _, _ = state
+    heap, device, ring = state.heap, state.device, state.ring
     mask = ring.shape[1] - 1
     port = device[d]
     base = port[LOADED]

@@ -64,7 +64,29 @@ RECENCY: Final = 44  # CONTEXTS columns per engine, the most recent context firs
 # Protected posted TLPs of a direction that no other TLP has told of: 2 * direction + (0: for non-posted TLPs,
 # 1: for completions).
 PR_SENT: Final = RECENCY + 4 * CONTEXTS
-DEVICE_COLUMNS: Final = PR_SENT + 4
+# Data-link layer, by direction: TLPs not yet acknowledged, drained TLPs not yet told, bytes since a skip.
+ACK_COUNT: Final = PR_SENT + 4
+UPDATE_COUNT: Final = ACK_COUNT + 2
+SKIP_COUNT: Final = UPDATE_COUNT + 2
+# DLLPs that a direction owes: a ring, see `State.owed`.
+OWED_HEAD: Final = SKIP_COUNT + 2
+OWED_TAIL: Final = OWED_HEAD + 2
+DLLPS: Final = OWED_TAIL + 2  # two columns: bytes of DLLPs and ordered sets put on the wire
+# Credits, by 2 * direction + class (posted, other): what the sender has, and the ring of what comes back.
+HEADERS: Final = DLLPS + 2
+DATA_UNITS: Final = HEADERS + 4
+CREDIT_HEAD: Final = DATA_UNITS + 4
+CREDIT_TAIL: Final = CREDIT_HEAD + 4
+# Non-posted requests that found no credit: a queue of their own, so that posted TLPs pass them.
+PARKED_HEAD: Final = CREDIT_TAIL + 4
+PARKED_TAIL: Final = PARKED_HEAD + 1
+PARKED_SINCE: Final = PARKED_TAIL + 1  # start of the present time with one of them, or -1
+PARKED: Final = PARKED_SINCE + 1  # total of such time
+# The root port's posted writes: when its buffer's drain is free, and when all so far are visible, ps.
+DRAIN_FREE: Final = PARKED + 1
+VISIBLE: Final = DRAIN_FREE + 1
+DRAIN_BUSY: Final = VISIBLE + 1
+DEVICE_COLUMNS: Final = DRAIN_BUSY + 1
 
 # A device's timers: events that come in order need no heap. One per port, and the first of each flight.
 TIMER_PORT: Final = 0  # two columns by direction
@@ -117,12 +139,26 @@ STALL_HOST: Final = 12
 STALL_TAGS: Final = 13
 STALL_LINK: Final = 14
 STALL_ENGINE: Final = 15
-COUNT_COLUMNS: Final = 16
+STALL_CREDITS: Final = 16
+STALL_IOMMU: Final = 17
+COUNT_COLUMNS: Final = 18
 
 # Columns of `scalar`.
 HOST_FREE: Final = 0
 HOST_BUSY: Final = 1
-SCALARS: Final = 2
+WALKER_BUSY: Final = 2
+LOOKUPS: Final = 3
+MISSES: Final = 4
+SCALARS: Final = 5
+
+# Columns of `host`, the numbers of the root complex.
+READ_INTERVAL: Final = 0  # ps between two reads that it starts
+PAGE_SHIFT: Final = 1
+SET_MASK: Final = 2  # sets of the IOTLB less one; -1: no translation
+HOST_COLUMNS: Final = 3
+
+# DLLPs that a direction can owe before the oldest must go.
+OWED_ENTRIES: Final = 256
 
 
 class State(NamedTuple):
@@ -136,6 +172,11 @@ class State(NamedTuple):
     server : int64[D, servers, 2], ps, (free from, busy for)
     count : int64[S, COUNT_COLUMNS]; histogram : int64[2, S, BUCKETS], latency and io path
     kept : int64[2, D, K], the same two in ps by request, -1 where not run
+    parked : int64[D, W], keys of read requests that wait for a credit
+    owed : int64[D, 2, OWED_ENTRIES, 2], (due from, ps; bytes) of DLLPs that a direction has to send
+    credit : int64[D, 4, K, 3], (back at the sender, ps; headers; data units) of credits that are on their way
+    iotlb : int64[sets, ways, 2], (page and device, or -1; translated from, ps), the most recent way first
+    walker : int64[walkers], ps, free from
     """
 
     heap: Any
@@ -149,3 +190,8 @@ class State(NamedTuple):
     count: Any
     histogram: Any
     kept: Any
+    parked: Any
+    owed: Any
+    credit: Any
+    iotlb: Any
+    walker: Any

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from .. import spec
+from ..errors import MisuseError
 
 # Columns of the link table, one row per device.
 NUM: Final = 0  # ps per TLP byte, numerator ...
@@ -33,13 +34,110 @@ KEY_MISS: Final = 17  # loading a context that the key cache has lost, ps
 KEY_ENTRIES: Final = 18
 QUANTUM_BYTES: Final = 19  # most of one write that enters the port before others get their turn
 DEN_SHIFT: Final = 20  # DEN as a power of two (every link before Gen6), or -1
-LINK_COLUMNS: Final = 21
+# What keeps a link going (DLLPs, ordered sets), and the buffers at its ends.
+ACK_EVERY: Final = 21  # TLPs received per Ack; 0: none on the wire
+UPDATE_EVERY: Final = 22  # TLPs drained per UpdateFC; 0: none on the wire
+SKIP_EVERY: Final = 23  # bytes between two skip ordered sets; 0: none
+SKIP_BYTES: Final = 24  # of one, on all lanes
+CREDIT_PS: Final = 25  # from a buffer that falls free to its credit at the sender
+CREDITS: Final = 26  # (headers, data) for posted and other TLPs, by 2 * (2 * direction + class); -1: infinite
+DRAIN_TLP: Final = 34  # a posted write leaves the root port's buffer in this much, ps ...
+DRAIN_LINE: Final = 35  # ... and this per 64 B begun
+WRITE_LATENCY: Final = 36  # from there to visible in memory, ps
+ORDERED: Final = 37  # 1: a read waits until the posted writes before it are visible
+RMP_CHECK: Final = 38  # added to the drain of a protected posted TLP, ps
+LINK_COLUMNS: Final = 39
 
 # A burst keeps other traffic of its direction waiting for no longer than this.
 _QUANTUM_PS: Final = 80_000
 
 # Key contexts of one stream at one engine: its sub-streams (posted, non-posted, completion).
 CONTEXTS: Final = 3
+
+
+@dataclass(frozen=True)
+class Credits:
+    """A receiver's buffers, as its sender may fill them: headers in TLPs, data in units of 16 B; 0: infinite.
+
+    PCIe Base r6.x, section 2.6.1. Headers and data of a class are both infinite or both not; data of
+    non-posted requests are not counted, for reads have none.
+    """
+
+    posted_headers: int = 0
+    posted_data: int = 0
+    non_posted_headers: int = 0
+    completion_headers: int = 0
+    completion_data: int = 0
+
+
+@dataclass(frozen=True)
+class DataLink:
+    """What a link carries beside TLPs: DLLPs of 8 B the other way, ordered sets on all lanes.
+
+    ack_every : TLPs received per Ack; update_every : TLPs drained per UpdateFC; 0: none on the wire.
+    credit_ps : from a buffer that falls free to its credit at the sender.
+    skip_every : bytes between two skip ordered sets, 0: none; skip_bytes : bytes of wire that one takes.
+    """
+
+    ack_every: int = 0
+    update_every: int = 0
+    credit_ps: int = 0
+    skip_every: int = 0
+    skip_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class RootPort:
+    """What becomes of a posted write at the root port, ps.
+
+    drain_tlp_ps : it leaves the port's buffer in this much per TLP; drain_line_ps : and this per 64 B begun.
+    write_latency_ps : from there to visible in memory. ordered : a read of the same device waits for that
+    (PCIe Base r6.x, section 2.4.1); not with relaxed ordering. rmp_check_ps : added to the drain of a
+    protected TLP.
+    """
+
+    drain_tlp_ps: int = 0
+    drain_line_ps: int = 0
+    write_latency_ps: int = 0
+    ordered: bool = True
+    rmp_check_ps: int = 0
+
+
+@dataclass(frozen=True)
+class Iommu:
+    """Address translation before all devices: one set-associative IOTLB and what walks the page tables.
+
+    entries : a power of two, 0 for no translation; ways : of a set, the least recently used one is lost.
+    page_shift : 12 for pages of 4 KiB, 21 for 2 MiB. walkers : misses that are walked side by side.
+    walk : quantiles (probability, ps) of one walk.
+    """
+
+    entries: int = 0
+    ways: int = 4
+    page_shift: int = 12
+    walkers: int = 1
+    walk: tuple[tuple[float, int], ...] = ((0.0, 0), (1.0, 0))
+
+    def __post_init__(self) -> None:
+        """Raise MisuseError for what cannot be."""
+        sets = self.entries // self.ways if self.ways > 0 else 0
+        if self.entries and (self.ways < 1 or sets * self.ways != self.entries or sets & (sets - 1)):
+            raise MisuseError(f"{self.entries} IOTLB entries of {self.ways} ways; expected 2**n sets")
+        if not 12 <= self.page_shift <= 30 or not 1 <= self.walkers <= MAX_WALKERS:
+            raise MisuseError(
+                f"pages of 2**{self.page_shift} B, {self.walkers} walkers; expected 12..30, 1..64"
+            )
+
+
+# What a set of TLPs waits for, in the order of `Credits`.
+POSTED: Final = 0
+OTHER: Final = 1
+# Most entries of a credit ring: PCIe Base r6.x, section 2.6.1, allows 128 headers without scaling, 2048
+# with the largest scale.
+MAX_HEADERS: Final = 2048
+MAX_WALKERS: Final = 64
+# PCIe Base r6.x, section 2.6.1: a data credit.
+CREDIT_BYTES: Final = 16
 
 
 @dataclass(frozen=True)
@@ -59,6 +157,11 @@ class EngineTiming:
 
 
 NO_ENGINE: Final = EngineTiming(0, 0, 0, 0, 0, 1, 0, 0, CONTEXTS)
+# Neither limit nor cost: what a bare recurrence of engines and wire has.
+INFINITE: Final = Credits()
+BARE: Final = DataLink()
+SINK: Final = RootPort()
+NO_IOMMU: Final = Iommu()
 
 
 def engine_timing(
@@ -109,8 +212,18 @@ def link_row(
     propagation_ps: int,
     tags: int,
     engine: EngineTiming = NO_ENGINE,
+    up: Credits = INFINITE,
+    down: Credits = INFINITE,
+    data_link: DataLink = BARE,
+    root_port: RootPort = SINK,
 ) -> np.ndarray:
-    """Return int64[LINK_COLUMNS], one device's row."""
+    """Return int64[LINK_COLUMNS], one device's row.
+
+    up : buffers of the root port; down : of the device. In flit mode DLLPs have bytes of their own in each
+    flit, so `data_link` puts none on the wire.
+
+    Raises MisuseError for buffers that no TLP of the link fits.
+    """
     byte_time = spec.byte_time_ps(generation, lanes)
     flit = generation >= spec.FIRST_FLIT_GENERATION
     row = np.zeros(LINK_COLUMNS, np.int64)
@@ -135,6 +248,43 @@ def link_row(
     row[SWITCH] = engine.switch_ps
     row[KEY_MISS] = engine.key_miss_ps
     row[KEY_ENTRIES] = engine.key_entries
+    row[ACK_EVERY] = 0 if flit else data_link.ack_every
+    row[UPDATE_EVERY] = 0 if flit else data_link.update_every
+    row[SKIP_EVERY] = 0 if flit else data_link.skip_every
+    row[SKIP_BYTES] = 0 if flit else data_link.skip_bytes
+    row[CREDIT_PS] = data_link.credit_ps
+    for direction, credits in enumerate((up, down)):
+        # The least that one burst takes: a write of MPS, a request, the completions of a request that may
+        # start anywhere.
+        for kind, headers, data, least_headers, least in (
+            (POSTED, credits.posted_headers, credits.posted_data, 1, mps // CREDIT_BYTES),
+            (OTHER, credits.non_posted_headers, 0, 1, 0)
+            if direction == 0
+            else (
+                OTHER,
+                credits.completion_headers,
+                credits.completion_data,
+                -(-mrrs // completion_bytes) + 1,
+                mrrs // CREDIT_BYTES + 1,
+            ),
+        ):
+            at = CREDITS + 2 * (2 * direction + kind)
+            if (headers or data) and not (least_headers <= headers <= MAX_HEADERS and data >= least):
+                raise MisuseError(
+                    f"credits for {headers} headers and {data} units of data; expected {least_headers}.."
+                    f"{MAX_HEADERS} headers and {least} units or more, or neither"
+                )
+            row[at] = headers or -1
+            row[at + 1] = data if headers else -1
+    row[DRAIN_TLP] = root_port.drain_tlp_ps
+    row[DRAIN_LINE] = root_port.drain_line_ps
+    row[WRITE_LATENCY] = root_port.write_latency_ps
+    row[ORDERED] = root_port.ordered
+    row[RMP_CHECK] = root_port.rmp_check_ps
     most = int(_QUANTUM_PS / byte_time)
+    for credits in (up, down):
+        # A quantum enters with all its credits.
+        if credits.posted_headers:
+            most = min(most, credits.posted_headers * mps, credits.posted_data * CREDIT_BYTES)
     row[QUANTUM_BYTES] = min(max(1 << (max(most, 1).bit_length() - 1), mps), spec.REQUEST_BOUNDARY)
     return row

@@ -6,8 +6,11 @@ stores a TLP until its last byte in both arms. docs/model.md derives every line.
 
 from typing import Final
 
+import numpy as np
+
 from .._jit import inline_kernel, kernel
 from ..spec import (
+    DLLP_BYTES,
     HEADER_4DW_BYTES,
     HEADER_COMPLETION_BYTES,
     IDE_MAC_BYTES,
@@ -27,31 +30,52 @@ from ..tlp.size import (
 )
 from ..tlp.split import completion_bytes
 from .layout import (
+    ACK_COUNT,
+    CREDIT_HEAD,
+    CREDIT_TAIL,
+    DATA_UNITS,
+    DLLPS,
+    DRAIN_FREE,
     ENGINE_BUSY,
     ENGINE_FREE,
     ENGINE_LAST,
+    HEADERS,
     IDE,
     LAST_DELIVER,
     LINK,
     LINK_BUSY,
+    OWED_ENTRIES,
+    OWED_HEAD,
+    OWED_TAIL,
     PAYLOAD,
     POSITION,
     PR_SENT,
     RECENCY,
     RX,
+    SKIP_COUNT,
+    STALL_CREDITS,
     STALL_ENGINE,
     STALL_LINK,
     TLPS,
     TX,
+    UP,
+    UPDATE_COUNT,
+    VISIBLE,
     WIRE,
 )
 from .params import (
+    ACK_EVERY,
     CHECK,
     CONTEXTS,
     CPL_MAX,
+    CREDIT_BYTES,
+    CREDIT_PS,
+    CREDITS,
     DATA_LINK,
     DEN,
     DEN_SHIFT,
+    DRAIN_LINE,
+    DRAIN_TLP,
     INITIATION,
     KEY_ENTRIES,
     KEY_MISS,
@@ -63,12 +87,19 @@ from .params import (
     PIPE,
     PROP,
     RCB,
+    RMP_CHECK,
+    SKIP_BYTES,
+    SKIP_EVERY,
     SWITCH,
+    UPDATE_EVERY,
     WIDTH,
+    WRITE_LATENCY,
 )
 
 # What an IDE Sync carries beside its header: it has no content, hence no PCRC.
 SYNC_IDE: Final = IDE_PREFIX_BYTES + IDE_MAC_BYTES
+
+_CREDIT_SHIFT: Final = 4
 
 # How a transfer is cut into TLPs.
 AS_WRITE: Final = 0
@@ -108,24 +139,51 @@ def _occupied(link, content):
 
 
 @inline_kernel
-def _cross(
-    position, free, fin, ready, tx_gap, tx_load, rx_gap, rx_load, occupy, ticks, pipe, mac, prop, den, shift
+def _run(
+    position,
+    free,
+    fin,
+    ready,
+    tx_gap,
+    tx_load,
+    rx_gap,
+    rx_load,
+    occupy,
+    ticks,
+    count,
+    pipe,
+    mac,
+    prop,
+    den,
+    shift,
 ):
-    """Take a sealed TLP through the sender's engine, the wire and the receiver's engine, in ticks.
+    """Take sealed TLPs of one size through the sender's engine, the wire and the receiver's engine, in ticks.
 
-    Returns when each is done with it: wire, sender, receiver.
+    Per TLP: start = max(ready, free + gap) + load; free = start + occupy; the wire must not run dry between
+    the first byte and the MAC, so position = max(position, start + pipe, free + pipe + mac - ticks) + ticks;
+    the receiver's engine starts with the first byte at the earliest and ends with the last. Where the engine
+    keeps up with the wire, the maxima of a run lie at its ends.
+
+    Returns when each is done with the last TLP: wire, sender, receiver.
     """
     start = max(ready, free + tx_gap) + tx_load
-    free = start + occupy
-    # The wire must not run dry between the first byte and the MAC of a TLP.
-    position = max(position, max(start + pipe, free + pipe + mac - ticks)) + ticks
-    # The receiver's engine starts with the first byte at the earliest, and ends with the last.
-    begin = fin + rx_gap
-    if occupy > ticks:
+    exposed = pipe + max(occupy + mac - ticks, 0)
+    if occupy <= ticks:
+        position = max(position, start + exposed)
+        fin = max(position + ticks + prop, fin + rx_gap + occupy) + rx_load
+        position += count * ticks
+        if count > 1:
+            fin = max(position + prop, fin + (count - 1) * occupy)
+        return position, start + count * occupy, fin
+    floor = _whole(ticks, den, shift) * den
+    for _ in range(count):
+        position = max(position, start + exposed) + ticks
+        start += occupy
         arrive = -_whole(-position, den, shift) * den + prop
-        begin = max(begin, arrive - _whole(ticks, den, shift) * den)
-    fin = max(position + prop, begin + occupy) + rx_load
-    return position, free, fin
+        fin = max(position + prop, max(fin + rx_gap, arrive - floor) + occupy) + rx_load
+        rx_gap = 0
+        rx_load = 0
+    return position, start, fin
 
 
 @inline_kernel
@@ -135,16 +193,132 @@ def _unaligned_bytes(completion, address, size, flit):
 
 
 @inline_kernel
-def send(port, link, count, direction, context, address, size, cut, ready, sealed):
-    """Pass one burst through a port: sender's engine, wire, receiver's engine.
+def _keep_going(port, link, owed, direction, ready):
+    """Put what the link itself has to send ahead of a burst: the DLLPs due by then, and ordered sets.
 
-    All its TLPs are ready at once. Modified in place: port, a row of `State.device`, and count, one of
-    `State.count`; link is one of the link table.
+    owed : int64[2, OWED_ENTRIES, 2] of the device. Modified in place: port. Returns the position in ticks.
+    """
+    position = port[POSITION + direction]
+    den = link[DEN]
+    head = port[OWED_HEAD + direction]
+    tail = port[OWED_TAIL + direction]
+    if head < tail:
+        line = owed[direction]
+        begin = max(position, ready * den)
+        while head < tail and line[head & (OWED_ENTRIES - 1), 0] * den <= begin:
+            position = max(position, line[head & (OWED_ENTRIES - 1), 0] * den)
+            position += line[head & (OWED_ENTRIES - 1), 1] * link[NUM]
+            begin = max(position, begin)
+            head += 1
+        port[OWED_HEAD + direction] = head
+    every = link[SKIP_EVERY]
+    if every > 0:
+        since = port[SKIP_COUNT + direction]
+        while since >= every:
+            since -= every
+            position += link[SKIP_BYTES] * link[NUM]
+            port[DLLPS + direction] += link[SKIP_BYTES]
+        port[SKIP_COUNT + direction] = since
+    return position
+
+
+@inline_kernel
+def _owe(port, link, owed, direction, due, tlps, now):
+    """Note what a direction has to send because TLPs came in by the other one: Acks and UpdateFCs.
+
+    Those that are due by now go at once, as nothing can enter before them. Modified in place: port, owed.
+    """
+    dllps = 0
+    every = link[ACK_EVERY]
+    if every > 0:
+        waiting = port[ACK_COUNT + direction] + tlps
+        dllps = waiting // every
+        port[ACK_COUNT + direction] = waiting - dllps * every
+    every = link[UPDATE_EVERY]
+    if every > 0:
+        waiting = port[UPDATE_COUNT + direction] + tlps
+        updates = waiting // every
+        port[UPDATE_COUNT + direction] = waiting - updates * every
+        dllps += updates
+    if dllps == 0:
+        return
+    port[DLLPS + direction] += dllps * DLLP_BYTES
+    line = owed[direction]
+    head = port[OWED_HEAD + direction]
+    tail = port[OWED_TAIL + direction]
+    position = port[POSITION + direction]
+    den = link[DEN]
+    while head < tail and (line[head & (OWED_ENTRIES - 1), 0] <= now or tail - head == OWED_ENTRIES):
+        position = max(position, line[head & (OWED_ENTRIES - 1), 0] * den)
+        position += line[head & (OWED_ENTRIES - 1), 1] * link[NUM]
+        head += 1
+    port[POSITION + direction] = position
+    port[OWED_HEAD + direction] = head
+    line[tail & (OWED_ENTRIES - 1), 0] = due
+    line[tail & (OWED_ENTRIES - 1), 1] = dllps * DLLP_BYTES
+    port[OWED_TAIL + direction] = tail + 1
+
+
+@inline_kernel
+def _acquire(port, returning, place, headers, units):
+    """Take credits, and return when the last of them is there, ps.  Modified in place: port.
+
+    returning : int64[K, 3], see `State.credit`.
+    """
+    mask = returning.shape[0] - 1
+    has = port[HEADERS + place]
+    has_units = port[DATA_UNITS + place]
+    oldest = port[CREDIT_HEAD + place]
+    gate = np.int64(0)
+    while has < headers or has_units < units:
+        back = returning[oldest & mask]
+        gate = back[0]
+        has += back[1]
+        has_units += back[2]
+        oldest += 1
+    port[CREDIT_HEAD + place] = oldest
+    port[HEADERS + place] = has - headers
+    port[DATA_UNITS + place] = has_units - units
+    return gate
+
+
+@inline_kernel
+def give_back(port, returning, place, time, units, headers):
+    """Note when credits come back. Modified in place: port, returning."""
+    newest = port[CREDIT_TAIL + place]
+    port[CREDIT_TAIL + place] = newest + 1
+    back = returning[newest & (returning.shape[0] - 1)]
+    back[0] = time
+    back[1] = headers
+    back[2] = units
+
+
+@inline_kernel
+def send(
+    port,
+    link,
+    owed,
+    credit,
+    count,
+    direction,
+    context,
+    address,
+    size,
+    cut,
+    ready,
+    translated,
+    sealed,
+):
+    """Pass one burst through a port: credits, sender's engine, wire, receiver's engine, root port's drain.
+
+    All its TLPs are ready at once. Modified in place: port, a row of `State.device`; owed and credit, the
+    device's; count, one of `State.count`. link is one of the link table; translated is when the root port
+    knows the address of a write, ps.
 
     Returns
     -------
     accepted : ps, when the next burst can enter without leaving a hole on the wire.
-    delivered : ps, when the last TLP can be used at the other end.
+    delivered : ps, when the last TLP can be used at the other end (a write of the device: is visible).
     """
     num = link[NUM]
     den = link[DEN]
@@ -159,164 +333,182 @@ def send(port, link, count, direction, context, address, size, cut, ready, seale
         flit = False
         size = 0
     limit = link[CPL_MAX] if completions else link[MPS]
-    rcb = link[RCB]
-    position = port[POSITION + direction]
+    # A first TLP up to a boundary, whole ones, and the rest.
+    first = (
+        completion_bytes(address, size, limit, link[RCB])
+        if completions
+        else min(size, limit - (address & (limit - 1)))
+    )
+    rest = size - first
+    whole_ones = (rest - 1) // limit if rest > limit else 0
+    last = rest - whole_ones * limit
+    tlps = 1 + whole_ones + (rest > 0)
+    first_padded = padded_payload_bytes(address, first)
+    last_padded = padded_payload_bytes(address + size - last, last)
+    prop = link[PROP]
+    position = _keep_going(port, link, owed, direction, ready)
+    ready_ticks = ready * den
+
+    # Credits for all of them; requests took theirs before they came here.
+    place = 2 * direction + (0 if cut == AS_WRITE else 1)
+    limited = cut != AS_REQUEST and link[CREDITS + 2 * place] >= 0
+    units = np.int64(0)
+    stalled = 0
+    if limited:
+        units = (
+            ((first_padded + CREDIT_BYTES - 1) >> _CREDIT_SHIFT)
+            + whole_ones * (limit >> _CREDIT_SHIFT)
+            + ((last_padded + CREDIT_BYTES - 1) >> _CREDIT_SHIFT)
+        )
+        gate = _acquire(port, credit[place], place, tlps, units) * den
+        stalled = max(gate - max(position, ready_ticks), 0)
+        ready_ticks = max(ready_ticks, gate)
+
+    sender = 2 * direction + TX
+    receiver = 2 * direction + RX
+    wire_sum = np.int64(0)
+    ide_sum = np.int64(0)
     deliver = port[LAST_DELIVER + direction]
-    arrive = 0
-    at = address
-    rest = size
-    tlps = 0
-    wire_sum = 0
-    ide_sum = 0
+    engine = np.int64(0)
     if sealed:
-        sender = 2 * direction + TX
-        receiver = 2 * direction + RX
         tx_gap, tx_load = _switch_context(port, link, sender, context)
         rx_gap, rx_load = _switch_context(port, link, receiver, context)
         # In ticks, like the wire: rounding up commutes with sums of whole ps and with maxima, so it can wait.
-        ready_ticks = ready * den
         pipe = link[PIPE] * den
         mac = link[MAC] * den
-        prop = link[PROP] * den
+        prop_ticks = prop * den
         free = port[ENGINE_FREE + sender] * den
         fin = port[ENGINE_FREE + receiver] * den
         tx_gap *= den
         tx_load *= den
         rx_gap *= den
         rx_load *= den
-        last_padded = -1
-        sent = position
-        done = fin
         # The IDE ordering counters. Any other sub-stream's TLP tells how many posted ones came before it.
         posted = context == SUB_STREAM_POSTED
         npr = 0 if context == SUB_STREAM_NON_POSTED else port[PR_SENT + 2 * direction]
         cpl = 0 if context == SUB_STREAM_COMPLETION else port[PR_SENT + 2 * direction + 1]
-        head = header
-        wire = 0
-        ticks = 0
-        occupy = 0
-        occupied = 0
-        ide = 0
-        while True:
-            part = (
-                completion_bytes(at, rest, limit, rcb)
-                if completions
-                else min(rest, limit - (at & (limit - 1)))
-            )
-            padded = padded_payload_bytes(at, part)
-            if flit:
-                head = header + _unaligned_bytes(completions, at, part, True)
-            if padded != last_padded or flit:
-                last_padded = padded
-                ide = ide_bytes(True, link[PCRC] != 0 and padded > 0)
-                wire = wire_bytes(head, padded, data_link, True, link[PCRC] != 0)
-                occupy = _occupied(link, head + padded + ide - IDE_MAC_BYTES) * den
-                ticks = wire * num
-            position, free, fin = _cross(
-                position,
-                free,
-                fin,
-                ready_ticks,
-                tx_gap,
-                tx_load,
-                rx_gap,
-                rx_load,
-                occupy,
-                ticks,
-                pipe,
-                mac,
-                prop,
-                den,
-                shift,
-            )
-            tx_gap = tx_load = rx_gap = rx_load = 0
-            occupied += occupy
-            wire_sum += wire
-            ide_sum += ide
-            tlps += 1
-            at += part
-            rest -= part
-            sent = position
-            done = fin
-            if posted:
-                npr += 1
-                cpl += 1
-                if npr >= IDE_SYNC_AT or cpl >= IDE_SYNC_AT:
-                    # An IDE Sync: a message without data, which nobody waits for.
-                    npr = 0
-                    cpl = 0
-                    occupy_sync = _occupied(link, HEADER_4DW_BYTES + SYNC_IDE - IDE_MAC_BYTES) * den
-                    wire = wire_bytes(HEADER_4DW_BYTES, 0, data_link, True, False)
-                    position, free, fin = _cross(
-                        position,
-                        free,
-                        fin,
-                        ready_ticks,
-                        0,
-                        0,
-                        0,
-                        0,
-                        occupy_sync,
-                        wire * num,
-                        pipe,
-                        mac,
-                        prop,
-                        den,
-                        shift,
-                    )
-                    occupied += occupy_sync
-                    wire_sum += wire
-                    ide_sum += SYNC_IDE
-                    tlps += 1
-                    # What was kept for the next TLP of the same size is gone.
-                    last_padded = -1
-            if rest <= 0:
-                break
+        occupied = np.int64(0)
+        sent = position
+        done = fin
+        for run in range(3):
+            count_left = whole_ones if run == 1 else np.int64(rest > 0) if run == 2 else 1
+            if count_left == 0:
+                continue
+            padded = limit if run == 1 else last_padded if run == 2 else first_padded
+            head = header
+            if flit and run != 1:
+                at = address if run == 0 else address + size - last
+                head += _unaligned_bytes(completions, at, first if run == 0 else last, True)
+            ide = ide_bytes(True, link[PCRC] != 0 and padded > 0)
+            wire = wire_bytes(head, padded, data_link, True, link[PCRC] != 0)
+            occupy = _occupied(link, head + padded + ide - IDE_MAC_BYTES) * den
+            wire_sum += wire * count_left
+            ide_sum += ide * count_left
+            occupied += occupy * count_left
+            while count_left > 0:
+                some = min(count_left, IDE_SYNC_AT - max(npr, cpl)) if posted else count_left
+                count_left -= some
+                position, free, fin = _run(
+                    position,
+                    free,
+                    fin,
+                    ready_ticks,
+                    tx_gap,
+                    tx_load,
+                    rx_gap,
+                    rx_load,
+                    occupy,
+                    wire * num,
+                    some,
+                    pipe,
+                    mac,
+                    prop_ticks,
+                    den,
+                    shift,
+                )
+                tx_gap = tx_load = rx_gap = rx_load = 0
+                sent = position
+                done = fin
+                if posted:
+                    npr += some
+                    cpl += some
+                    if npr >= IDE_SYNC_AT or cpl >= IDE_SYNC_AT:
+                        # An IDE Sync: a message without data, which nobody waits for.
+                        npr = 0
+                        cpl = 0
+                        occupy_sync = _occupied(link, HEADER_4DW_BYTES + SYNC_IDE - IDE_MAC_BYTES) * den
+                        wire_sync = wire_bytes(HEADER_4DW_BYTES, 0, data_link, True, False)
+                        position, free, fin = _run(
+                            position,
+                            free,
+                            fin,
+                            ready_ticks,
+                            0,
+                            0,
+                            0,
+                            0,
+                            occupy_sync,
+                            wire_sync * num,
+                            1,
+                            pipe,
+                            mac,
+                            prop_ticks,
+                            den,
+                            shift,
+                        )
+                        occupied += occupy_sync
+                        wire_sum += wire_sync
+                        ide_sum += SYNC_IDE
+                        tlps += 1
         port[PR_SENT + 2 * direction] = npr
         port[PR_SENT + 2 * direction + 1] = cpl
-        whole = _whole(sent, den, shift)
-        arrive = whole + (whole * den < sent) + link[PROP]
-        deliver = max(-_whole(-done, den, shift) + link[CHECK], deliver)
-        whole = _whole(position, den, shift)
-        fin = -_whole(-fin, den, shift)
         port[ENGINE_FREE + sender] = _whole(free, den, shift)
-        port[ENGINE_FREE + receiver] = fin
+        port[ENGINE_FREE + receiver] = -_whole(-fin, den, shift)
         occupied = _whole(occupied, den, shift)
         port[ENGINE_BUSY + sender] += occupied
         port[ENGINE_BUSY + receiver] += occupied
+        deliver = max(-_whole(-done, den, shift) + link[CHECK], deliver)
+        arrive = -_whole(-sent, den, shift) + prop
         engine = min(deliver - arrive + link[PIPE], deliver - ready)
     else:
-        # The same recurrence without engines: the TLPs follow each other on the wire.
-        while True:
-            part = (
-                completion_bytes(at, rest, limit, rcb)
-                if completions
-                else min(rest, limit - (at & (limit - 1)))
-            )
-            head = header + _unaligned_bytes(completions, at, part, flit)
-            wire_sum += wire_bytes(head, padded_payload_bytes(at, part), data_link, False, False)
-            tlps += 1
-            at += part
-            rest -= part
-            if rest <= 0:
-                break
-        position = max(position, ready * den) + wire_sum * num
-        whole = _whole(position, den, shift)
-        arrive = whole + (whole * den < position) + link[PROP]
+        heads = tlps * header
+        if flit:
+            heads += _unaligned_bytes(completions, address, first, True)
+            if last > 0:
+                heads += _unaligned_bytes(completions, address + size - last, last, True)
+        wire_sum = tlps * data_link + heads + first_padded + whole_ones * limit + last_padded
+        position = max(position, ready_ticks) + wire_sum * num
+        arrive = -_whole(-position, den, shift) + prop
         deliver = max(arrive, deliver)
-        engine = 0
     # What enters this early keeps the wire busy, sealed or not, once the sender's engine is in use; rounding
     # down, so that no part of a ps is lost.
-    ahead = link[PIPE] + link[MAC] if port[ENGINE_LAST + 2 * direction + TX] >= 0 else 0
-    accepted = max(ready, whole - ahead)
+    ahead = link[PIPE] + link[MAC] if port[ENGINE_LAST + sender] >= 0 else 0
+    accepted = max(ready, _whole(position, den, shift) - ahead)
     port[POSITION + direction] = position
     port[LINK_BUSY + direction] += wire_sum * num
     port[LAST_DELIVER + direction] = deliver
+    port[SKIP_COUNT + direction] += wire_sum
+    stalled = min(_whole(stalled, den, shift), deliver - ready - engine)
     count[PAYLOAD] += size
     count[WIRE] += wire_sum
     count[TLPS] += tlps
     count[LINK] += data_link * tlps
     count[IDE] += ide_sum
     count[STALL_ENGINE] += engine
-    count[STALL_LINK] += deliver - ready - engine
+    count[STALL_CREDITS] += stalled
+    count[STALL_LINK] += deliver - ready - engine - stalled
+    _owe(port, link, owed, 1 - direction, arrive, tlps, ready)
+    freed = deliver
+    if direction == UP and cut == AS_WRITE:
+        each = link[DRAIN_TLP] + (link[RMP_CHECK] if sealed else 0)
+        lines = ((first + 63) >> 6) + whole_ones * ((limit + 63) >> 6) + ((last + 63) >> 6)
+        final = each + (((last if last > 0 else first) + 63) >> 6) * link[DRAIN_LINE]
+        # Its first TLP is there at `translated` at the earliest, its last one at `deliver`.
+        freed = max(port[DRAIN_FREE], translated) + tlps * each + lines * link[DRAIN_LINE]
+        freed = max(freed, deliver + final)
+        port[DRAIN_FREE] = freed
+        deliver = max(freed + link[WRITE_LATENCY], port[VISIBLE])
+        port[VISIBLE] = deliver
+    if limited:
+        give_back(port, credit[place], place, freed + link[CREDIT_PS], units, 1 + whole_ones + (rest > 0))
     return accepted, deliver

@@ -15,7 +15,7 @@ from ..stats.draw import quantile_table
 from ..stats.hist import BUCKETS, Histogram
 from ..workload.program import BEGIN, END, FOREVER, STEP, Chunk, Program
 from . import kernel, layout
-from .params import CONTEXTS, DEN, MRRS, QUANTUM_BYTES, TAGS, link_row
+from .params import CONTEXTS, CREDITS, DEN, MRRS, NO_IOMMU, QUANTUM_BYTES, TAGS, Iommu, link_row
 
 # Marks the steps of a chunk that the policy protects: steps -> bool[n].
 Marker = Callable[[np.ndarray], np.ndarray]
@@ -54,6 +54,8 @@ class Outcome:
     kept_ps, kept_io_ps : int64[D, K], latency of the first K requests of each device, -1 where not run.
     busy : per device and resource, the share of the device's time that the resource was busy.
     job_ps : per device, first start to last end of all steps.
+    maintenance_bytes : per device and direction (up, down), DLLPs and ordered sets put on the wire.
+    iotlb : lookups and misses of all devices.
     seconds : CPU time of the event loop and of loading steps into it.
     """
 
@@ -62,6 +64,8 @@ class Outcome:
     kept_io_ps: np.ndarray
     busy: tuple[dict[str, float], ...]
     job_ps: tuple[int, ...]
+    maintenance_bytes: tuple[tuple[int, int], ...]
+    iotlb: tuple[int, int]
     tlps: int
     seconds: float
 
@@ -109,6 +113,7 @@ def simulate(
     read_interval_ps: int,
     seed: int,
     markers: Sequence[Marker],
+    iommu: Iommu = NO_IOMMU,
     stop_ps: int = 0,
     keep: int = 0,
 ) -> Outcome:
@@ -120,6 +125,7 @@ def simulate(
     links : int64[D, LINK_COLUMNS].
     host_table : int64[4097], ps, see `stats.draw.quantile_table`.
     markers : per device, which steps are protected.
+    iommu : before all devices; none by default.
     stop_ps : no request starts later; 0 for no limit.
     keep : keep the latency of this many first requests per device.
 
@@ -142,6 +148,16 @@ def simulate(
     device[:, layout.REACH] = [p.reach for p in programs]
     device[:, layout.ENGINE_LAST : layout.ENGINE_BUSY] = -1
     device[:, layout.RECENCY : layout.PR_SENT] = np.tile(np.arange(CONTEXTS), 4)
+    device[:, layout.PARKED_SINCE] = -1
+    device[:, layout.HEADERS : layout.HEADERS + 4] = links[:, CREDITS : CREDITS + 8 : 2]
+    device[:, layout.DATA_UNITS : layout.DATA_UNITS + 4] = links[:, CREDITS + 1 : CREDITS + 8 : 2]
+    most_headers = max(int(links[:, CREDITS : CREDITS + 8 : 2].max()), 1)
+    sets = iommu.entries // iommu.ways
+    host = np.zeros(layout.HOST_COLUMNS, np.int64)
+    host[layout.READ_INTERVAL] = read_interval_ps
+    host[layout.PAGE_SHIFT] = iommu.page_shift
+    host[layout.SET_MASK] = sets - 1
+    walk_table = quantile_table(iommu.walk)
     count = np.zeros((len(names), layout.COUNT_COLUMNS), np.int64)
     count[:, layout.FIRST_START] = FOREVER
     ring = np.zeros((devices, _FIRST_RING, layout.RING_COLUMNS), np.int64)
@@ -160,13 +176,18 @@ def simulate(
         count=count,
         histogram=np.zeros((2, len(names), BUCKETS), np.int64),
         kept=np.full((2, devices, keep), -1, np.int64),
+        parked=np.zeros((devices, 1 << int(links[:, TAGS].max()).bit_length()), np.int64),
+        owed=np.zeros((devices, 2, layout.OWED_ENTRIES, 2), np.int64),
+        credit=np.zeros((devices, 4, 1 << (most_headers - 1).bit_length(), 3), np.int64),
+        iotlb=np.full((max(sets, 1), iommu.ways, 2), -1, np.int64),
+        walker=np.zeros(iommu.walkers, np.int64),
     )
     # Positions count fractions of a ps in 64 bits; what is on its way then has room to arrive.
     latest = (1 << 62) // int(links[:, DEN].max())
     seconds = 0.0
     while True:
         begin = time.thread_time()
-        d = kernel.advance(state, links, host_table, read_interval_ps, seed, latest)
+        d = kernel.advance(state, links, host, host_table, walk_table, seed, latest)
         seconds += time.thread_time() - begin
         if d < 0:
             break
@@ -246,6 +267,9 @@ def _outcome(
     seconds: float,
 ) -> Outcome:
     """Read the counters of a finished run."""
+    parked = np.flatnonzero(s.device[:, layout.PARKED_HEAD] < s.device[:, layout.PARKED_TAIL])
+    if parked.size:
+        raise RunError(f"device {parked[0]}: read requests wait for credits that never come back")
     starved = np.flatnonzero(s.device[:, layout.QUEUE_HEAD] < s.device[:, layout.QUEUE_TAIL])
     if starved.size:
         raise RunError(f"device {starved[0]}: reads wait for tags that never come back")
@@ -274,6 +298,8 @@ def _outcome(
                     "tags": c[layout.STALL_TAGS],
                     "link": c[layout.STALL_LINK],
                     "engine": c[layout.STALL_ENGINE],
+                    "credits": c[layout.STALL_CREDITS],
+                    "iommu": c[layout.STALL_IOMMU],
                 },
             )
         )
@@ -294,11 +320,21 @@ def _outcome(
                     s.device[d, layout.LINK_BUSY : layout.LINK_BUSY + 2].max() / links[d, DEN] / job
                 ),
                 "tags": float(s.device[d, layout.STARVED] / job),
+                "credits": float(s.device[d, layout.PARKED] / job),
+                "iommu": float(s.scalar[layout.WALKER_BUSY] / len(s.walker) / job),
                 "engine": float(s.device[d, layout.ENGINE_BUSY : layout.RECENCY].max() / job),
                 "host": float(s.scalar[layout.HOST_BUSY] / job),
                 "device": float(s.server[d, :, 1].max() / job),
             }
         )
     return Outcome(
-        tuple(classes), s.kept[0], s.kept[1], tuple(busy), tuple(jobs), sum(c.tlps for c in classes), seconds
+        tuple(classes),
+        s.kept[0],
+        s.kept[1],
+        tuple(busy),
+        tuple(jobs),
+        tuple((int(row[layout.DLLPS]), int(row[layout.DLLPS + 1])) for row in s.device),
+        (int(s.scalar[layout.LOOKUPS]), int(s.scalar[layout.MISSES])),
+        sum(c.tlps for c in classes),
+        seconds,
     )

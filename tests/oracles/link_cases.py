@@ -6,14 +6,26 @@ from the standard's figures, so that both sides do not share a table.
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
 
 from sevpcie_core import spec
-from sevpcie_core.link.params import NO_ENGINE, EngineTiming, link_row
+from sevpcie_core.link.params import (
+    BARE,
+    INFINITE,
+    NO_ENGINE,
+    NO_IOMMU,
+    SINK,
+    Credits,
+    DataLink,
+    EngineTiming,
+    Iommu,
+    RootPort,
+    link_row,
+)
 from sevpcie_core.link.run import Outcome, simulate
 from sevpcie_core.stats.draw import draw_u64, quantile, quantile_table
 from sevpcie_core.workload.program import (
@@ -29,10 +41,12 @@ from sevpcie_core.workload.program import (
 )
 
 from . import link_heapq
-from .link_heapq import DELAY, Step
+from .link_heapq import DELAY, DOWN, UP, Step
 
 # Stream of the root complex's read latency; the device is added to it.
 HOST_STREAM = 0x484F5354
+# The same of the walks through the page tables.
+WALK_STREAM = 0x57414C4B
 
 # Transfers per second and lane, and the share of transferred bits that are bytes of TLPs: 8b/10b, 128b/130b,
 # and 236 of 256 bytes of a flit.
@@ -65,6 +79,10 @@ class Port:
     rcb: int = 64
     completion_bytes: int = 256
     tags: int = 32
+    up: Credits = INFINITE
+    down: Credits = INFINITE
+    data_link: DataLink = BARE
+    root_port: RootPort = SINK
 
 
 @dataclass(frozen=True)
@@ -79,6 +97,7 @@ class Case:
     read_interval_ps: int = 0
     seed: int = 1
     stop_ps: int = 0
+    iommu: Iommu = NO_IOMMU
 
 
 @dataclass
@@ -94,6 +113,8 @@ class Result:
     first_start_ps: int | None
     last_end_ps: int | None
     job_ps: list[int] = field(default_factory=list)
+    maintenance: list[tuple[int, int]] = field(default_factory=list)
+    iotlb: tuple[int, int] = (0, 0)
 
 
 def as_array(steps: Sequence[Step]) -> np.ndarray:
@@ -155,6 +176,10 @@ def link_table(case: Case) -> np.ndarray:
                 propagation_ps=port.propagation_ps,
                 tags=port.tags,
                 engine=case.engine or NO_ENGINE,
+                up=port.up,
+                down=port.down,
+                data_link=port.data_link,
+                root_port=port.root_port,
             )
             for port in case.ports
         ]
@@ -189,6 +214,7 @@ def outcome_of_package(case: Case, cuts: Sequence[Sequence[int]] | None = None) 
         read_interval_ps=case.read_interval_ps,
         seed=case.seed,
         markers=[_Marker(marks) for marks in case.protected],
+        iommu=case.iommu,
         stop_ps=case.stop_ps,
         keep=max(requests_of(steps) for steps in case.programs),
     )
@@ -232,16 +258,31 @@ def run_package(case: Case, cuts: Sequence[Sequence[int]] | None = None) -> Resu
         first_start_ps=min(begun, default=None),
         last_end_ps=max(ended, default=None),
         job_ps=list(outcome.job_ps),
+        maintenance=list(outcome.maintenance_bytes),
+        iotlb=outcome.iotlb,
     )
 
 
 def oracle_outcome(case: Case) -> link_heapq.Outcome:
     """Run the oracle."""
-    table = host_table(case.host_points)
 
-    def read_latency(seed: int, device: int, step: int, split: int) -> int:
-        bits = np.uint64(draw_u64(seed, HOST_STREAM + device, step * 2**24 + split))
-        return int(quantile(table, bits))
+    def drawn(points: tuple[tuple[float, int], ...], stream: int) -> Callable[[int, int, int, int], int]:
+        table = host_table(points)
+
+        def draw(seed: int, device: int, step: int, split: int) -> int:
+            bits = np.uint64(draw_u64(seed, stream + device, step * 2**24 + split))
+            return int(quantile(table, bits))
+
+        return draw
+
+    def credits_of(port: Port) -> dict[tuple[int, bool], tuple[int, int]]:
+        found = {
+            (UP, True): (port.up.posted_headers, port.up.posted_data),
+            (UP, False): (port.up.non_posted_headers, 0),
+            (DOWN, True): (port.down.posted_headers, port.down.posted_data),
+            (DOWN, False): (port.down.completion_headers, port.down.completion_data),
+        }
+        return {name: value for name, value in found.items() if value[0]}
 
     links = [
         link_heapq.Link(
@@ -253,6 +294,18 @@ def oracle_outcome(case: Case) -> link_heapq.Outcome:
             cpl_max=port.completion_bytes,
             tags=port.tags,
             flit=port.generation >= 6,
+            # In flit mode a flit has bytes of its own for DLLPs.
+            ack_every=0 if port.generation >= 6 else port.data_link.ack_every,
+            update_every=0 if port.generation >= 6 else port.data_link.update_every,
+            skip_every=0 if port.generation >= 6 else port.data_link.skip_every,
+            skip_bytes=port.data_link.skip_bytes,
+            credit_ps=port.data_link.credit_ps,
+            credits=credits_of(port),
+            drain_tlp_ps=port.root_port.drain_tlp_ps,
+            drain_line_ps=port.root_port.drain_line_ps,
+            write_latency_ps=port.root_port.write_latency_ps,
+            ordered=port.root_port.ordered,
+            rmp_check_ps=port.root_port.rmp_check_ps,
         )
         for port in case.ports
     ]
@@ -272,7 +325,15 @@ def oracle_outcome(case: Case) -> link_heapq.Outcome:
             pcrc=case.engine.pcrc,
         )
     )
-    host = link_heapq.Host(read_latency, case.read_interval_ps)
+    host = link_heapq.Host(
+        drawn(case.host_points, HOST_STREAM),
+        case.read_interval_ps,
+        iotlb_entries=case.iommu.entries,
+        iotlb_ways=case.iommu.ways,
+        page_bytes=1 << case.iommu.page_shift,
+        walkers=case.iommu.walkers,
+        walk=drawn(case.iommu.walk, WALK_STREAM),
+    )
     return link_heapq.simulate(links, host, engine, case.programs, case.protected, case.seed, case.stop_ps)
 
 
@@ -316,4 +377,6 @@ def run_oracle(case: Case) -> Result:
         first_start_ps=min(starts, default=None),
         last_end_ps=None if out.last_end_ps < 0 else out.last_end_ps,
         job_ps=jobs,
+        maintenance=out.maintenance,
+        iotlb=out.iotlb,
     )

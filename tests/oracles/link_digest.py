@@ -5,15 +5,19 @@ The same on every machine, with and without JIT. Small enough to run without.
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-from sevpcie_core.link.params import EngineTiming
+from sevpcie_core.link.params import Credits, DataLink, EngineTiming, Iommu, RootPort
 
 from .link_cases import Case, Port, run_package
 from .link_programs import closed_loop, packets
 
 FAST = EngineTiming(1000, 6000, 7000, 1000, 1, 128, 1000, 10_000, 3)
 SLOW = EngineTiming(20_000, 15_000, 35_000, 1250, 2, 16, 5000, 25_000, 1, pcrc=True)
+TIGHT = Credits(9, 96, 3, 12, 260)
+KEPT_GOING = DataLink(ack_every=2, update_every=1, credit_ps=60_000, skip_every=1500, skip_bytes=16)
+BUSY = RootPort(drain_tlp_ps=3000, drain_line_ps=1100, write_latency_ps=150_000, rmp_check_ps=4000)
+WALKED = Iommu(entries=8, ways=2, walkers=2, walk=((0.0, 200_000), (0.9, 230_000), (1.0, 500_000)))
 HOST = ((0.0, 300_000), (0.5, 350_000), (0.99, 450_000), (1.0, 900_000))
 
 
@@ -45,6 +49,14 @@ def sample_cases() -> list[Case]:
         cases.append(
             Case(ports[:count], programs[:count], marks[:count], engine, HOST, 3000, seed=generation)
         )
+    # Everything at once: short buffers, DLLPs, a slow drain, address translation.
+    for number in (2, 4, 5, 6):
+        case = cases[number]
+        ports = [
+            replace(p, up=TIGHT, down=TIGHT, data_link=KEPT_GOING, root_port=BUSY, mrrs=512)
+            for p in case.ports
+        ]
+        cases.append(replace(case, ports=ports, iommu=WALKED))
     return cases
 
 

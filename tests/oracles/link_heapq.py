@@ -43,24 +43,49 @@ class Link:
     cpl_max: int
     tags: int
     flit: bool = False
+    ack_every: int = 0
+    update_every: int = 0
+    skip_every: int = 0
+    skip_bytes: int = 0
+    credit_ps: int = 0
+    credits: dict[tuple[int, bool], tuple[int, int]] = field(default_factory=dict)
+    """(direction, posted or not) -> (headers, units of 16 B); what is not in it is infinite."""
+    drain_tlp_ps: int = 0
+    drain_line_ps: int = 0
+    write_latency_ps: int = 0
+    ordered: bool = True
+    rmp_check_ps: int = 0
 
     def quantum(self) -> int:
         """Return the most bytes of one write that enter the port before others get their turn.
 
-        A power of two that takes 80 ns at most, but one TLP at least, and 4 KiB at most.
+        A power of two that takes 80 ns at most, but one TLP at least, and 4 KiB at most; and that there are
+        credits for in both directions.
         """
         size = 1
-        while 2 * size * self.ps_per_byte <= 80_000:
+        while 2 * size * self.ps_per_byte <= 80_000 and all(
+            2 * size <= headers * self.mps and 2 * size <= units * 16
+            for (_, posted), (headers, units) in self.credits.items()
+            if posted
+        ):
             size *= 2
         return min(max(size, self.mps), split_naive.PAGE)
 
 
 @dataclass(frozen=True)
 class Host:
-    """The root complex: `read_latency(seed, device, step, split)` and the least spacing of reads, ps."""
+    """The root complex: `read_latency(seed, device, step, split)` and the least spacing of reads, ps.
+
+    iotlb_entries: 0 for no address translation; `walk(seed, device, step, split)` is the time of one walk.
+    """
 
     read_latency: Callable[[int, int, int, int], int]
     read_interval_ps: int
+    iotlb_entries: int = 0
+    iotlb_ways: int = 1
+    page_bytes: int = 4096
+    walkers: int = 1
+    walk: Callable[[int, int, int, int], int] = lambda seed, device, step, split: 0
 
 
 @dataclass(frozen=True)
@@ -131,6 +156,11 @@ class Outcome:
     last_end_ps: int
     moments: list[list[Moments]]
     log: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    maintenance: list[tuple[int, int]] = field(default_factory=list)
+    iotlb: tuple[int, int] = (0, 0)
+    """Lookups and misses."""
+    credits_left: list[dict[tuple[int, bool], tuple[int, int]]] = field(default_factory=list)
+    """When all is over and every credit is back."""
 
 
 @dataclass
@@ -191,10 +221,23 @@ class Direction:
     control: deque[Burst] = field(default_factory=deque)
     bulk: deque[Burst] = field(default_factory=deque)
     accept_ps: int = 0
-    armed: bool = False
+    wake_ps: int | None = None
     free: Fraction = Fraction(0)
     last_out_ps: int = 0
     last_delivered_ps: int = 0
+    owed: deque[tuple[int, int]] = field(default_factory=deque)
+    """(due from, bytes) of DLLPs that this direction has to send."""
+    not_acknowledged: int = 0
+    not_updated: int = 0
+    since_skip: int = 0
+    maintenance: int = 0
+    credits: dict[bool, tuple[int, int]] = field(default_factory=dict)
+    returning: dict[bool, deque[tuple[int, int, int]]] = field(
+        default_factory=lambda: {True: deque(), False: deque()}
+    )
+    """(back at, headers, units) of the credits that are on their way, by posted or not."""
+    set_aside: deque[Burst] = field(default_factory=deque)
+    """Read requests without a credit."""
     posted_since: dict[int, int] = field(default_factory=lambda: {NON_POSTED: 0, COMPLETION: 0})
     """Protected posted TLPs since the last TLP of each other sub-stream, or IDE Sync."""
 
@@ -210,10 +253,94 @@ class Direction:
             self.posted_since = dict.fromkeys(self.posted_since, 0)
         return due
 
+    def take_back(self, posted: bool) -> int:
+        """Take the oldest credits that are on their way; return when they are back."""
+        back, headers, units = self.returning[posted].popleft()
+        self.credits[posted] = (self.credits[posted][0] + headers, self.credits[posted][1] + units)
+        return back
 
-def make_direction(spec: EngineSpec) -> Direction:
+    def acquire(self, posted: bool, headers: int, units: int) -> int:
+        """Take credits; return when the last of them is there (0: at once)."""
+        if posted not in self.credits:
+            return 0
+        gate = 0
+        while self.credits[posted][0] < headers or self.credits[posted][1] < units:
+            gate = self.take_back(posted)
+        self.credits[posted] = (self.credits[posted][0] - headers, self.credits[posted][1] - units)
+        return gate
+
+    def owe(self, link: Link, due: int, tlps: int, now: int) -> None:
+        """TLPs came in by the other direction: note the DLLPs that this one sends for it."""
+        self.not_acknowledged += tlps
+        self.not_updated += tlps
+        dllps = 0
+        while link.ack_every and self.not_acknowledged >= link.ack_every:
+            self.not_acknowledged -= link.ack_every
+            dllps += 1
+        while link.update_every and self.not_updated >= link.update_every:
+            self.not_updated -= link.update_every
+            dllps += 1
+        if dllps:
+            self.maintenance += 8 * dllps
+            self.pay(link, now)
+            self.owed.append((due, 8 * dllps))
+
+    def pay(self, link: Link, until: int | Fraction) -> None:
+        """Send the DLLPs that are due until then."""
+        while self.owed and self.owed[0][0] <= until:
+            due, count = self.owed.popleft()
+            self.free = max(self.free, Fraction(due)) + count * link.ps_per_byte
+
+    def keep_going(self, link: Link, ready: int) -> None:
+        """Send what goes ahead of a burst: DLLPs that are due before it can begin, ordered sets."""
+        while self.owed and self.owed[0][0] <= max(self.free, ready):
+            self.pay(link, max(self.free, Fraction(ready)))
+        while link.skip_every and self.since_skip >= link.skip_every:
+            self.since_skip -= link.skip_every
+            self.free += link.skip_bytes * link.ps_per_byte
+            self.maintenance += link.skip_bytes
+
+
+def make_direction(spec: EngineSpec, credits: dict[bool, tuple[int, int]]) -> Direction:
     """Return an idle direction."""
-    return Direction(make_engine(spec), make_engine(spec))
+    return Direction(make_engine(spec), make_engine(spec), credits=dict(credits))
+
+
+@dataclass
+class Iotlb:
+    """Sets of pages, the most recent last, and the walkers."""
+
+    host: Host
+    sets: list[list[tuple[int, int, int]]]
+    """(device, page, translated from)."""
+    walkers: list[int]
+    lookups: int = 0
+    misses: int = 0
+
+    def translate(self, seed: int, device: int, step: int, split: int, address: int, now: int) -> int:
+        """Return when an address is translated."""
+        self.lookups += 1
+        page = address // self.host.page_bytes
+        entries = self.sets[page % len(self.sets)]
+        found = [entry for entry in entries if entry[:2] == (device, page)]
+        if found:
+            entries.remove(found[0])
+            entries.append(found[0])
+            return max(now, found[0][2])
+        self.misses += 1
+        first = self.walkers.index(min(self.walkers))
+        ready = max(now, self.walkers[first]) + self.host.walk(seed, device, step, split)
+        self.walkers[first] = ready
+        entries.append((device, page, ready))
+        del entries[: -self.host.iotlb_ways]
+        return ready
+
+
+def make_iotlb(host: Host) -> Iotlb:
+    """Return an empty one."""
+    return Iotlb(
+        host, [[] for _ in range(host.iotlb_entries // host.iotlb_ways)], [0 for _ in range(host.walkers)]
+    )
 
 
 class Simulation:
@@ -237,7 +364,16 @@ class Simulation:
         self.seed = seed
         self.stop_ps = stop_ps
         count = len(devices)
-        self.directions = [{way: make_direction(engine) for way in (UP, DOWN)} for _ in range(count)]
+        self.directions = [
+            {
+                way: make_direction(engine, {p: c for (w, p), c in link.credits.items() if w == way})
+                for way in (UP, DOWN)
+            }
+            for link in devices
+        ]
+        self.iotlb = make_iotlb(host)
+        self.drain_free = [0 for _ in devices]
+        self.visible = [0 for _ in devices]
         self.free_tags = [link.tags for link in devices]
         self.tag_queue: list[deque[int]] = [deque() for _ in range(count)]
         self.server_free: list[dict[int, int]] = [defaultdict(int) for _ in range(count)]
@@ -274,6 +410,9 @@ class Simulation:
         self.link_dependents()
         while self.heap:
             time, device, step, split, kind = heapq.heappop(self.heap)
+            if kind == PORT and self.directions[device][step].wake_ps != time:
+                # An earlier one has taken its place.
+                continue
             self.log.append((time, kind, device, step, split))
             self.handlers[kind](time, device, step, split)
             self.issue_reads(time, device)
@@ -384,17 +523,34 @@ class Simulation:
                 self.tell(now, device, index, now, early=True)
 
     def serve_port(self, now: int, device: int, way: int) -> None:
-        """Send what the port accepts by now, control before bulk; wake up when it accepts more."""
+        """Send what the port accepts by now, control before bulk; wake up when it accepts more.
+
+        A read request without a credit lets others pass. It stays the first of all requests.
+        """
         port = self.directions[device][way]
-        while port.control or port.bulk:
+        while port.control or port.bulk or port.set_aside:
             if port.accept_ps > now:
-                if not port.armed:
-                    port.armed = True
-                    self.push(port.accept_ps, PORT, device, way, 0)
+                self.wake(port, port.accept_ps, device, way)
                 return
-            burst = port.control.popleft() if port.control else port.bulk.popleft()
+            if port.set_aside and self.request_may_go(port, now):
+                burst = port.set_aside.popleft()
+            elif port.control:
+                burst = port.control.popleft()
+            elif port.bulk:
+                burst = port.bulk.popleft()
+            else:
+                if port.returning[False]:
+                    self.wake(port, port.returning[False][0][0], device, way)
+                return
+            if burst.kind == wire_naive.MRD:
+                if not self.request_may_go(port, now):
+                    port.set_aside.append(burst)
+                    continue
+                port.acquire(False, 1, 0)
             port.accept_ps, delivered = self.send(device, way, burst, now)
             if burst.kind == wire_naive.MRD:
+                if self.links[device].ordered:
+                    delivered = max(delivered, self.visible[device])
                 self.push(delivered, ARRIVE, device, burst.index, burst.split)
             elif burst.kind == wire_naive.CPLD:
                 self.push(delivered, ANSWERED, device, burst.index, burst.split)
@@ -404,12 +560,33 @@ class Simulation:
                 self.tell(now, device, burst.index, port.accept_ps, early=True)
                 self.tell(now, device, burst.index, delivered, early=False)
 
+    def request_may_go(self, port: Direction, now: int) -> bool:
+        """Return whether a read request has a credit by now."""
+        if False not in port.credits:
+            return True
+        while port.returning[False] and port.returning[False][0][0] <= now:
+            port.take_back(False)
+        return port.credits[False][0] > 0
+
+    def wake(self, port: Direction, time: int, device: int, way: int) -> None:
+        """Look at a port again at a time, or earlier if it is to be looked at earlier anyway."""
+        if port.wake_ps is None or time < port.wake_ps:
+            port.wake_ps = time
+            self.push(time, PORT, device, way, 0)
+
     def on_port(self, now: int, device: int, way: int, split: int) -> None:
-        self.directions[device][way].armed = False
+        self.directions[device][way].wake_ps = None
 
     def on_arrive(self, now: int, device: int, index: int, split: int) -> None:
         start = max(now, self.rc_free_ps)
         self.rc_free_ps = start + self.host.read_interval_ps
+        lane = self.directions[device][UP]
+        if False in lane.credits:
+            # The request leaves the port's buffer.
+            lane.returning[False].append((start + self.links[device].credit_ps, 1, 0))
+        if self.host.iotlb_entries:
+            address, _ = self.splits[device, index][split]
+            start = self.iotlb.translate(self.seed, device, index, split, address, start)
         latency = self.host.read_latency(self.seed, device, index, split)
         self.push(start + latency, DATA, device, index, split)
 
@@ -437,22 +614,56 @@ class Simulation:
         lane = self.directions[device][way]
         protected = self.protected[device][burst.index]
         spec = self.engine
-        for address, size in burst.tlps:
-            labels = wire_naive.lay_out(
-                burst.kind, address, size, flit=link.flit, protected=protected, pcrc=spec.pcrc
+        posted = burst.context == POSTED
+        layouts = [
+            wire_naive.lay_out(burst.kind, address, size, flit=link.flit, protected=protected, pcrc=spec.pcrc)
+            for address, size in burst.tlps
+        ]
+        translated = ready + link.prop_ps
+        if posted and way == UP and self.host.iotlb_entries:
+            address, _ = self.splits[device, burst.index][burst.split]
+            translated = self.iotlb.translate(
+                self.seed, device, burst.index, burst.split, address, translated
             )
+        lane.keep_going(link, ready)
+        units = sum(
+            math.ceil(Fraction(sum(label.startswith(("payload:", "pad:")) for label in labels), 16))
+            for labels in layouts
+        )
+        enters = ready
+        if burst.kind != wire_naive.MRD:
+            enters = max(ready, lane.acquire(posted, len(layouts), units))
+        syncs = 0
+        arrived = 0
+        for labels in layouts:
             self.count(device, burst.index, labels)
-            delivered = self.cross(link, lane, burst.context, labels, ready, protected)
+            delivered = self.cross(link, lane, burst.context, labels, enters, protected)
+            arrived = math.ceil(lane.free) + link.prop_ps
             lane.last_delivered_ps = max(delivered, lane.last_delivered_ps)
             if protected and lane.sync_is_due(burst.context):
                 # Nobody waits for it.
+                syncs += 1
                 labels = wire_naive.lay_out_sync(flit=link.flit)
                 self.count(device, burst.index, labels)
-                self.cross(link, lane, POSTED, labels, ready, True)
+                self.cross(link, lane, POSTED, labels, enters, True)
+        self.directions[device][1 - way].owe(link, arrived, len(layouts) + syncs, ready)
         # What comes in then follows without a hole on the wire, through the engine if that is in use at all.
         ahead = spec.pipe_ps + spec.mac_ps if lane.tx.last is not None else 0
-        accepted = math.floor(lane.free) - ahead
-        return max(ready, accepted), lane.last_delivered_ps
+        accepted = max(ready, math.floor(lane.free) - ahead)
+        freed = done = lane.last_delivered_ps
+        if posted and way == UP:
+            works = [
+                link.drain_tlp_ps
+                + (link.rmp_check_ps if protected else 0)
+                + math.ceil(Fraction(size, 64)) * link.drain_line_ps
+                for _, size in burst.tlps
+            ]
+            freed = max(max(self.drain_free[device], translated) + sum(works), done + works[-1])
+            self.drain_free[device] = freed
+            self.visible[device] = done = max(self.visible[device], freed + link.write_latency_ps)
+        if posted in lane.credits and burst.kind != wire_naive.MRD:
+            lane.returning[posted].append((freed + link.credit_ps, len(layouts), units))
+        return accepted, done
 
     def cross(
         self, link: Link, lane: Direction, context: int, labels: list[str], ready: int, protected: bool
@@ -460,6 +671,7 @@ class Simulation:
         """Take one TLP over a direction; return when it can be used at the other end."""
         spec = self.engine
         wire_time = len(labels) * link.ps_per_byte
+        lane.since_skip += len(labels)
         occupancy = 0
         if protected:
             gap, extra = lane.tx.enter(context)
@@ -510,7 +722,24 @@ class Simulation:
                 io[device][request] = None if taken is None else taken - self.media[device][request]
                 if taken is not None and ended is not None:
                     last = max(last, ended)
-        return Outcome(latency, io, dict(self.counters), last, self.moments, self.log)
+        left = []
+        for lanes in self.directions:
+            for lane in lanes.values():
+                for posted, line in lane.returning.items():
+                    while line:
+                        lane.take_back(posted)
+            left.append({(way, p): c for way, lane in lanes.items() for p, c in lane.credits.items()})
+        return Outcome(
+            latency,
+            io,
+            dict(self.counters),
+            last,
+            self.moments,
+            self.log,
+            [(lanes[UP].maintenance, lanes[DOWN].maintenance) for lanes in self.directions],
+            (self.iotlb.lookups, self.iotlb.misses),
+            left,
+        )
 
 
 def simulate(

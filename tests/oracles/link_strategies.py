@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from sevpcie_core.link.params import EngineTiming
+from sevpcie_core.link.params import Credits, DataLink, EngineTiming, Iommu, RootPort
 
 from .link_cases import Case, Port
 from .link_heapq import DELAY, READ_UP, WRITE_DOWN, WRITE_UP, Step
@@ -33,19 +33,80 @@ addresses = st.one_of(
 
 
 @st.composite
+def buffers(draw: st.DrawFn, mps: int, mrrs: int, completion_bytes: int) -> Credits:
+    """Buffers of one end of a link: tight, or infinite by class."""
+    posted = draw(st.booleans())
+    completions = draw(st.booleans())
+    return Credits(
+        posted_headers=draw(st.integers(1, 12)) if posted else 0,
+        posted_data=mps // 16 + draw(st.integers(0, 40)) if posted else 0,
+        non_posted_headers=draw(st.sampled_from([0, 1, 1, 2, 5, 64])),
+        completion_headers=-(-mrrs // completion_bytes) + 1 + draw(st.integers(0, 5)) if completions else 0,
+        completion_data=mrrs // 16 + 1 + draw(st.integers(0, 40)) if completions else 0,
+    )
+
+
+data_links = st.one_of(
+    st.just(DataLink()),
+    st.builds(
+        DataLink,
+        ack_every=st.sampled_from([0, 1, 2, 5]),
+        update_every=st.sampled_from([0, 1, 3]),
+        credit_ps=st.sampled_from([0, 1000, 54_321, 300_000]),
+        skip_every=st.sampled_from([0, 100, 1500]),
+        skip_bytes=st.sampled_from([4, 16]),
+    ),
+)
+
+root_ports = st.one_of(
+    st.just(RootPort()),
+    st.builds(
+        RootPort,
+        drain_tlp_ps=st.sampled_from([0, 2000, 33_333]),
+        drain_line_ps=st.sampled_from([0, 500, 7_777]),
+        write_latency_ps=st.sampled_from([0, 1000, 200_000]),
+        ordered=st.booleans(),
+        rmp_check_ps=st.sampled_from([0, 5000]),
+    ),
+)
+
+iommus = st.one_of(
+    st.just(Iommu()),
+    st.builds(
+        lambda sets, ways, shift, walkers, low, spread: Iommu(
+            sets * ways, ways, shift, walkers, ((0.0, low), (1.0, low + spread))
+        ),
+        st.sampled_from([1, 2, 4]),
+        st.integers(1, 4),
+        st.sampled_from([12, 13, 21]),
+        st.integers(1, 3),
+        st.sampled_from([0, 1000, 230_000]),
+        st.sampled_from([0, 0, 100_000]),
+    ),
+)
+
+
+@st.composite
 def ports(draw: st.DrawFn) -> Port:
     """Any link that can be configured."""
     mps = draw(st.sampled_from([128, 256, 512, 4096]))
+    mrrs = draw(st.sampled_from([128, 256, 512, 4096]))
     rcb = draw(st.sampled_from([64, 128]))
+    completion_bytes = draw(st.integers(1, mps // rcb)) * rcb
+    limited = draw(st.booleans())
     return Port(
         generation=draw(st.integers(1, 7)),
         lanes=draw(st.sampled_from([1, 2, 4, 8, 16])),
         propagation_ps=draw(st.one_of(st.just(0), st.integers(0, 300_000))),
         mps=mps,
-        mrrs=draw(st.sampled_from([128, 256, 512, 4096])),
+        mrrs=mrrs,
         rcb=rcb,
-        completion_bytes=draw(st.integers(1, mps // rcb)) * rcb,
+        completion_bytes=completion_bytes,
         tags=draw(st.one_of(st.integers(1, 4), st.just(32))),
+        up=draw(buffers(mps, mrrs, completion_bytes)) if limited else Credits(),
+        down=draw(buffers(mps, mrrs, completion_bytes)) if limited else Credits(),
+        data_link=draw(data_links),
+        root_port=draw(root_ports),
     )
 
 
@@ -147,6 +208,7 @@ def cases(draw: st.DrawFn, max_devices: int = 3, max_requests: int = 6) -> Case:
         read_interval_ps=draw(st.sampled_from([0, 0, 2000, 77_777])),
         seed=draw(st.integers(0, 2**32)),
         stop_ps=draw(st.sampled_from([0, 0, 0, 500_000, 2_000_000])),
+        iommu=draw(iommus),
     )
 
 
@@ -190,9 +252,13 @@ def crowds(draw: st.DrawFn) -> Case:
         lanes=draw(st.sampled_from([4, 16])),
         propagation_ps=draw(st.sampled_from([0, 1000])),
         mps=128,
-        mrrs=draw(st.sampled_from([128, 512])),
-        completion_bytes=draw(st.sampled_from([64, 128])),
+        mrrs=(mrrs := draw(st.sampled_from([128, 512]))),
+        completion_bytes=(completion_bytes := draw(st.sampled_from([64, 128]))),
         tags=draw(st.integers(1, 3)),
+        up=draw(st.one_of(st.just(Credits()), buffers(128, mrrs, completion_bytes))),
+        down=draw(st.one_of(st.just(Credits()), buffers(128, mrrs, completion_bytes))),
+        data_link=draw(data_links),
+        root_port=draw(root_ports),
     )
     device_programs = []
     for _ in range(count):
@@ -223,4 +289,5 @@ def crowds(draw: st.DrawFn) -> Case:
         engine=engine,
         host_points=((0.0, 1000), (1.0, 1000)),
         read_interval_ps=draw(st.sampled_from([0, 5000])),
+        iommu=draw(iommus),
     )
