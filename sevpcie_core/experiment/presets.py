@@ -20,7 +20,7 @@ from .toml_text import dumps, read_file
 from .traffic import SAMPLE, Reference, names_file, user_path
 
 ROOT = Path(__file__).resolve().parent.parent / "presets"
-KINDS = ("scenarios", "schemes", "links", "hosts", "devices", "samples")
+KINDS = ("scenarios", "schemes", "links", "hosts", "devices", "platforms", "samples")
 
 _ONE = {"scenarios": "scenario", "schemes": "scheme", "links": "link", "hosts": "host", "devices": "device"}
 _MAX_BASES = 8

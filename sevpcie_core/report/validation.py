@@ -29,6 +29,8 @@ def fig_validation(found: DataSet) -> Drawing:
     shown = sorted(curves, key=lambda name: -len(curves[name]))[:_MOST_CURVES]
     figure = Drawing(figsize=(8.0, 5.4), facecolor="white")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    largest = max(abs(p.error_pct) for p in found.points)
+    reached = largest
     for name, colour in zip(shown, _COLOURS, strict=False):
         points = sorted(curves[name], key=lambda p: p.at)
         thinned = _spread(points)
@@ -45,9 +47,17 @@ def fig_validation(found: DataSet) -> Drawing:
             label=f"{name}: reference",
         )
         lower.plot(at, [p.error_pct for p in points], color=colour, linewidth=1.0)
-    largest = max(abs(p.error_pct) for p in found.points)
-    bar = found.bar_max_pct
-    reach = 1.25 * max(bar, largest)
+        theirs = [p for p in points if p.published is not None]
+        if theirs:
+            places = [p.at for p in theirs]
+            off = [p.published_error_pct or 0.0 for p in theirs]
+            published = [p.published or 0.0 for p in theirs]
+            upper.plot(places, published, color=MUTED, linewidth=1.0, linestyle="--", label="pcie-model")
+            lower.plot(places, off, color=MUTED, linewidth=1.0, linestyle="--")
+            reached = max(reached, *map(abs, off))
+    # A set without a bar on the largest error has one on the mean.
+    bar = found.bar_mean_pct if found.bar_max_pct is None else found.bar_max_pct
+    reach = 1.25 * max(bar, reached)
     lower.axhspan(-bar, bar, color="#eef1f4", zorder=0)
     lower.axhline(0, color=MUTED, linewidth=0.7)
     lower.set_ylim(-reach, reach)
@@ -71,12 +81,18 @@ def fig_validation(found: DataSet) -> Drawing:
     counts = f"{len(found.points)} points, {found.held_out} held out"
     errors = f"error {_pct(mean)} in the mean, {_pct(largest)} at most"
     upper.set_title(
-        f"{found.title}{more}\n{counts}; {errors}; grey: the bar",
+        f"{found.title}{more}\n{counts}; {errors}{_published(found)}; grey: the bar",
         loc="left",
         fontsize=9.0,
     )
     figure.set_layout_engine("constrained")
     return figure
+
+
+def _published(found: DataSet) -> str:
+    """Return what the published model reaches on the same points, if it has any."""
+    mean = found.published_mean_abs_error_pct
+    return "" if mean is None else f"; pcie-model (dashed): {_pct(mean)}"
 
 
 def _spread(points: Sequence[Point], most: int = 48) -> list[Point]:

@@ -6,14 +6,19 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import ConfigError
-from . import pcie_model
+from . import cocotbext, gpu, pcie_bench, pcie_model
 from .points import DataSet
 
 VARIABLE: Final = "SEVPCIE_REFERENCE_DATA"
 # Where a checkout's data lie.
 NEIGHBOUR: Final = Path("../shared/data")
 # In the order of printing.
-SETS: Final[tuple[Callable[[Path], DataSet], ...]] = (pcie_model.compare,)
+SETS: Final[tuple[Callable[[Path], DataSet], ...]] = (
+    pcie_model.compare,
+    cocotbext.compare,
+    *pcie_bench.sets(),
+    *gpu.sets(),
+)
 
 Progress = Callable[[str, int, int], object]
 

@@ -52,13 +52,14 @@ class Dma:
 
     Attributes
     ----------
-    kind : read, write, or both: they alternate, a write first.
+    kind : read, write, or both: as many writes as reads, a write first.
     size : bytes of a transfer. count : how many transfers. outstanding : how many at once.
+    apart : of both: reads and writes have slots of their own (two streams), else each slot alternates.
     read_issue_ps, write_issue_ps : least time between the starts of two.
     read_setup_ps, write_setup_ps : from there to the first TLP (part of the latency, any number at once).
     request_bytes : reads are cut at multiples of this by the device (the link's MRRS).
-    read_request_ps, beat_ps : what moves data inside the device is taken by a read for this much per request and
-        per beat of `beat` bytes begun; write_beat_ps : by a write, per beat, before it goes out.
+    read_request_ps, beat_ps : what moves data inside the device is taken by a read for this much per request
+        and per beat of `beat` bytes begun; write_beat_ps : by a write, per beat, before it goes out.
     finish_ps, finish_ps_per_kib : from a read's last byte to its end, and more per byte (in 1/1024 ps).
     pattern, window, stride : transfers begin at units of `stride` bytes (0: the size rounded up to 64 B) in a
         window, in random order or one after the other. base : address of the window.
@@ -69,6 +70,7 @@ class Dma:
     size: int
     count: int
     outstanding: int = 1
+    apart: bool = False
     read_issue_ps: int = 0
     write_issue_ps: int = 0
     read_setup_ps: int = 0
@@ -88,7 +90,7 @@ class Dma:
     stream: int = 0
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for what cannot be: file-like errors name the field."""
+        """Raise ConfigError, which names the field, for what cannot be."""
         for name, allowed in (("kind", KINDS), ("pattern", PATTERNS)):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name}: {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
@@ -112,8 +114,14 @@ class Dma:
 
     @property
     def slots(self) -> int:
-        """Transfers at once: an odd number if reads and writes alternate, so that each slot's do as well."""
-        return (self.outstanding - 1) | 1 if self.kind == "both" else self.outstanding
+        """Transfers at once, and the distance of a slot's next one.
+
+        Reads and writes alternate, so in slots of both kinds it is odd, else even: rounded down, but 1 or 2
+        at least.
+        """
+        if self.kind != "both":
+            return self.outstanding
+        return max(self.outstanding // 2 * 2, 2) if self.apart else (self.outstanding - 1) | 1
 
     def places(self) -> np.ndarray:
         """Return int64[n], offsets in the window that transfers begin at.

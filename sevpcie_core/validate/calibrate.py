@@ -1,0 +1,190 @@
+"""Find the free parameters of a platform with measurements: least squares over relative errors.
+
+Rule: only what a platform lists as free is changed, within its range, and only the rows that `validate` calls
+fitted are looked at. Constants of standards are never touched. The same data give the same numbers.
+
+The sum of squares of log(modelled / measured) over all rows is made small over the logarithms of the times by
+the trust-region method of scipy (Branch, Coleman, Li 1999), and over counts by trying their neighbours, until
+neither helps.
+"""
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from ..errors import NothingMeasuredError
+from ..experiment.platforms import Free, Platform, scale
+from . import gpu, pcie_bench
+from .points import Point
+
+Progress = Callable[[str, int, int], object]
+Fit = Callable[[Path, Platform], list[Point]]
+
+# What each shipped platform is found with.
+FITS: Final[dict[str, Fit]] = {
+    pcie_bench.PLATFORM: pcie_bench.fitted_points,
+    gpu.PLATFORM: gpu.fitted_points,
+}
+
+# Relative steps of a derivative: above what rounding to ps and the randomness of a run do.
+_STEP: Final = 0.02
+_ROUNDS: Final = 3
+_EVALUATIONS: Final = 8
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A platform with its parameters found, and what is left.
+
+    points : the rows that were looked at, with the model's figures. before : mean error with the numbers that
+    the platform had, per cent.
+    """
+
+    platform: Platform
+    points: Sequence[Point]
+    before: float
+
+    @property
+    def mean_pct(self) -> float:
+        """Mean error without its sign, per cent."""
+        return _mean(self.points)
+
+    def residuals(self) -> dict[str, dict[str, float]]:
+        """Return what is left by group of rows: points, mean and largest error in per cent."""
+        groups: dict[str, list[float]] = {}
+        for point in self.points:
+            groups.setdefault(_group(point), []).append(abs(point.error_pct))
+        return {
+            name: {
+                "points": len(errors),
+                "mean_pct": round(statistics.fmean(errors), 3),
+                "max_pct": round(max(errors), 3),
+            }
+            for name, errors in groups.items()
+        }
+
+    def to_toml(self) -> str:
+        """Return the platform's file, with its residuals."""
+        return self.platform.with_table("residual", self.residuals()).to_toml()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, as `--json` prints it."""
+        return {
+            "platform": self.platform.name,
+            "points": len(self.points),
+            "mean_abs_error_pct": self.mean_pct,
+            "mean_abs_error_pct_before": self.before,
+            "parameters": [
+                {"key": f.key, "value": f.value, "unit": f.unit, "low": f.low, "high": f.high, "rows": f.rows}
+                for f in self.platform.free
+            ],
+            "residuals": self.residuals(),
+        }
+
+
+def calibrate(
+    data: Path, platform: Platform, fit: Fit, progress: Progress = lambda stage, done, total: None
+) -> Calibration:
+    """Find a platform's free parameters.
+
+    Parameters
+    ----------
+    data : a folder of reference data. platform : where to start. fit : what the rows are, see `FITS`.
+
+    Raises
+    ------
+    NothingMeasuredError : the folder has none of the rows. FormatError : a table that cannot be read.
+    """
+    start = fit(data, platform)
+    if not start:
+        raise NothingMeasuredError(f"{data}: no row that {platform.name} is found with")
+    search = _Search(data, platform, fit, progress)
+    best = search.values()
+    for _ in range(_ROUNDS):
+        found = search.neighbours(search.continuous(best))
+        if found == best:
+            break
+        best = found
+    calibrated = platform.changed(best)
+    return Calibration(calibrated, fit(data, calibrated), _mean(start))
+
+
+class _Search:
+    """The search for one platform: what has been tried is remembered."""
+
+    def __init__(self, data: Path, platform: Platform, fit: Fit, progress: Progress) -> None:
+        self._data = data
+        self._platform = platform
+        self._fit = fit
+        self._progress = progress
+        self._tried: dict[tuple[tuple[str, int], ...], np.ndarray] = {}
+
+    def values(self) -> dict[str, int]:
+        """Return the values that the platform has, in base units."""
+        return {free.key: self._platform.value(free.key) for free in self._platform.free}
+
+    def errors(self, values: Mapping[str, int]) -> np.ndarray:
+        """Return log(modelled / measured) of every row."""
+        key = tuple(values.items())
+        if key not in self._tried:
+            self._progress("fitting: runs of all rows", len(self._tried) + 1, 0)
+            points = self._fit(self._data, self._platform.changed(values))
+            self._tried[key] = np.array([math.log(p.modelled / p.measured) for p in points])
+        return self._tried[key]
+
+    def cost(self, values: Mapping[str, int]) -> float:
+        """Return the sum of squares."""
+        return float(np.sum(self.errors(values) ** 2))
+
+    def continuous(self, values: Mapping[str, int]) -> dict[str, int]:
+        """Return better times: least squares over their logarithms."""
+        from scipy.optimize import least_squares
+
+        free = [f for f in self._platform.free if not f.whole]
+        if not free:
+            return dict(values)
+        low = np.log([max(f.low * scale(f.unit), 1) for f in free])
+        high = np.log([f.high * scale(f.unit) for f in free])
+        start = np.clip(np.log([max(values[f.key], 1) for f in free]), low + 1e-6, high - 1e-6)
+
+        def residuals(x: np.ndarray) -> np.ndarray:
+            return self.errors({**values, **self._times(free, x)})
+
+        # A step that is relative to the logarithm would depend on the unit: ps are small.
+        found = least_squares(
+            residuals, start, bounds=(low, high), diff_step=_STEP / np.abs(start), max_nfev=_EVALUATIONS
+        )
+        better = {**values, **self._times(free, found.x)}
+        return better if self.cost(better) < self.cost(values) else dict(values)
+
+    def _times(self, free: Sequence[Free], x: np.ndarray) -> dict[str, int]:
+        return {f.key: round(math.exp(value)) for f, value in zip(free, x, strict=True)}
+
+    def neighbours(self, values: dict[str, int]) -> dict[str, int]:
+        """Return better counts: one more or less, as long as that helps."""
+        best = dict(values)
+        for free in self._platform.free:
+            if not free.whole:
+                continue
+            for step in (1, -1):
+                while free.low <= best[free.key] + step <= free.high:
+                    other = {**best, free.key: best[free.key] + step}
+                    if self.cost(other) >= self.cost(best):
+                        break
+                    best = other
+        return best
+
+
+def _mean(points: Sequence[Point]) -> float:
+    return statistics.fmean(abs(p.error_pct) for p in points)
+
+
+def _group(point: Point) -> str:
+    """Return the experiment that a point is of."""
+    words = point.conditions.split()
+    return next((w for w in words if w.startswith(("BW_", "LAT_"))), words[0])
