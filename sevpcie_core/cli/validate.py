@@ -147,8 +147,8 @@ def _print(found: "list[DataSet]") -> None:
         for sentence in one.missed:
             print(f"{one.name}: {sentence}")
     print(
-        "\nerrors in per cent of the reference, without sign; pcie-model: mean of the published model on the same\n"
-        "points; fitted: free parameters of the platform, found with some of the points"
+        "\nerrors in per cent of the reference, without sign; pcie-model: mean of the published model on\n"
+        "the same points; fitted: free parameters of the platform, found with some of the points"
     )
     skipped = _not_modelled(found)
     if skipped:

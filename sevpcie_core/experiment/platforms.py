@@ -32,6 +32,10 @@ from .traffic import names_file
 _MS: Final = 10**9
 Cache = Literal["warm", "cold"]
 
+# How far a read from the cache is from the median, in spreads: an exponential tail, a decade per spread.
+_SHAPE: Final = ((0.0, -1), (0.5, 0), (0.9, 1), (0.99, 2), (0.999, 3), (0.9999, 4), (1.0, 5))
+_SHAPE_HIGH: Final = 2
+
 # Where a distribution is known to be read closely: probabilities of a mixture's points.
 _GRID: Final = (*(k / 100 for k in range(100)), 0.992, 0.995, 0.998, 0.999, 0.9995, 0.9999, 1.0)
 
@@ -76,8 +80,9 @@ class RootPortTable(Preset):
 class MemoryTable(Preset):
     """The root complex and the memory behind it.
 
-    read_latency is the median of a line in the cache, spread how far it goes to both sides. A line that is
-    not in the cache takes `cold` more, and waits for the end of a refresh of its rank if it meets one.
+    read_latency is the median of a line in the cache. Of ten one takes `spread` longer, of a hundred one
+    twice as much, and so on. A line that is not in the cache takes `cold` more, and waits
+    for the end of a refresh of its rank if it meets one.
     """
 
     read_latency: Annotated[int, Time(_MS)]
@@ -338,12 +343,13 @@ class Platform:
             the cache only a share is still there.
         """
         host = self.table.host
-        warm = ((0.0, host.read_latency - host.spread), (1.0, host.read_latency + host.spread))
+        warm = tuple((p, host.read_latency + far * host.spread) for p, far in _SHAPE)
         share, wait = self._refresh()
-        low, high = (point[1] + host.cold for point in warm)
-        cold: Quantiles = ((0.0, low), (1.0, high))
+        cold = tuple((p, time + host.cold) for p, time in warm)
         if share:
-            cold = ((0.0, low), (1 - share, high), (1.0, high + wait))
+            # The rare ends of the cache's part are as nothing beside a refresh.
+            high = cold[_SHAPE_HIGH][1]
+            cold = (*cold[:_SHAPE_HIGH], (1 - share, high), (1.0, high + wait))
         if cache == "cold":
             return cold
         if not host.cache_bytes or window <= host.cache_bytes:

@@ -10,30 +10,83 @@ neither helps.
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from ..errors import NothingMeasuredError
+from ..errors import ConfigError, FormatError, NothingMeasuredError
 from ..experiment.platforms import Free, Platform, scale
+from ..workload.traces.table import Table
 from . import gpu, pcie_bench
 from .points import Point
 
 Progress = Callable[[str, int, int], object]
 Fit = Callable[[Path, Platform], list[Point]]
 
-# What each shipped platform is found with.
-FITS: Final[dict[str, Fit]] = {
-    pcie_bench.PLATFORM: pcie_bench.fitted_points,
-    gpu.PLATFORM: gpu.fitted_points,
+# What finds the parameters of a platform: by the systems that it lists, those of either family of data.
+_FAMILIES: Final[dict[str, tuple[str, Fit]]] = {
+    pcie_bench.FOLDER: (pcie_bench.PLATFORM, pcie_bench.fitted_points),
+    gpu.FOLDER: (gpu.PLATFORM, gpu.fitted_points),
 }
+
+
+def fit_of(platform: Platform) -> Fit:
+    """Return what compares the fitted rows of a platform: a copy engine makes it a GPU's."""
+    family = gpu.FOLDER if platform.table.copy_engine is not None else pcie_bench.FOLDER
+    return _FAMILIES[family][1]
+
+
+@contextmanager
+def measurements(path: Path) -> Iterator[tuple[Path, str]]:
+    """Give a folder of reference data for a file or folder, and the platform to start from if none is named.
+
+    A single table is put where such a folder has it, by its columns.
+
+    Raises ConfigError: no such file. FormatError: a table that no parameter is found with.
+    """
+    if path.is_dir():
+        # A folder of reference data, or one of its folders.
+        inside = path.parent if path.name in _FAMILIES else path
+        families = [path.name] if path.name in _FAMILIES else [f for f in _FAMILIES if (path / f).is_dir()]
+        if not families:
+            raise ConfigError(
+                f"{path}: no folder {' or '.join(map(repr, _FAMILIES))}; expected reference data"
+            )
+        # Of a folder with both, the project's own measurements.
+        yield inside, _FAMILIES[families[-1]][0]
+        return
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; expected a table of measurements or a folder of them")
+    header = set(Table(path, ()).header)
+    for family, file, columns in _TABLES:
+        if header >= set(columns):
+            name = path.name if file is None and path.name.startswith("gpu_gen5x16") else file
+            with tempfile.TemporaryDirectory(prefix="sevpcie-") as folder:
+                place = Path(folder) / family
+                place.mkdir()
+                (place / (name or "gpu_gen5x16.csv")).symlink_to(path.resolve())
+                yield Path(folder), _FAMILIES[family][0]
+            return
+    raise FormatError(
+        f"{path}:1: header: {', '.join(sorted(header))}; expected that of a table of measurements"
+    )
+
+
+_TABLES: Final = (
+    (gpu.FOLDER, None, gpu.COLUMNS),
+    (pcie_bench.FOLDER, "lat_dma_sizes.csv", ("system", "Test", "WinSZ", "SZ", "Avg(ns)")),
+    (pcie_bench.FOLDER, "bw_dma_sz_sweep.csv", ("system", "Test", "WinSZ", "SZ", pcie_bench.BANDWIDTH)),
+    (pcie_bench.FOLDER, "lat_cdf.csv", ("system", "test", "size_bytes", "window_bytes", "cdf")),
+)
 
 # Relative steps of a derivative: above what rounding to ps and the randomness of a run do.
 _STEP: Final = 0.02
-_ROUNDS: Final = 3
+_ROUNDS: Final = 2
 _EVALUATIONS: Final = 8
 
 
@@ -42,12 +95,13 @@ class Calibration:
     """A platform with its parameters found, and what is left.
 
     points : the rows that were looked at, with the model's figures. before : mean error with the numbers that
-    the platform had, per cent.
+    the platform had, per cent. unseen : parameters that no row depends on; they keep their values.
     """
 
     platform: Platform
     points: Sequence[Point]
     before: float
+    unseen: frozenset[str] = frozenset()
 
     @property
     def mean_pct(self) -> float:
@@ -80,7 +134,14 @@ class Calibration:
             "mean_abs_error_pct": self.mean_pct,
             "mean_abs_error_pct_before": self.before,
             "parameters": [
-                {"key": f.key, "value": f.value, "unit": f.unit, "low": f.low, "high": f.high, "rows": f.rows}
+                {
+                    "key": f.key,
+                    "value": f.value,
+                    "unit": f.unit,
+                    "low": f.low,
+                    "high": f.high,
+                    "seen": f.key not in self.unseen,
+                }
                 for f in self.platform.free
             ],
             "residuals": self.residuals(),
@@ -88,18 +149,19 @@ class Calibration:
 
 
 def calibrate(
-    data: Path, platform: Platform, fit: Fit, progress: Progress = lambda stage, done, total: None
+    data: Path, platform: Platform, progress: Progress = lambda stage, done, total: None
 ) -> Calibration:
     """Find a platform's free parameters.
 
     Parameters
     ----------
-    data : a folder of reference data. platform : where to start. fit : what the rows are, see `FITS`.
+    data : a folder of reference data. platform : where to start.
 
     Raises
     ------
     NothingMeasuredError : the folder has none of the rows. FormatError : a table that cannot be read.
     """
+    fit = fit_of(platform)
     start = fit(data, platform)
     if not start:
         raise NothingMeasuredError(f"{data}: no row that {platform.name} is found with")
@@ -111,7 +173,7 @@ def calibrate(
             break
         best = found
     calibrated = platform.changed(best)
-    return Calibration(calibrated, fit(data, calibrated), _mean(start))
+    return Calibration(calibrated, fit(data, calibrated), _mean(start), search.unseen(best))
 
 
 class _Search:
@@ -140,6 +202,16 @@ class _Search:
     def cost(self, values: Mapping[str, int]) -> float:
         """Return the sum of squares."""
         return float(np.sum(self.errors(values) ** 2))
+
+    def unseen(self, values: Mapping[str, int]) -> frozenset[str]:
+        """Return the parameters that no row depends on."""
+        found = set()
+        for free in self._platform.free:
+            value = values[free.key]
+            other = {**values, free.key: value + max(round(value * 2 * _STEP), 1)}
+            if np.array_equal(self.errors(other), self.errors(values)):
+                found.add(free.key)
+        return frozenset(found)
 
     def continuous(self, values: Mapping[str, int]) -> dict[str, int]:
         """Return better times: least squares over their logarithms."""

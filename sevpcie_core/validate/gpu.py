@@ -22,7 +22,7 @@ from .rows import rows
 
 FOLDER: Final = "measured"
 PLATFORM: Final = "xeon-h100"
-_COLUMNS: Final = ("experiment", "direction", "size_bytes", "parallel", "metric", "value")
+COLUMNS: Final = ("experiment", "direction", "size_bytes", "parallel", "metric", "value")
 
 # A load of a GPU thread fetches at least one sector of its cache line (CUDA C++ Programming Guide, device
 # memory accesses: transactions of 32 bytes).
@@ -209,7 +209,7 @@ def _read(data: Path) -> _Read:
     first = load_platform(PLATFORM).table.systems
     for path in sorted((data / FOLDER).glob("gpu_*.csv")):
         modelled = path.stem.startswith(first)
-        for row in rows(path, _COLUMNS):
+        for row in rows(path, COLUMNS):
             experiment, metric = row.text("experiment"), row.text("metric")
             size, parallel = row.size("size_bytes", 0), row.size("parallel", 0)
             value = row.value("value", zero=True)

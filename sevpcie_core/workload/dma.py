@@ -9,6 +9,7 @@ port has accepted the last TLP (posted: the device hears no more of it). Units o
 a 4 KiB boundary are not used, as in pcie-bench (Neugebauer et al., SIGCOMM 2018, section 5).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -123,18 +124,29 @@ class Dma:
             return self.outstanding
         return max(self.outstanding // 2 * 2, 2) if self.apart else (self.outstanding - 1) | 1
 
-    def places(self) -> np.ndarray:
-        """Return int64[n], offsets in the window that transfers begin at.
+    def places(self) -> tuple[np.ndarray, int, int]:
+        """Return where transfers may begin, as a pattern that repeats along the window.
 
         Units that would cross a 4 KiB boundary are left out unless each does (they are longer).
+
+        Returns
+        -------
+        Unit numbers in the first period, int64[n]; units in a period; places in the whole window.
         """
-        starts = np.arange(self.window // self.unit, dtype=np.int64) * self.unit
-        whole = starts[REQUEST_BOUNDARY - starts % REQUEST_BOUNDARY >= self.size]
-        return whole if len(whole) else starts
+        units = self.window // self.unit
+        period = REQUEST_BOUNDARY // math.gcd(self.unit, REQUEST_BOUNDARY)
+        number = np.arange(period, dtype=np.int64)
+        whole = number[REQUEST_BOUNDARY - number * self.unit % REQUEST_BOUNDARY >= self.size]
+        if not len(whole):
+            whole = number
+        full, rest = divmod(units, period)
+        count = full * len(whole) + int(np.count_nonzero(whole < rest))
+        # A window too short for any of them has its first unit.
+        return (whole, period, count) if count else (number, period, units)
 
     def program(self) -> Program:
         """Return the steps of all transfers; request classes are "read" and "write"."""
-        places = self.places()
+        places, period, choices = self.places()
         moves = np.array([getattr(self, name) for name in _TIMES], np.int64)
         first_kind = READ if self.kind == "read" else WRITE
 
@@ -156,6 +168,9 @@ class Dma:
                     self.beat,
                     moves,
                     places,
+                    period,
+                    choices,
+                    self.unit,
                     self.base,
                     self.pattern == "random",
                     np.array([self.seed, self.stream], np.int64),
@@ -202,13 +217,16 @@ def _fill(
     beat,
     times,
     places,
+    period,
+    choices,
+    unit,
     base,
     random,
     key,
 ):
     """Write the steps of consecutive transfers.  Modified in place: out, STEP[4 * count].
 
-    times : int64[9], ps, in the order of `_TIMES`; places : int64[n], offsets in the window;
+    times : int64[9], ps, in the order of `_TIMES`; places, period, choices : see `Dma.places`; unit : bytes;
     key : int64[2], seed and stream of the draws.
     """
     at = 0
@@ -216,8 +234,9 @@ def _fill(
         transfer = first + i
         write = (transfer & 1 == 0) if alternate else first_kind == WRITE
         stat = WRITE if write else READ
-        place = below(draw_u64(key[0], key[1], transfer), len(places)) if random else transfer % len(places)
-        address = base + places[place]
+        place = below(draw_u64(key[0], key[1], transfer), choices) if random else transfer % choices
+        number = place // len(places) * period + places[place % len(places)]
+        address = base + number * unit
         beats = (address % beat + size + beat - 1) // beat
         # The slot's last transfer: its last step's end, or a write's acceptance.
         after = outstanding * 4 if transfer >= outstanding else 0
