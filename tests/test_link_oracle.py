@@ -93,6 +93,22 @@ def test_streams_that_send_ide_syncs(engine: EngineTiming, generation: int) -> N
     assert protected > 2 * 350
 
 
+@settings(fixed, max_examples=150)
+@given(case=cases())
+def test_the_ledger_sums_to_the_latency(case: Case) -> None:
+    """Every picosecond of every request is at one place; and keeping the ledger changes nothing else."""
+    outcome = outcome_of_package(case)
+    for c in outcome.classes:
+        assert sum(c.ledger_ps.values()) == c.latency.total_ps
+        assert min(c.ledger_ps.values()) >= 0
+    without = everything(outcome_of_package(case, ledger=False))
+    assert all(c["ledger_ps"] == {} for c in without["classes"])
+    with_it = everything(outcome)
+    for c in [*with_it["classes"], *without["classes"]]:
+        del c["ledger_ps"]
+    assert with_it == without
+
+
 # --- streaming ---
 
 

@@ -18,18 +18,30 @@ READ = {"links": presets.link, "hosts": presets.host, "devices": presets.device,
 SHIPPED = [(kind, name) for kind in READ for name in presets.names(kind)]
 SCENARIOS = ["gpu", "mix", "nic", "nvme"]
 # Keys that hold no number, or say themselves where theirs come from.
-WITHOUT_SOURCE = {"title", "source", "kind", "name", "mechanism", "mac_rule", "stream_kind", "pcrc", "engine"}
+WITHOUT_SOURCE = {
+    "title",
+    "source",
+    "kind",
+    "name",
+    "mechanism",
+    "mac_rule",
+    "stream_kind",
+    "pcrc",
+    "engine",
+    "bounce",
+}
 
 
 def test_what_is_shipped():
     found = available_presets()
-    assert list(found) == ["scenarios", "schemes", "links", "hosts", "devices", "samples"]
+    assert list(found) == ["scenarios", "schemes", "links", "hosts", "devices", "platforms", "samples"]
     assert list(found["scenarios"]) == SCENARIOS
-    assert list(found["schemes"]) == ["none", "pcie-ide", "sev-pcie"]
+    assert list(found["schemes"]) == ["bounce-buffer", "none", "pcie-ide", "sev-pcie"]
     links = {"gen3x8", "gen4x4", "gen4x16", "gen5x4", "gen5x8", "gen5x16", "gen6x16"}
     assert set(found["links"]) == links
     assert "server" in found["hosts"]
     assert set(found["devices"]) == {"nvme-dram", "nvme-tlc", "nic-400g", "gpu-gen5"}
+    assert "h100-tdx" in found["platforms"]
     assert set(found["samples"]) == {"train_resnet50", "llm_decode", "kv_swap", "redis"}
     assert all(title for names in found.values() for title in names.values())
 
@@ -37,7 +49,7 @@ def test_what_is_shipped():
 @pytest.mark.parametrize(("kind", "name"), SHIPPED)
 def test_every_number_has_a_source(kind, name):
     table, _ = READ[kind](name, ORIGIN, ())
-    numbers = {key for key, value in table if key not in WITHOUT_SOURCE and value not in (None, 0, "")}
+    numbers = {key for key, value in table if key not in WITHOUT_SOURCE and value not in (None, 0, "", ())}
     if kind == "schemes" and table.mechanism == "none":
         assert not numbers
     missing = numbers - set(table.source)
@@ -53,6 +65,20 @@ def test_engine_ranges_say_how_they_follow(name):
         assert parameter.source.startswith("structure:"), key
         assert parameter.better == resolved.ENGINE_PARAMETERS[key]
     assert {scheme.tag_bytes, scheme.prefix_bytes} == {12, 4}
+
+
+def test_ranges_of_the_bounce_buffer_say_where_they_come_from():
+    scheme = load_scheme("bounce-buffer")
+    assert scheme.mechanism == "bounce"
+    assert list(scheme.bounce) == list(resolved.BOUNCE_PARAMETERS)
+    assert len(scheme.bounce) <= 6
+    for key, parameter in scheme.bounce.items():
+        assert parameter.source.startswith(("published:", "measured around:", "assumption:", "choice:")), key
+        assert parameter.better == resolved.BOUNCE_PARAMETERS[key]
+        assert parameter.low < parameter.typical < parameter.high
+    # On the wire it adds nothing.
+    assert (scheme.key_bits, scheme.tag_bytes, scheme.prefix_bytes, scheme.engine) == (0, 0, 0, {})
+    assert scheme.cipher_devices == ("gpu",)
 
 
 def test_schemes_say_what_is_fact():
@@ -94,7 +120,12 @@ def test_shipped_scenarios_resolve(name):
     assert run.seeds == 5
     assert run.budget_pct == 5.0
     arms = [(arm.scheme.name, arm.policy) for arm in run.arms]
-    assert arms == [("sev-pcie", "selective"), ("sev-pcie", "all"), ("pcie-ide", "all")]
+    assert arms == [
+        ("sev-pcie", "selective"),
+        ("sev-pcie", "all"),
+        ("pcie-ide", "all"),
+        ("bounce-buffer", "selective"),
+    ]
     assert run.regions == resolved.Regions(1.0, 1.0, 0.0, 0.0)
 
 

@@ -157,7 +157,7 @@ def test_the_text_is_good(load):
         ('preset = "nvme-dram"', 'preset = { base = "nvme-dram", media_read = { p0 = 1, p100 = "2us" } }', 7, "media_read: p0 = 1: no unit; expected a time"),
         # Arms.
         ('[[workload]]\nname = "first"', ARM.format('"none"'), 5, "arm[0].scheme: 'none' protects nothing and always runs as baseline; expected a scheme that protects"),
-        ('[[workload]]\nname = "first"', ARM.format('"sev-pci"'), 5, "arm[0].scheme: 'sev-pci'; expected one of none, pcie-ide, sev-pcie, or the path of a .toml file; did you mean 'sev-pcie'?"),
+        ('[[workload]]\nname = "first"', ARM.format('"sev-pci"'), 5, "arm[0].scheme: 'sev-pci'; expected one of bounce-buffer, none, pcie-ide, sev-pcie, or the path of a .toml file; did you mean 'sev-pcie'?"),
         ('[[workload]]\nname = "first"', ARM.format('"sev-pcie"').replace('"all"', '"off"'), 6, "arm[0].policy: 'off'; expected 'selective' or 'all'"),
         ('[[workload]]\nname = "first"', ARMS, 9, "arm[1].scheme: 'sev-pcie' with policy 'all' twice; expected each pair once"),
         ('name = "mine"', 'name = "mine"\narm = []', 2, "arm: no arm; expected at least one [[arm]], or no key 'arm'"),
@@ -177,6 +177,15 @@ def test_the_text_is_good(load):
         ('[[workload]]\nname = "first"', ARM.format('{ base = "sev-pcie", prefix_bytes = 8 }'), 5, "prefix_bytes: 8; expected 4"),
         ('[[workload]]\nname = "first"', ARM.format('{ base = "sev-pcie", stream_kind = "link" }'), 5, "stream_kind: 'link'; expected 'selective' (link streams differ only behind switches, which are not modelled yet)"),
         ('[[workload]]\nname = "first"', ARM.format('{ base = "sev-pcie", name = "none" }'), 5, "arm[0].scheme: 'none' names the plaintext baseline; expected another name"),
+        ('[[workload]]\nname = "first"', ARM.format('{ base = "bounce-buffer", key_bits = 256 }'), 5, "key_bits: 256 with mechanism 'bounce', whose link is plain; expected no such key"),
+        ('[[workload]]\nname = "first"', ARM.format('{ base = "bounce-buffer", engine = { clock_mhz = 1 } }'), 5, "engine: no key 'bytes_per_clock'"),
+        ('[[workload]]\nname = "first"', ARM.format('{ base = "pcie-ide", bounce = { cores = 1 } }'), 5, "bounce: no key 'copy_mb_per_s'"),
+        ('[[workload]]\nname = "first"', ARM.format('{ base = "pcie-ide", cipher_devices = ["gpu"] }'), 5, "cipher_devices: a list with mechanism 'ide'; expected no such key"),
+        ('[[workload]]\nname = "first"', ARM.format('{ base = "bounce-buffer", cipher_devices = ["disk"] }'), 5, "cipher_devices: a list; expected a list of some of 'nvme', 'nic', 'gpu'"),
+        ('[[workload]]\nname = "first"', ARM.format('{ base = "bounce-buffer", cipher_devices = ["gpu", "gpu"] }'), 5, "cipher_devices: 'gpu', 'gpu'; expected each once"),
+        ('[[workload]]\nname = "first"', ARM.format('{ mechanism = "bounce" }'), 5, "bounce: nothing; expected a table with cores"),
+        ('[[workload]]\nname = "first"', ARM.format('{ base = "bounce-buffer", bounce = { cores = 0 } }'), 5, "bounce.cores: 0; expected a whole number from 1 to 4096"),
+        ('[[workload]]\nname = "first"', ARM.format('{ base = "bounce-buffer", bounce = { rate = 5 } }'), 5, "bounce: unknown key 'rate'; allowed: cores, copy_mb_per_s"),
         # Shapes.
         (TEXT[TEXT.index("[[workload]]") :], "", 0, "no key 'workload'; expected name, workload in this table"),
         (TEXT[TEXT.index("[[workload]]") :], "workload = []", 4, "workload: no workload; expected at least one [[workload]]"),
@@ -273,7 +282,9 @@ def test_names_and_paths_that_lead_nowhere(tmp_path):
         load_scenario(tmp_path / "nope.toml")
     with pytest.raises(ConfigError, match="is a folder; expected a scenario"):
         load_scenario(tmp_path)
-    with pytest.raises(ConfigError, match="scheme: 'x'; expected one of none, pcie-ide, sev-pcie"):
+    with pytest.raises(
+        ConfigError, match="scheme: 'x'; expected one of bounce-buffer, none, pcie-ide, sev-pcie"
+    ):
         load_scheme("x")
     with pytest.raises(ConfigError, match=r"x.toml: no such file; expected a scheme"):
         load_scheme("x.toml")

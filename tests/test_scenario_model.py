@@ -62,7 +62,7 @@ def test_a_minimal_scenario_takes_the_documented_defaults():
     assert device.requests == 10000
     assert device.link.name == "gen5x4"
     assert device.traffic == resolved.NvmeTraffic(32, 4096, 1.0, 0, None, 0)
-    assert len(run.arms) == 3
+    assert len(run.arms) == 4
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -235,7 +235,9 @@ def test_options_change_what_they_name():
     assert first(own.with_options(requests=6)).requests == 6
     with pytest.raises(ConfigError, match="requests: 0; expected a whole number from 1"):
         own.with_options(requests=0)
-    with pytest.raises(ConfigError, match=r"arm\[0\].scheme: 'x'; expected one of none, pcie-ide, sev-pcie"):
+    with pytest.raises(
+        ConfigError, match=r"arm\[0\].scheme: 'x'; expected one of bounce-buffer, none, pcie-ide"
+    ):
         own.with_options(arms=[("x", "all")])
 
 

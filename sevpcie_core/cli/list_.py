@@ -14,7 +14,7 @@ def list_(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """List scenarios, schemes, links, hosts, devices and samples."""
+    """List scenarios, schemes, links, hosts, devices, platforms and samples."""
     from ..experiment.scenario import available_presets
 
     found = available_presets()

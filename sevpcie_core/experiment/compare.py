@@ -20,7 +20,7 @@ from ..stats.hist import Histogram
 from . import overhead
 from .fingerprint import host_facts, versions
 from .model import Scenario
-from .resolved import Arm, Resolved, Scheme, WorkloadRun
+from .resolved import Arm, Resolved, Scheme, WorkloadRun, at_variant
 from .runner import Sample, Task, engine_of, ranged, shortened
 from .scenario import load_scheme
 
@@ -143,7 +143,14 @@ def _work_of(cell: Cell, seed_index: int, meter: _Meter) -> Callable[[], None]:
         known: dict[object, dict[str, Sample]] = {}
 
         def run(arm: Arm, variant: str) -> dict[str, Sample]:
-            key = (engine_of(arm.scheme, variant), _key(arm)[1], arm.scheme.mechanism)
+            scheme = arm.scheme
+            key = (
+                engine_of(scheme, variant),
+                tuple(at_variant(scheme.bounce, variant).items()),
+                scheme.cipher_devices,
+                _key(arm)[1],
+                scheme.mechanism,
+            )
             if key not in known:
                 known[key] = meter.run(task, arm, variant)
             return known[key]
@@ -282,9 +289,9 @@ def _row(cell: Cell, arm_index: int, group: str) -> dict[str, Any]:
 
 
 def _parameters(scheme: Scheme) -> list[str]:
-    """Return the unknown engine parameters that matter: where every key fits the cache, none is ever lost."""
+    """Return the unknown parameters that matter: where every key fits the cache, none is ever lost."""
     names = list(ranged(scheme))
-    if scheme.engine["key_entries"].low >= CONTEXTS:
+    if scheme.mechanism == "ide" and scheme.engine["key_entries"].low >= CONTEXTS:
         names = [n for n in names if n not in ("key_entries", "key_miss_cycles")]
     return names
 
@@ -292,7 +299,7 @@ def _parameters(scheme: Scheme) -> list[str]:
 def _name_reasons(
     cells: Sequence[Cell], rows: list[dict[str, Any]], jobs: int, meter: _Meter, progress: Progress
 ) -> None:
-    """Name the engine parameter on which each open verdict hangs most: each alone at one end."""
+    """Name the parameter on which each open verdict hangs most: each alone at one end."""
     lookup = {(c.scenario.name, c.workload.name): c for c in cells}
     wanted: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
     for row in rows:
@@ -328,7 +335,8 @@ def _name_reasons(
                     p: abs(metric(f"{end}:{p}", name, row["class"]) - typical)
                     for p in _parameters(arm.scheme)
                 }
-                row["decided_by"] = "engine." + max(effects, key=lambda p: effects[p])
+                table, _ = arm.scheme.parameters
+                row["decided_by"] = f"{table}.{max(effects, key=lambda p: effects[p])}"
 
         return work
 

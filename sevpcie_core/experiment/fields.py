@@ -148,6 +148,33 @@ class Choice(Rule):
 
 
 @dataclass(frozen=True, slots=True)
+class Several(Rule):
+    """A list of some of a few names, each at most once; kept in the order of `values`."""
+
+    values: tuple[str, ...]
+
+    def expected(self) -> str:
+        """Return what is allowed."""
+        return f"a list of some of {', '.join(map(repr, self.values))}"
+
+    def read(self, value: Any) -> tuple[str, ...]:
+        """Return the names."""
+        if not isinstance(value, list | tuple) or any(v not in self.values for v in value):
+            raise self.refuse(list(value) if isinstance(value, list | tuple) and not value else value)
+        if len(set(value)) < len(value):
+            raise ValueError(f"{', '.join(map(repr, value))}; expected each once")
+        return tuple(name for name in self.values if name in value)
+
+    def text(self, value: tuple[str, ...]) -> list[str]:
+        """Return the list."""
+        return list(value)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        return {"type": "array", "items": {"enum": list(self.values)}, "uniqueItems": True}
+
+
+@dataclass(frozen=True, slots=True)
 class Text(Rule):
     """One line of text."""
 

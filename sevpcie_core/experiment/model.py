@@ -45,6 +45,7 @@ _DEFAULT_ARMS = (
     ArmEntry(scheme="sev-pcie", policy="selective"),
     ArmEntry(scheme="sev-pcie", policy="all"),
     ArmEntry(scheme="pcie-ide", policy="all"),
+    ArmEntry(scheme="bounce-buffer", policy="selective"),
 )
 
 # Tags of 14 bits exist in flit mode only (PCIe Base r6.x, section 2.2.6.2); before it tags have at most 10
@@ -168,7 +169,7 @@ class Scenario(Table):
             }
             table, name = read[kind](reference, self._origin, place)
             out: dict[str, Any] = table.model_dump(exclude_none=True)
-            out = {key: value for key, value in out.items() if value not in ("", {})}
+            out = {key: value for key, value in out.items() if value not in ("", {}, [])}
             return {"name": name, **out} if kind == "scheme" else out
 
         if self.link is not None:
@@ -332,6 +333,7 @@ def _canonical(value: Any) -> Any:
             field.name: _canonical(getattr(value, field.name))
             for field in dataclasses.fields(value)
             if not field.metadata.get("cosmetic")
+            and (getattr(value, field.name) or not field.metadata.get("sparse"))
         }
         return out | {"kind": value.kind} if hasattr(value, "kind") else out
     if isinstance(value, Mapping):

@@ -31,6 +31,8 @@ from .traffic import names_file
 
 _MS: Final = 10**9
 Cache = Literal["warm", "cold"]
+# What a file of this kind calls itself; there are others (`copies.py`).
+KIND: Final = "dma"
 
 # How far a read from the cache is from the median, in spreads: an exponential tail, a decade per spread.
 _SHAPE: Final = ((0.0, -1), (0.5, 0), (0.9, 1), (0.99, 2), (0.999, 3), (0.9999, 4), (1.0, 5))
@@ -170,8 +172,9 @@ class ResidualTable(Table):
 
 
 class PlatformTable(Preset):
-    """A platform file."""
+    """A platform file of kind `dma`."""
 
+    kind: Annotated[Literal["dma"], Choice((KIND,))]
     systems: tuple[Annotated[str, Text()], ...] = ()
     link: LinkTable
     host: MemoryTable
@@ -376,6 +379,9 @@ def _rule(table: type[Table], name: str) -> object:
 
 
 def _checked(raw: Mapping[str, Any], name: str, origin: Origin) -> Platform:
+    if raw.get("kind") != KIND:
+        # Before anything else of a file of another kind looks wrong.
+        raise origin.error(("kind",), f"{shown(raw.get('kind'))}; expected {KIND!r}")
     try:
         table = PlatformTable.model_validate(raw)
     except ValidationError as error:

@@ -24,6 +24,8 @@ KINDS = ("scenarios", "schemes", "links", "hosts", "devices", "platforms", "samp
 
 _ONE = {"scenarios": "scenario", "schemes": "scheme", "links": "link", "hosts": "host", "devices": "device"}
 _MAX_BASES = 8
+# Tables of a scheme that hold its ranges.
+_RANGES = ("engine", "bounce")
 BASELINE = "none"
 """Name of the scheme that protects nothing, under which every baseline runs."""
 
@@ -126,7 +128,8 @@ def _expand(kind: str, reference: Reference, origin: Origin, place: Place) -> tu
         table = model.model_validate(raw)
     except ValidationError as error:
         raise first_problem(error, raw, origin, place) from None
-    for part, where in ((table, place), (getattr(table, "engine", None), (*place, "engine"))):
+    inside = [(getattr(table, name, None), (*place, name)) for name in _RANGES]
+    for part, where in ((table, place), *inside):
         for key, tail in part.problems() if part is not None else ():
             raise origin.error((*where, key), tail)
     return table, name
@@ -190,16 +193,17 @@ def _shipped(kind: str, name: str) -> dict[str, Any]:
 
 
 def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of both; `over` wins. `engine` is merged key by key, sources follow their numbers."""
+    """Return the keys of both; `over` wins. Ranges are merged key by key, sources follow their numbers."""
     merged = {**under, **over}
     if isinstance(over.get("source", {}), Mapping):
         sources = {key: text for key, text in under.get("source", {}).items() if key not in over}
         sources |= over.get("source", {})
         merged.pop("source", None)
         merged |= {"source": sources} if sources else {}
-    if isinstance(over.get("engine", {}), Mapping):
-        engine = {**under.get("engine", {}), **over.get("engine", {})}
-        merged |= {"engine": engine} if engine else {}
+    for name in _RANGES:
+        if isinstance(over.get(name, {}), Mapping):
+            ranges = {**under.get(name, {}), **over.get(name, {})}
+            merged |= {name: ranges} if ranges else {}
     if "name" in under and "name" not in over and over:
         del merged["name"]
     return merged

@@ -2,9 +2,10 @@
 
 Rule of this module: no parsing, no defaults that a model depends on, no input or output. `scenario.py`
 builds these; the runner, the workloads and the link read them. Fields whose metadata says `cosmetic` name
-things for people and never enter a digest.
+things for people and never enter a digest; those whose metadata says `sparse` enter it unless empty.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -189,23 +190,23 @@ Traffic: TypeAlias = NvmeTraffic | NicTraffic | GpuTraffic
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """An engine parameter that nobody has published: its plausible interval and the value in between."""
+    """A parameter of a scheme that is not known exactly: its plausible interval and the value in between."""
 
     low: int
     typical: int
     high: int
     better: Literal["low", "high"]
-    """Which end makes the engine cheaper."""
+    """Which end makes the scheme cheaper."""
     source: str = _cosmetic()
 
     @property
     def favourable(self) -> int:
-        """Return the end that makes the engine cheapest."""
+        """Return the end that makes the scheme cheapest."""
         return self.low if self.better == "low" else self.high
 
     @property
     def unfavourable(self) -> int:
-        """Return the end that makes the engine dearest."""
+        """Return the end that makes the scheme dearest."""
         return self.high if self.better == "low" else self.low
 
 
@@ -224,13 +225,27 @@ ENGINE_PARAMETERS: dict[str, Literal["low", "high"]] = {
 mechanism is `none` has none of them."""
 
 
+BOUNCE_PARAMETERS: dict[str, Literal["low", "high"]] = {
+    "cores": "high",
+    "copy_mb_per_s": "high",
+    "copy_setup_ns": "low",
+    "cipher_mb_per_s": "high",
+    "cipher_setup_ns": "low",
+}
+"""Every bounce buffer has exactly these, in this order, each with the end that makes it cheaper."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """A way to protect the link: what it adds to a TLP, and the engine that seals and opens."""
+    """A way to protect transfers.
+
+    On the link (`ide`): what it adds to a TLP, and the engine that seals and opens. By copies beside a plain
+    link (`bounce`): what the host's cores do.
+    """
 
     name: str
     title: str = field(metadata={"cosmetic": True})
-    mechanism: Literal["none", "ide"]
+    mechanism: Literal["none", "ide", "bounce"]
     key_bits: int
     """128 or 256; 0 without mechanism."""
     tag_bytes: int
@@ -242,12 +257,31 @@ class Scheme:
     """`hold`: a receiver releases a TLP after its MAC is checked; `skid`: before."""
     stream_kind: Literal["selective", "link"]
     engine: dict[str, Range] = field(hash=False)
-    """By the names of ENGINE_PARAMETERS; empty without mechanism."""
+    """By the names of ENGINE_PARAMETERS; empty unless the mechanism is `ide`."""
+    bounce: dict[str, Range] = field(default_factory=dict, hash=False, metadata={"sparse": True})
+    """By the names of BOUNCE_PARAMETERS; empty unless the mechanism is `bounce`."""
+    cipher_devices: tuple[Kind, ...] = field(default=(), metadata={"sparse": True})
+    """Kinds of devices that want ciphertext in the bounce buffer; the others want a copy."""
+
+    @property
+    def parameters(self) -> tuple[str, dict[str, Range]]:
+        """Return the ranges of the mechanism and the name of their table: engine or bounce."""
+        return ("bounce", self.bounce) if self.mechanism == "bounce" else ("engine", self.engine)
 
     @property
     def rounds(self) -> int:
         """Return the AES rounds of the key size, 0 without key."""
         return spec.AES_ROUNDS[self.key_bits] if self.key_bits else 0
+
+
+def at_variant(ranges: Mapping[str, Range], variant: str) -> dict[str, int]:
+    """Return each parameter where a variant has it.
+
+    variant : "typical", all at one end ("favourable", "unfavourable"), or one of them there
+    ("unfavourable:mac_cycles").
+    """
+    end, _, alone = variant.partition(":")
+    return {name: int(getattr(r, end if alone in ("", name) else "typical")) for name, r in ranges.items()}
 
 
 @dataclass(frozen=True, slots=True)

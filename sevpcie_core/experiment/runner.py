@@ -11,16 +11,18 @@ from typing import TypeAlias
 import numpy as np
 
 from ..link.params import NO_ENGINE, EngineTiming, engine_timing, link_row
-from ..link.run import ClassResult, Outcome, simulate
+from ..link.run import ClassResult, Marker, Outcome, simulate
 from ..policy import decide, draw_map
 from ..spec import BUFFER_NAMES
 from ..stats.draw import quantile_table
 from ..stats.hist import Histogram
+from ..workload.bounce import Ledger
 from ..workload.program import Program, remembered
 from .programs import build
-from .resolved import Arm, Regions, Resolved, Scheme, WorkloadRun
+from .resolved import Arm, Regions, Resolved, Scheme, WorkloadRun, at_variant
+from .staged import charged, stage_all
 
-# Where the unknown engine parameters stand: "typical", all at an end ("favourable", "unfavourable"), or one
+# Where the unknown parameters stand: "typical", all at an end ("favourable", "unfavourable"), or one
 # of them alone ("unfavourable:mac_cycles").
 Variant: TypeAlias = str
 
@@ -62,12 +64,9 @@ class Sample:
 
 def engine_of(scheme: Scheme, variant: Variant = "typical") -> EngineTiming:
     """Return a scheme's engine with its parameters typical, at one end, or one of them at an end."""
-    if scheme.mechanism == "none":
+    if scheme.mechanism != "ide":
         return NO_ENGINE
-    end, _, alone = variant.partition(":")
-    values = {
-        name: int(getattr(r, end if alone in ("", name) else "typical")) for name, r in scheme.engine.items()
-    }
+    values = at_variant(scheme.engine, variant)
     return engine_timing(**values, rounds=scheme.rounds, hold=scheme.mac_rule == "hold", pcrc=scheme.pcrc)
 
 
@@ -166,14 +165,18 @@ class Task:
             ]
         )
         shares = region_shares(self.scenario.regions)
-        markers = [
+        markers: list[Marker] = [
             partial(
                 _mark, policy, draw_map(p.regions, shares, self.seed) if policy == "selective" else p.regions
             )
             for p in self.programs
         ]
-        return simulate(
-            self.programs,
+        programs: Sequence[Program] = self.programs
+        ledgers: Sequence[Ledger] = ()
+        if scheme.mechanism == "bounce":
+            programs, markers, ledgers = stage_all(programs, self.workload.devices, scheme, variant, markers)
+        outcome = simulate(
+            programs,
             links,
             host_table=self.host_table,
             read_interval_ps=self.scenario.host.read_interval_ps,
@@ -182,6 +185,7 @@ class Task:
             stop_ps=self.scenario.duration_ps,
             keep=keep,
         )
+        return charged(outcome, ledgers) if ledgers else outcome
 
     def run(self, arm: Arm, variant: Variant = "typical") -> tuple[dict[str, Sample], int, float]:
         """Run an arm; return the samples by group, the number of TLPs, and the simulator's CPU seconds."""
@@ -210,5 +214,5 @@ def _mark(policy: str, region_map: np.ndarray, steps: np.ndarray) -> np.ndarray:
 
 
 def ranged(scheme: Scheme) -> Mapping[str, object]:
-    """Return the engine parameters whose ends differ: the unknowns."""
-    return {name: r for name, r in scheme.engine.items() if r.low != r.high}
+    """Return the parameters whose ends differ: the unknowns."""
+    return {name: r for name, r in scheme.parameters[1].items() if r.low != r.high}

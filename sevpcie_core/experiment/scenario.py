@@ -131,9 +131,10 @@ def json_schema() -> dict[str, Any]:
         for model in models:
             table = model.model_json_schema()
             definitions |= table.pop("$defs", {})
-            # What `base` brings need not be said again, nor what it brings of an engine.
+            # What `base` brings need not be said again, nor what it brings of ranges.
             table.pop("required", None)
-            definitions.get("EngineTable", {}).pop("required", None)
+            for ranges in ("EngineTable", "BounceTable"):
+                definitions.get(ranges, {}).pop("required", None)
             table["properties"]["base"] = {
                 "type": "string",
                 "description": "the preset that this table changes",

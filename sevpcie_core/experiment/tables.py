@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from .. import spec
 from ..units import format_bytes
 from . import resolved
-from .fields import Choice, Flag, Name, Text, Whole
+from .fields import Choice, Flag, Name, Several, Text, Whole
 from .problems import check_table, shown
 from .quantities import Interval, PowerSize, Rate, Size, Spread, Time
 
@@ -175,7 +175,7 @@ DEVICES: dict[str, type[DeviceTable]] = {"nvme": NvmeTable, "nic": NicTable, "gp
 
 
 def _interval(name: str, low: int, high: int) -> Any:
-    return Interval(low, high, resolved.ENGINE_PARAMETERS[name])
+    return Interval(low, high, {**resolved.ENGINE_PARAMETERS, **resolved.BOUNCE_PARAMETERS}[name])
 
 
 class EngineTable(Table):
@@ -192,11 +192,21 @@ class EngineTable(Table):
     key_entries: Annotated[resolved.Range, _interval("key_entries", 1, 65536)]
 
 
+class BounceTable(Table):
+    """What cores of the host do for a bounce buffer, as ranges; rates in 10^6 bytes per second of a core."""
+
+    cores: Annotated[resolved.Range, _interval("cores", 1, 4096)]
+    copy_mb_per_s: Annotated[resolved.Range, _interval("copy_mb_per_s", 1, 10**9)]
+    copy_setup_ns: Annotated[resolved.Range, _interval("copy_setup_ns", 0, 10**9)]
+    cipher_mb_per_s: Annotated[resolved.Range, _interval("cipher_mb_per_s", 1, 10**9)]
+    cipher_setup_ns: Annotated[resolved.Range, _interval("cipher_setup_ns", 0, 10**9)]
+
+
 class SchemeTable(Preset):
     """A protection scheme."""
 
     name: Annotated[str | None, Name()] = None
-    mechanism: Annotated[Literal["none", "ide"], Choice(("none", "ide"))]
+    mechanism: Annotated[Literal["none", "ide", "bounce"], Choice(("none", "ide", "bounce"))]
     key_bits: Annotated[int, Choice((0, *spec.AES_ROUNDS))] = 0
     tag_bytes: Annotated[int, Size(0, spec.AES_BLOCK_BYTES, spec.DW_BYTES)] = 0
     prefix_bytes: Annotated[int, Size(0, 16, spec.DW_BYTES)] = 0
@@ -204,15 +214,27 @@ class SchemeTable(Preset):
     mac_rule: Annotated[Literal["hold", "skid"], Choice(("hold", "skid"))] = "hold"
     stream_kind: Annotated[Literal["selective", "link"], Choice(("selective", "link"))] = "selective"
     engine: EngineTable | None = None
+    cipher_devices: Annotated[tuple[resolved.Kind, ...], Several(resolved.KINDS)] = ()
+    bounce: BounceTable | None = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield what a mechanism needs and does not have, or has and cannot use."""
         yield from super().problems()
-        if self.mechanism == "none":
-            for key in ("key_bits", "tag_bytes", "prefix_bytes", "pcrc", "engine"):
-                if getattr(self, key):
-                    yield key, f"{shown(getattr(self, key))} without a mechanism; expected no such key"
-        else:
+        on_the_link = ("key_bits", "tag_bytes", "prefix_bytes", "pcrc", "engine")
+        in_memory = ("cipher_devices", "bounce")
+        without = {
+            "none": ("without a mechanism", (*on_the_link, *in_memory)),
+            "ide": ("with mechanism 'ide'", in_memory),
+            "bounce": ("with mechanism 'bounce', whose link is plain", on_the_link),
+        }
+        words, keys = without[self.mechanism]
+        for key in keys:
+            if value := getattr(self, key):
+                found = "a table" if isinstance(value, Table) else shown(value)
+                yield key, f"{found} {words}; expected no such key"
+        if self.mechanism == "bounce" and self.bounce is None:
+            yield "bounce", f"nothing; expected a table with {', '.join(resolved.BOUNCE_PARAMETERS)}"
+        if self.mechanism == "ide":
             if not self.key_bits:
                 yield "key_bits", "0; expected 128 or 256"
             for key, only in (("tag_bytes", spec.IDE_MAC_BYTES), ("prefix_bytes", spec.IDE_PREFIX_BYTES)):
@@ -226,7 +248,7 @@ class SchemeTable(Preset):
 
     def build(self, name: str) -> resolved.Scheme:
         """Return the frozen scheme."""
-        engine = self.engine
+        engine, bounce = self.engine, self.bounce
         return resolved.Scheme(
             name=self.name or name,
             title=self.title,
@@ -240,4 +262,8 @@ class SchemeTable(Preset):
             engine={}
             if engine is None
             else {key: getattr(engine, key) for key in resolved.ENGINE_PARAMETERS},
+            bounce={}
+            if bounce is None
+            else {key: getattr(bounce, key) for key in resolved.BOUNCE_PARAMETERS},
+            cipher_devices=self.cipher_devices,
         )

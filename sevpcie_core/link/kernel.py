@@ -25,6 +25,7 @@ from .layout import (
     ADDRESS,
     ANSWERED,
     APPLICATION,
+    ARBITRATION,
     ARRIVE,
     BEGUN,
     BUFFER,
@@ -32,8 +33,10 @@ from .layout import (
     CHAIN,
     CREDIT_HEAD,
     CREDIT_TAIL,
+    CREDIT_WAIT,
     CURSOR,
     DATA,
+    DEVICE,
     DEVICE_SHIFT,
     DONE,
     DOWN,
@@ -48,23 +51,29 @@ from .layout import (
     HEAD,
     HEADERS,
     HORIZON,
+    HOST,
     HOST_BUSY,
     HOST_FREE,
     IO_PATH,
+    IOMMU,
     KIND,
     KIND_BITS,
     LAST_END,
     LAST_STEP,
     LATENCY,
+    LEDGER_COLUMNS,
     LEFT,
     LOADED,
     LOOKUPS,
+    MARK,
     MEDIA_TIME,
+    MEDIUM,
     MET,
     MISSES,
     NOT_BEFORE,
     OCCUPY,
     OLDEST,
+    ORDERING,
     PAGE_SHIFT,
     PARKED,
     PARKED_HEAD,
@@ -84,6 +93,7 @@ from .layout import (
     REQUEST_TLP,
     REQUESTS,
     SEALED,
+    SERIALISATION,
     SERVER,
     SET_MASK,
     SPLIT_BITS,
@@ -97,6 +107,8 @@ from .layout import (
     STAT,
     STEP_BITS,
     STEP_SHIFT,
+    TAG_SPLIT,
+    TAG_WAIT,
     TAIL,
     TIMER_FLIGHT,
     TIMER_PORT,
@@ -154,17 +166,21 @@ def _start_when_met(heap, ring, d, step, now):
 
 
 @inline_kernel
-def _tell(heap, ring, d, step, early, time, now):
+def _tell(heap, ring, ledger, d, step, early, time, now):
     """Tell the steps that wait for a moment of this one when it is. Modified in place."""
     if ring[d, step & (ring.shape[1] - 1), FLAGS] & (_EARLY_WAITED if early else _END_WAITED):
-        _tell_waiting(heap, ring, d, step, early, time, now)
+        _tell_waiting(heap, ring, ledger, d, step, early, time, now)
 
 
 @kernel
-def _tell_waiting(heap, ring, d, step, early, time, now):
-    """Tell every step that waits for this moment; start those that wait no longer. Modified in place."""
+def _tell_waiting(heap, ring, ledger, d, step, early, time, now):
+    """Tell every step that waits for this moment; start those that wait no longer. Modified in place.
+
+    A step's ledger goes on from that of the latest step of its own request that it waits for.
+    """
     mask = ring.shape[1] - 1
     waiting = ring[d, step & mask, WAITING]
+    request = ring[d, step & mask, REQUEST]
     while waiting >= 0:
         child = waiting >> 1
         which = waiting & 1
@@ -173,6 +189,10 @@ def _tell_waiting(heap, ring, d, step, early, time, now):
         if ((row[FLAGS] & (EARLY2 if which else EARLY1)) != 0) == early:
             row[MET] = max(row[MET], time)
             row[PENDING] -= 1
+            if ledger.shape[1] > 0 and row[REQUEST] == request and time > ledger[d, slot, MARK]:
+                for place in range(MARK):
+                    ledger[d, slot, place] = ledger[d, step & mask, place]
+                ledger[d, slot, MARK] = time
             if row[PENDING] == 0:
                 _start_when_met(heap, ring, d, child, now)
         waiting = row[CHAIN + which]
@@ -187,7 +207,7 @@ def _finish(state, d, step, end, now):
     mask = ring.shape[1] - 1
     slot = step & mask
     row = ring[d, slot]
-    _tell(heap, ring, d, step, False, end, now)
+    _tell(heap, ring, state.ledger, d, step, False, end, now)
     port[LAST_STEP] = max(port[LAST_STEP], end)
     if row[FLAGS] & END:
         request = row[REQUEST]
@@ -198,6 +218,9 @@ def _finish(state, d, step, end, now):
         count[stat, LATENCY] += latency
         count[stat, IO_PATH] += io_path
         count[stat, LAST_END] = max(count[stat, LAST_END], end)
+        if state.ledger.shape[1] > 0:
+            for place in range(MARK):
+                state.spent[stat, place] += state.ledger[d, slot, place]
         histogram[0, stat, bucket(max(latency, 0))] += 1
         histogram[1, stat, bucket(max(io_path, 0))] += 1
         if request < kept.shape[2]:
@@ -226,11 +249,17 @@ def _enter(state, links, host, walk_table, seed, d, direction, queue, burst, now
     waiting = state.waiting
     port = state.device[d]
     what = burst & ((1 << KIND_BITS) - 1)
-    split = (burst >> KIND_BITS) & ((1 << SPLIT_BITS) - 1)
+    # Of a write the number of its quantum, of a read request its tag.
+    number = (burst >> KIND_BITS) & ((1 << SPLIT_BITS) - 1)
     step = (burst >> STEP_SHIFT) & ((1 << STEP_BITS) - 1)
     slot = step & (ring.shape[1] - 1)
     row = ring[d, slot]
-    boundary = links[d, QUANTUM_BYTES] if what == QUANTUM else links[d, MRRS]
+    kept = state.ledger.shape[1] > 0
+    write = what == QUANTUM
+    tag = state.tag[d, 0 if write else number]
+    ledger = state.ledger[d, slot if kept else 0] if write else tag
+    boundary = links[d, QUANTUM_BYTES] if write else links[d, MRRS]
+    split = number if write else tag[TAG_SPLIT]
     address, size = piece(row[ADDRESS], row[BYTES], boundary, split)
     context = SUB_STREAM_POSTED
     cut = AS_WRITE
@@ -244,10 +273,20 @@ def _enter(state, links, host, walk_table, seed, d, direction, queue, burst, now
     sealed = row[SEALED] != 0
     # The first of a write's TLPs is not at the root port before this, where its address is looked up.
     translated = now + links[d, PROP]
-    if what == QUANTUM and direction == UP and host[SET_MASK] >= 0:
+    if write and direction == UP and host[SET_MASK] >= 0:
         index = (step << SPLIT_BITS) + split
         translated = _translate(state, host, d, address, translated, walk_table, seed, index)
-    accepted, delivered = send(
+    last = split + 1 >= row[LEFT]
+    if kept:
+        ledger[ARBITRATION] += now - ledger[MARK]
+        ledger[MARK] = now
+    # What waits for the early moment of a write goes on from there, not from its end: that part is kept apart.
+    apart = kept and write and last and row[FLAGS] & _EARLY_WAITED != 0
+    if apart:
+        ledger = state.tag[d, state.tag.shape[1] - 1]
+        for place in range(LEDGER_COLUMNS):
+            ledger[place] = 0
+    accepted, delivered, stalled = send(
         port,
         links[d],
         state.owed[d],
@@ -261,19 +300,43 @@ def _enter(state, links, host, walk_table, seed, d, direction, queue, burst, now
         now,
         translated,
         sealed,
+        ledger,
+        kept and (last or not write),
     )
+    # What the port took: where the next quantum, or what waits for the early moment, goes on.
+    stalled = min(stalled, accepted - now)
+
     port[ACCEPT + direction] = accepted
-    if what in (DATA, REQUEST_TLP):
+    if not write:
         then = ANSWERED if what == DATA else ARRIVE
         if what == REQUEST_TLP and links[d, ORDERED]:
+            if kept and delivered < port[VISIBLE]:
+                ledger[ORDERING] += port[VISIBLE] - delivered
+                ledger[MARK] = port[VISIBLE]
             delivered = max(delivered, port[VISIBLE])
         mine = state.timer[d * TIMERS : (d + 1) * TIMERS]
-        _fly(port, mine, state.flight[d], direction, delivered, key(d, step, split, then))
-    elif split + 1 < row[LEFT]:
+        _fly(port, mine, state.flight[d], direction, delivered, key(d, step, number, then))
+        return
+    if not last:
+        if kept:
+            ledger[CREDIT_WAIT] += stalled
+            ledger[SERIALISATION] += accepted - now - stalled
+            ledger[MARK] = accepted
         _wait(port, waiting[d], queue, key(d, step, split + 1, QUANTUM))
-    else:
-        _tell(heap, ring, d, step, True, accepted, now)
-        _finish(state, d, step, delivered, now)
+        return
+    if row[FLAGS] & _EARLY_WAITED:
+        if apart:
+            own = state.ledger[d, slot]
+            own[CREDIT_WAIT] += stalled
+            own[SERIALISATION] += accepted - now - stalled
+            _tell(heap, ring, state.ledger, d, step, True, accepted, now)
+            own[CREDIT_WAIT] -= stalled
+            own[SERIALISATION] -= accepted - now - stalled
+            for place in range(MARK):
+                own[place] += ledger[place]
+        else:
+            _tell(heap, ring, state.ledger, d, step, True, accepted, now)
+    _finish(state, d, step, delivered, now)
 
 
 @inline_kernel
@@ -303,8 +366,11 @@ def _request_may_go(port, link, returning, now):
 
 
 @inline_kernel
-def _park(port, parked, burst, now):
+def _park(port, parked, tags, burst, now):
     """Set a read request aside that has no credit: posted TLPs pass it. Modified in place."""
+    tag = tags[(burst >> KIND_BITS) & ((1 << SPLIT_BITS) - 1)]
+    tag[ARBITRATION] += now - tag[MARK]
+    tag[MARK] = now
     tail = port[PARKED_TAIL]
     parked[tail & (parked.shape[0] - 1)] = burst
     port[PARKED_TAIL] = tail + 1
@@ -313,14 +379,18 @@ def _park(port, parked, burst, now):
 
 
 @inline_kernel
-def _unpark(port, parked, now):
+def _unpark(port, parked, tags, now):
     """Take the first request back that was set aside. Modified in place."""
     head = port[PARKED_HEAD]
     port[PARKED_HEAD] = head + 1
     if head + 1 == port[PARKED_TAIL]:
         port[PARKED] += now - port[PARKED_SINCE]
         port[PARKED_SINCE] = -1
-    return parked[head & (parked.shape[0] - 1)]
+    burst = parked[head & (parked.shape[0] - 1)]
+    tag = tags[(burst >> KIND_BITS) & ((1 << SPLIT_BITS) - 1)]
+    tag[CREDIT_WAIT] += now - tag[MARK]
+    tag[MARK] = now
+    return burst
 
 
 @inline_kernel
@@ -351,7 +421,7 @@ def _serve(state, links, host, walk_table, seed, d, now):
             burst = _NOTHING
             queue = control
             if set_aside and _request_may_go(port, links[d], state.credit[d, 2 * UP + OTHER], now):
-                burst = _unpark(port, state.parked[d], now)
+                burst = _unpark(port, state.parked[d], state.tag[d], now)
             elif some:
                 burst = _take(port, waiting, control)
             elif port[HEAD + bulk] < port[TAIL + bulk]:
@@ -367,7 +437,7 @@ def _serve(state, links, host, walk_table, seed, d, now):
                 break
             if burst & ((1 << KIND_BITS) - 1) == REQUEST_TLP:
                 if not _request_may_go(port, links[d], state.credit[d, 2 * UP + OTHER], now):
-                    _park(port, state.parked[d], burst, now)
+                    _park(port, state.parked[d], state.tag[d], burst, now)
                     continue
                 port[HEADERS + 2 * UP + OTHER] -= 1
             _enter(state, links, host, walk_table, seed, d, direction, queue, burst, now)
@@ -454,22 +524,34 @@ def _issue_reads(state, d, now):
     heap, device, ring, waiting, count = state.heap, state.device, state.ring, state.waiting, state.count
     port = device[d]
     mask = ring.shape[1] - 1
+    kept = state.ledger.shape[1] > 0
     while port[FREE_TAGS] > 0 and port[QUEUE_HEAD] < port[QUEUE_TAIL]:
         step = ring[d, port[QUEUE_HEAD] & mask, QUEUED]
         port[QUEUE_HEAD] += 1
         port[FREE_TAGS] -= 1
+        number = state.free[d, port[FREE_TAGS]]
         slot = step & mask
         row = ring[d, slot]
         k = row[CURSOR]
         row[CURSOR] = k + 1
         count[row[STAT], STALL_TAGS] += now - row[ENTERED]
         row[ENTERED] = now
-        _wait(port, waiting[d], 2 * UP + CONTROL, key(d, step, k, REQUEST_TLP))
+        state.tag[d, number, TAG_SPLIT] = k
+        if kept:
+            tag = state.tag[d, number]
+            for place in range(LEDGER_COLUMNS):
+                tag[place] = state.ledger[d, slot, place]
+            tag[TAG_WAIT] += now - tag[MARK]
+            tag[MARK] = now
+        _wait(port, waiting[d], 2 * UP + CONTROL, key(d, step, number, REQUEST_TLP))
         if k + 1 < row[SPLITS]:
             ring[d, port[QUEUE_TAIL] & mask, QUEUED] = step
             port[QUEUE_TAIL] += 1
         else:
-            _tell(heap, ring, d, step, True, now, now)
+            if kept:
+                state.ledger[d, slot, TAG_WAIT] += now - state.ledger[d, slot, MARK]
+                state.ledger[d, slot, MARK] = now
+            _tell(heap, ring, state.ledger, d, step, True, now, now)
     starved = port[QUEUE_HEAD] < port[QUEUE_TAIL]
     if starved and port[STARVED_SINCE] < 0:
         port[STARVED_SINCE] = now
@@ -495,6 +577,14 @@ def _start(state, links, d, step, now):
         ring[d, at, MEDIA_TIME] = 0
         count[stat, FIRST_START] = min(count[stat, FIRST_START], now)
     port[FIRST_STEP] = min(port[FIRST_STEP], now)
+    kept = state.ledger.shape[1] > 0
+    if kept:
+        ledger = state.ledger[d, slot]
+        if ledger[MARK] < 0:
+            # The first of its request, or one that waits for steps of others only.
+            ledger[MARK] = ring[d, at, BEGUN]
+        ledger[DEVICE] += now - ledger[MARK]
+        ledger[MARK] = now
     if kind == DELAY:
         begin = now
         s = row[SERVER]
@@ -504,9 +594,14 @@ def _start(state, links, d, step, now):
             server[d, s, 1] += row[OCCUPY]
         end = begin + row[PAUSE]
         count[stat, STALL_DEVICE] += end - now
-        if row[FLAGS] & MEDIA:
+        media = row[FLAGS] & MEDIA != 0
+        if media:
             ring[d, at, MEDIA_TIME] += end - now
-        _tell(heap, ring, d, step, True, begin, now)
+        if kept:
+            state.ledger[d, slot, MEDIUM if media else DEVICE] += begin - now
+        _tell(heap, ring, state.ledger, d, step, True, begin, now)
+        if kept:
+            state.ledger[d, slot, MEDIUM if media else DEVICE] += end - begin
         _finish(state, d, step, end, now)
         return
     data = row[BUFFER] == BUFFER_DATA
@@ -548,6 +643,7 @@ def advance(state, links, host, host_table, walk_table, seed, latest):
     device, ring, waiting, count = state.device, state.ring, state.waiting, state.count
     mask = ring.shape[1] - 1
     stop = heap[1]
+    kept = state.ledger.shape[1] > 0
     # The first root step of an unloaded chunk, and whose it is.
     frontier = FOREVER
     lagging = -1
@@ -576,7 +672,7 @@ def advance(state, links, host, host_table, walk_table, seed, latest):
         if now > latest:
             return TOO_LONG
         kind = event & ((1 << KIND_BITS) - 1)
-        split = (event >> KIND_BITS) & ((1 << SPLIT_BITS) - 1)
+        number = (event >> KIND_BITS) & ((1 << SPLIT_BITS) - 1)
         step = (event >> STEP_SHIFT) & ((1 << STEP_BITS) - 1)
         d = event >> DEVICE_SHIFT
         port = device[d]
@@ -601,6 +697,8 @@ def advance(state, links, host, host_table, walk_table, seed, latest):
                 # The request leaves the port's buffer.
                 place = 2 * UP + OTHER
                 give_back(port, state.credit[d, place], place, start + links[d, CREDIT_PS], 0, 1)
+            tag = state.tag[d, number]
+            split = tag[TAG_SPLIT]
             index = (step << SPLIT_BITS) + split
             data = start
             if host[SET_MASK] >= 0:
@@ -610,13 +708,21 @@ def advance(state, links, host, host_table, walk_table, seed, latest):
             begun = data
             data += quantile(host_table, draw_u64(seed, _HOST_STREAM + d, index))
             count[row[STAT], STALL_HOST] += data - begun + start - now
-            push(heap, data, key(d, step, split, DATA))
+            if kept:
+                tag[HOST] += data - begun + start - now
+                tag[IOMMU] += begun - start
+                tag[MARK] = data
+            push(heap, data, key(d, step, number, DATA))
         elif kind == DATA:
-            _wait(port, waiting[d], 2 * DOWN + BULK, key(d, step, split, DATA))
+            _wait(port, waiting[d], 2 * DOWN + BULK, key(d, step, number, DATA))
         elif kind == ANSWERED:
+            state.free[d, port[FREE_TAGS]] = number
             port[FREE_TAGS] += 1
             row[LEFT] -= 1
             if row[LEFT] == 0:
+                if kept:
+                    for place in range(LEDGER_COLUMNS):
+                        state.ledger[d, slot, place] = state.tag[d, number, place]
                 _finish(state, d, step, now, now)
         if port[QUEUE_HEAD] < port[QUEUE_TAIL] or port[STARVED_SINCE] >= 0:
             _issue_reads(state, d, now)
@@ -664,6 +770,10 @@ def load(state, d, first_class, reach, servers, most_bytes, steps, sealed):
         row[STAT] = first_class + record["stat"]
         row[BUFFER] = record["buffer"]
         row[SEALED] = sealed[i]
+        if state.ledger.shape[1] > 0:
+            for place in range(MARK):
+                state.ledger[d, slot, place] = 0
+            state.ledger[d, slot, MARK] = -1
         row[DONE] = 0
         row[MET] = 0
         row[WAITING] = -1

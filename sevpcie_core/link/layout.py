@@ -23,7 +23,8 @@ ANSWERED: Final = 4  # its last completion is at the device
 QUANTUM: Final = 5  # of a write
 REQUEST_TLP: Final = 6  # of a read
 
-# A key packs device, step, split and kind; the widths bound a run: 16 devices, 2**32 steps, 2**24 splits.
+# A key packs device, step, split and kind; the widths bound a run: 16 devices, 2**32 steps, 2**24 splits. A
+# read request on its way is named by its tag, a quantum of a write by its number.
 KIND_BITS: Final = 3
 SPLIT_BITS: Final = 24
 STEP_BITS: Final = 32
@@ -161,6 +162,44 @@ HOST_COLUMNS: Final = 3
 OWED_ENTRIES: Final = 256
 
 
+# --- The ledger: where the time of a request went ---
+
+# Places, in the order of a request's way.
+PLACES: Final = (
+    "device",  # pipelines of the device, and its waiting for what another request holds
+    "media",  # media and compute
+    "tags",
+    "arbitration",  # for the port, and for what is on the wire before: other TLPs, DLLPs, ordered sets
+    "credits",
+    "serialisation",
+    "engine",  # cipher engines, MAC included where it keeps the wire waiting
+    "wire",
+    "hold",  # at the receiver, for the MAC
+    "ordering",  # behind TLPs that came before and are not yet released, or writes not yet visible
+    "host",  # root complex and memory, the drain of writes included
+    "iommu",
+)
+DEVICE: Final = 0
+MEDIUM: Final = 1
+TAG_WAIT: Final = 2
+ARBITRATION: Final = 3
+CREDIT_WAIT: Final = 4
+SERIALISATION: Final = 5
+ENGINE: Final = 6
+FLIGHT: Final = 7
+HOLD: Final = 8
+ORDERING: Final = 9
+HOST: Final = 10
+IOMMU: Final = 11
+# Behind the places of a row: up to when they account for the request's time, ps (-1: not yet begun).
+MARK: Final = len(PLACES)
+LEDGER_COLUMNS: Final = 16
+
+# Columns of `tag`, one row per tag of a device: the request that has it, then its ledger as above.
+TAG_SPLIT: Final = LEDGER_COLUMNS
+TAG_COLUMNS: Final = LEDGER_COLUMNS + 1
+
+
 class State(NamedTuple):
     """Everything that a run changes. D devices, C ring entries (a power of two), S request classes.
 
@@ -175,6 +214,9 @@ class State(NamedTuple):
     parked : int64[D, W], keys of read requests that wait for a credit
     owed : int64[D, 2, OWED_ENTRIES, 2], (due from, ps; bytes) of DLLPs that a direction has to send
     credit : int64[D, 4, K, 3], (back at the sender, ps; headers; data units) of credits that are on their way
+    tag : int64[D, T, TAG_COLUMNS]; free : int64[D, T], the stack of free tags, FREE_TAGS of them
+    ledger : int64[D, C, LEDGER_COLUMNS], of the steps in flight, ps; C is 0 where none is kept
+    spent : int64[S, PLACES], sums over requests, ps
     iotlb : int64[sets, ways, 2], (page and device, or -1; translated from, ps), the most recent way first
     walker : int64[walkers], ps, free from
     """
@@ -193,5 +235,9 @@ class State(NamedTuple):
     parked: Any
     owed: Any
     credit: Any
+    tag: Any
+    free: Any
+    ledger: Any
+    spent: Any
     iotlb: Any
     walker: Any

@@ -46,7 +46,8 @@ DRAIN_LINE: Final = 35  # ... and this per 64 B begun
 WRITE_LATENCY: Final = 36  # from there to visible in memory, ps
 ORDERED: Final = 37  # 1: a read waits until the posted writes before it are visible
 RMP_CHECK: Final = 38  # added to the drain of a protected posted TLP, ps
-LINK_COLUMNS: Final = 39
+HOLD_PS: Final = 39  # of CHECK: what is waiting for the MAC
+LINK_COLUMNS: Final = 40
 
 # A burst keeps other traffic of its direction waiting for no longer than this.
 _QUANTUM_PS: Final = 80_000
@@ -142,7 +143,10 @@ CREDIT_BYTES: Final = 16
 
 @dataclass(frozen=True)
 class EngineTiming:
-    """A cipher engine in ps: what TLPs wait for it. A link without one has `NO_ENGINE`."""
+    """A cipher engine in ps: what TLPs wait for it. A link without one has `NO_ENGINE`.
+
+    hold_ps : of check_ps, what is waiting for the MAC; for the ledger alone.
+    """
 
     pipe_ps: int
     mac_ps: int
@@ -154,6 +158,7 @@ class EngineTiming:
     key_miss_ps: int
     key_entries: int
     pcrc: bool = False
+    hold_ps: int = 0
 
 
 NO_ENGINE: Final = EngineTiming(0, 0, 0, 0, 0, 1, 0, 0, CONTEXTS)
@@ -198,6 +203,7 @@ def engine_timing(
         key_miss_ps=key_miss_cycles * period if key_entries < CONTEXTS else 0,
         key_entries=min(key_entries, CONTEXTS),
         pcrc=pcrc,
+        hold_ps=mac_cycles * period if hold else 0,
     )
 
 
@@ -281,6 +287,7 @@ def link_row(
     row[WRITE_LATENCY] = root_port.write_latency_ps
     row[ORDERED] = root_port.ordered
     row[RMP_CHECK] = root_port.rmp_check_ps
+    row[HOLD_PS] = engine.hold_ps
     most = int(_QUANTUM_PS / byte_time)
     for credits in (up, down):
         # A quantum enters with all its credits.

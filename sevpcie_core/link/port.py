@@ -31,19 +31,28 @@ from ..tlp.size import (
 from ..tlp.split import completion_bytes
 from .layout import (
     ACK_COUNT,
+    ARBITRATION,
     CREDIT_HEAD,
     CREDIT_TAIL,
+    CREDIT_WAIT,
     DATA_UNITS,
     DLLPS,
     DRAIN_FREE,
+    ENGINE,
     ENGINE_BUSY,
     ENGINE_FREE,
     ENGINE_LAST,
+    FLIGHT,
     HEADERS,
+    HOLD,
+    HOST,
     IDE,
+    IOMMU,
     LAST_DELIVER,
     LINK,
     LINK_BUSY,
+    MARK,
+    ORDERING,
     OWED_ENTRIES,
     OWED_HEAD,
     OWED_TAIL,
@@ -52,6 +61,7 @@ from .layout import (
     PR_SENT,
     RECENCY,
     RX,
+    SERIALISATION,
     SKIP_COUNT,
     STALL_CREDITS,
     STALL_ENGINE,
@@ -76,6 +86,7 @@ from .params import (
     DEN_SHIFT,
     DRAIN_LINE,
     DRAIN_TLP,
+    HOLD_PS,
     INITIATION,
     KEY_ENTRIES,
     KEY_MISS,
@@ -308,17 +319,20 @@ def send(
     ready,
     translated,
     sealed,
+    ledger,
+    kept,
 ):
     """Pass one burst through a port: credits, sender's engine, wire, receiver's engine, root port's drain.
 
     All its TLPs are ready at once. Modified in place: port, a row of `State.device`; owed and credit, the
-    device's; count, one of `State.count`. link is one of the link table; translated is when the root port
-    knows the address of a write, ps.
+    device's; count, one of `State.count`; ledger, of the step or the tag, if one is kept. link is one of the
+    link table; translated is when the root port knows the address of a write, ps.
 
     Returns
     -------
     accepted : ps, when the next burst can enter without leaving a hole on the wire.
     delivered : ps, when the last TLP can be used at the other end (a write of the device: is visible).
+    stalled : ps, for how long the wire could have taken the burst but for its credits.
     """
     num = link[NUM]
     den = link[DEN]
@@ -342,7 +356,8 @@ def send(
     rest = size - first
     whole_ones = (rest - 1) // limit if rest > limit else 0
     last = rest - whole_ones * limit
-    tlps = 1 + whole_ones + (rest > 0)
+    parts = 1 + whole_ones + (rest > 0)
+    tlps = parts
     first_padded = padded_payload_bytes(address, first)
     last_padded = padded_payload_bytes(address + size - last, last)
     prop = link[PROP]
@@ -354,20 +369,25 @@ def send(
     limited = cut != AS_REQUEST and link[CREDITS + 2 * place] >= 0
     units = np.int64(0)
     stalled = 0
+    enters = ready
     if limited:
         units = (
             ((first_padded + CREDIT_BYTES - 1) >> _CREDIT_SHIFT)
             + whole_ones * (limit >> _CREDIT_SHIFT)
             + ((last_padded + CREDIT_BYTES - 1) >> _CREDIT_SHIFT)
         )
-        gate = _acquire(port, credit[place], place, tlps, units) * den
-        stalled = max(gate - max(position, ready_ticks), 0)
-        ready_ticks = max(ready_ticks, gate)
+        gate = _acquire(port, credit[place], place, parts, units)
+        stalled = max(gate * den - max(position, ready_ticks), 0)
+        enters = max(ready, gate)
+        ready_ticks = enters * den
+    begin = max(position, ready_ticks)
 
     sender = 2 * direction + TX
     receiver = 2 * direction + RX
     wire_sum = np.int64(0)
+    syncs_wire = np.int64(0)
     ide_sum = np.int64(0)
+    checked = np.int64(0)
     deliver = port[LAST_DELIVER + direction]
     engine = np.int64(0)
     if sealed:
@@ -457,7 +477,7 @@ def send(
                             shift,
                         )
                         occupied += occupy_sync
-                        wire_sum += wire_sync
+                        syncs_wire += wire_sync
                         ide_sum += SYNC_IDE
                         tlps += 1
         port[PR_SENT + 2 * direction] = npr
@@ -467,7 +487,9 @@ def send(
         occupied = _whole(occupied, den, shift)
         port[ENGINE_BUSY + sender] += occupied
         port[ENGINE_BUSY + receiver] += occupied
-        deliver = max(-_whole(-done, den, shift) + link[CHECK], deliver)
+        wire_sum += syncs_wire
+        checked = -_whole(-done, den, shift) + link[CHECK]
+        deliver = max(checked, deliver)
         arrive = -_whole(-sent, den, shift) + prop
         engine = min(deliver - arrive + link[PIPE], deliver - ready)
     else:
@@ -479,6 +501,7 @@ def send(
         wire_sum = tlps * data_link + heads + first_padded + whole_ones * limit + last_padded
         position = max(position, ready_ticks) + wire_sum * num
         arrive = -_whole(-position, den, shift) + prop
+        checked = arrive
         deliver = max(arrive, deliver)
     # What enters this early keeps the wire busy, sealed or not, once the sender's engine is in use; rounding
     # down, so that no part of a ps is lost.
@@ -488,27 +511,49 @@ def send(
     port[LINK_BUSY + direction] += wire_sum * num
     port[LAST_DELIVER + direction] = deliver
     port[SKIP_COUNT + direction] += wire_sum
-    stalled = min(_whole(stalled, den, shift), deliver - ready - engine)
+    stalled = _whole(stalled, den, shift)
+    starved = min(stalled, deliver - ready - engine)
     count[PAYLOAD] += size
     count[WIRE] += wire_sum
     count[TLPS] += tlps
     count[LINK] += data_link * tlps
     count[IDE] += ide_sum
     count[STALL_ENGINE] += engine
-    count[STALL_CREDITS] += stalled
-    count[STALL_LINK] += deliver - ready - engine - stalled
+    count[STALL_CREDITS] += starved
+    count[STALL_LINK] += deliver - ready - engine - starved
     _owe(port, link, owed, 1 - direction, arrive, tlps, ready)
+    if kept:
+        # From mark to mark, so that the sum is the whole; a Sync between them counts as serialisation.
+        begin = _whole(begin, den, shift)
+        serialised = _whole(wire_sum * num, den, shift)
+        ledger[CREDIT_WAIT] += enters - ready
+        ledger[ARBITRATION] += begin - enters
+        span = arrive - prop - begin
+        serialised = min(serialised, span) if sealed else span
+        ledger[SERIALISATION] += serialised
+        ledger[ENGINE] += span - serialised + checked - arrive
+        ledger[FLIGHT] += prop
+        if sealed:
+            ledger[ENGINE] -= link[HOLD_PS]
+            ledger[HOLD] += link[HOLD_PS]
+        ledger[ORDERING] += deliver - checked
+        ledger[MARK] = deliver
     freed = deliver
     if direction == UP and cut == AS_WRITE:
         each = link[DRAIN_TLP] + (link[RMP_CHECK] if sealed else 0)
         lines = ((first + 63) >> 6) + whole_ones * ((limit + 63) >> 6) + ((last + 63) >> 6)
         final = each + (((last if last > 0 else first) + 63) >> 6) * link[DRAIN_LINE]
         # Its first TLP is there at `translated` at the earliest, its last one at `deliver`.
-        freed = max(port[DRAIN_FREE], translated) + tlps * each + lines * link[DRAIN_LINE]
-        freed = max(freed, deliver + final)
+        work = parts * each + lines * link[DRAIN_LINE]
+        known = max(max(port[DRAIN_FREE], ready + prop) + work, deliver + final)
+        freed = max(known, translated + work)
         port[DRAIN_FREE] = freed
         deliver = max(freed + link[WRITE_LATENCY], port[VISIBLE])
         port[VISIBLE] = deliver
+        if kept:
+            ledger[IOMMU] += freed - known
+            ledger[HOST] += deliver - ledger[MARK] - (freed - known)
+            ledger[MARK] = deliver
     if limited:
-        give_back(port, credit[place], place, freed + link[CREDIT_PS], units, 1 + whole_ones + (rest > 0))
-    return accepted, deliver
+        give_back(port, credit[place], place, freed + link[CREDIT_PS], units, parts)
+    return accepted, deliver, stalled

@@ -20,7 +20,7 @@ from .params import CONTEXTS, CREDITS, DEN, MRRS, NO_IOMMU, QUANTUM_BYTES, TAGS,
 # Marks the steps of a chunk that the policy protects: steps -> bool[n].
 Marker = Callable[[np.ndarray], np.ndarray]
 
-_FIRST_RING = 1 << 14
+_FIRST_RING = 1 << 10
 # 0.8 GiB of steps in flight.
 _LARGEST_RING = 1 << 22
 PS_PER_HOUR = 3_600 * 10**12
@@ -28,7 +28,11 @@ PS_PER_HOUR = 3_600 * 10**12
 
 @dataclass(frozen=True)
 class ClassResult:
-    """What one request class of one device did."""
+    """What one request class of one device did.
+
+    ledger_ps : where the time of its requests went, by `layout.PLACES`; the sum is that of the latencies.
+    Empty unless it was asked for.
+    """
 
     device: int
     name: str
@@ -45,6 +49,7 @@ class ClassResult:
     first_start_ps: int
     last_end_ps: int
     stalls_ps: dict[str, int]
+    ledger_ps: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,17 @@ def _grown(ring: np.ndarray, size: int, device: np.ndarray) -> np.ndarray:
     return new
 
 
+def _grown_ledger(ledger: np.ndarray, size: int, device: np.ndarray) -> np.ndarray:
+    """Return the same for the ledgers of the steps."""
+    old_size = ledger.shape[1]
+    new = np.zeros((len(device), size, layout.LEDGER_COLUMNS), np.int64)
+    for d, row in enumerate(device):
+        loaded = int(row[layout.LOADED])
+        steps = np.arange(max(0, loaded - old_size), loaded)
+        new[d, steps & (size - 1)] = ledger[d, steps & (old_size - 1)]
+    return new
+
+
 def _heap_and_queues(ring: np.ndarray, links: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Allocate for the most that can be in them: one entry per step in flight and per tag."""
     devices, size = ring.shape[:2]
@@ -116,6 +132,7 @@ def simulate(
     iommu: Iommu = NO_IOMMU,
     stop_ps: int = 0,
     keep: int = 0,
+    ledger: bool = False,
 ) -> Outcome:
     """Run one program per device, all behind one root complex.
 
@@ -128,6 +145,7 @@ def simulate(
     iommu : before all devices; none by default.
     stop_ps : no request starts later; 0 for no limit.
     keep : keep the latency of this many first requests per device.
+    ledger : tell where the time of the requests went.
 
     Raises
     ------
@@ -151,6 +169,7 @@ def simulate(
     device[:, layout.PARKED_SINCE] = -1
     device[:, layout.HEADERS : layout.HEADERS + 4] = links[:, CREDITS : CREDITS + 8 : 2]
     device[:, layout.DATA_UNITS : layout.DATA_UNITS + 4] = links[:, CREDITS + 1 : CREDITS + 8 : 2]
+    tags = int(links[:, TAGS].max())
     most_headers = max(int(links[:, CREDITS : CREDITS + 8 : 2].max()), 1)
     sets = iommu.entries // iommu.ways
     host = np.zeros(layout.HOST_COLUMNS, np.int64)
@@ -179,6 +198,10 @@ def simulate(
         parked=np.zeros((devices, 1 << int(links[:, TAGS].max()).bit_length()), np.int64),
         owed=np.zeros((devices, 2, layout.OWED_ENTRIES, 2), np.int64),
         credit=np.zeros((devices, 4, 1 << (most_headers - 1).bit_length(), 3), np.int64),
+        tag=np.zeros((devices, 1 + tags, layout.TAG_COLUMNS), np.int64),
+        free=np.tile(np.arange(tags)[::-1], (devices, 1)),
+        ledger=np.zeros((devices, len(ring[0]) if ledger else 0, layout.LEDGER_COLUMNS), np.int64),
+        spent=np.zeros((len(names), len(layout.PLACES)), np.int64),
         iotlb=np.full((max(sets, 1), iommu.ways, 2), -1, np.int64),
         walker=np.zeros(iommu.walkers, np.int64),
     )
@@ -209,7 +232,8 @@ def simulate(
                 ids = np.arange(int(device[row, layout.HEAD + queue]), int(device[row, layout.TAIL + queue]))
                 moved = state.waiting[row, queue, ids & (state.waiting.shape[2] - 1)]
                 waiting[row, queue, ids & (waiting.shape[2] - 1)] = moved
-            state = state._replace(ring=ring, heap=heap, waiting=waiting)
+            accounts = _grown_ledger(state.ledger, ring.shape[1], device) if ledger else state.ledger
+            state = state._replace(ring=ring, heap=heap, waiting=waiting, ledger=accounts)
         most = (layout.MAX_SPLITS - 2) * min(int(links[d, MRRS]), int(links[d, QUANTUM_BYTES]))
         program = programs[d]
         sealed = markers[d](steps)
@@ -301,6 +325,9 @@ def _outcome(
                     "credits": c[layout.STALL_CREDITS],
                     "iommu": c[layout.STALL_IOMMU],
                 },
+                ledger_ps=dict(zip(layout.PLACES, s.spent[row].tolist(), strict=True))
+                if s.ledger.shape[1]
+                else {},
             )
         )
     busy = []

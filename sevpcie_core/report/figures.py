@@ -109,11 +109,15 @@ def _cdf_panel(record: Record, line: Line, arms: Sequence[Arm], main: Axes, besi
     main.set_title(shorten(line.title, 34), loc="left", weight="bold", size=9.5, pad=5)
     budget = view.budget_pct(record)
     low, high = min(added), max(added)
-    right = max(high * 1.08, budget * 1.12)
-    beside.set_xlim(min(low - 0.06 * (right - low), -0.03 * right), right)
+    if high > 100 * budget > 0:
+        # Beside a bounce buffer's, what encryption adds would be a line at 0.
+        _percent_axis(beside, added, budget, float(beside.bbox.width / beside.figure.dpi))
+    else:
+        right = max(high * 1.08, budget * 1.12)
+        beside.set_xlim(min(low - 0.06 * (right - low), -0.03 * right), right)
+        beside.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
     beside.axvline(budget, color=INK, lw=1.0, ls=(0, (4, 2)), zorder=2)
     beside.axvline(0, color=MUTED, lw=0.7, zorder=1)
-    beside.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
     beside.tick_params(axis="y", labelleft=False, length=0)
     beside.grid(True, zorder=0)
     beside.set_title("added there", loc="left", size=8.5, color=MUTED, pad=5)
@@ -191,8 +195,8 @@ def _tick(ns: float) -> str:
 def fig_overhead(record: Record) -> Drawing:
     """Draw the added latency of every line under every protection, with the budget.
 
-    One panel per protection. For p50 (filled) and p99 (open): the point with a typical engine, a thick bar
-    over the interval of the paired seeds, a thin bar over the range of the unknown engine parameters.
+    One panel per protection. For p50 (filled) and p99 (open): the point with typical parameters, a thick
+    bar over the interval of the paired seeds, a thin bar over the range of the unknown ones.
     """
     arms = view.arms(record)
     views = view.scenarios(record)
@@ -208,7 +212,7 @@ def fig_overhead(record: Record) -> Drawing:
             places.append((at, line))
             at += 1.0
         at += 0.25
-    width, top, bottom = 11.0, 0.66, 1.02
+    width, top, bottom = 11.0, 0.66, 1.14
     height = top + bottom + max(at, 2.0) * 0.30
     left = 0.25 + 0.075 * max([len(text) for _, text, _ in labels], default=8)
     figure = Drawing(figsize=(width, height), facecolor="white")
@@ -217,13 +221,16 @@ def fig_overhead(record: Record) -> Drawing:
     if not arms:
         figure.text(0.5, 0.5, "No protection was compared.", ha="center", color=MUTED)
         return figure
-    ends = [v for _, line in places for row in line.protected.values() for v in _reach(row)]
     span = (width - left - 0.15) / len(arms)
     share: Axes | None = None
+    # What encryption adds and what copies add differ by orders of magnitude: each kind has its axis.
+    kinds: dict[bool, list[tuple[int, Axes]]] = {}
     for i, arm in enumerate(arms):
         box = ((left + i * span) / width, bottom / height, (span - 0.42) / width, 1 - (top + bottom) / height)
-        axes = figure.add_axes(box, sharex=share, sharey=share)
+        kind = kinds.setdefault(view.on_the_link(record, arm), [])
+        axes = figure.add_axes(box, sharex=kind[0][1] if kind else None, sharey=share)
         share = share or axes
+        kind.append((i, axes))
         _overhead_panel(axes, arm, places, budget)
         axes.set_title(shorten(arm.title, 40), loc="left", weight="bold", size=9.5, pad=5)
         axes.tick_params(axis="y", length=0, labelleft=i == 0)
@@ -234,9 +241,19 @@ def fig_overhead(record: Record) -> Drawing:
     for tick, (_, _, heading) in zip(share.get_yticklabels(), labels, strict=True):
         tick.set_fontweight("bold" if heading else "normal")
         tick.set_fontsize(9 if heading else 8.5)
-    bend = _percent_axis(share, ends, budget, span - 0.42)
-    label = "added latency, %" + (f" (logarithmic beyond {view.plain_number(bend)} %)" if bend else "")
-    figure.text((left + (width - left) / 2) / width, 0.60 / height, label, ha="center", size=9)
+    for kind in kinds.values():
+        rows = [line.protected.get(arms[i]) for i, _ in kind for _, line in places]
+        bend = _percent_axis(kind[0][1], [v for row in rows if row for v in _reach(row)], budget, span - 0.42)
+        label = f"{chr(10) if len(kind) == 1 else ' '}(logarithmic beyond {view.plain_number(bend)} %)"
+        middle = left + (sum(i for i, _ in kind) / len(kind) + 0.5) * span - 0.21
+        figure.text(
+            middle / width,
+            0.82 / height,
+            "added latency, %" + (label if bend else ""),
+            ha="center",
+            va="top",
+            size=9,
+        )
     figure.legend(
         handles=_overhead_key(budget),
         loc="lower center",
@@ -306,9 +323,8 @@ def _percent_axis(axes: Axes, ends: Sequence[float], budget: float, inches: floa
         decade = inches / (1.6 + math.log10(high / bend))
         steps = [0.0, budget, bend] if decade > 0.4 else [0.0, bend]
         for step in (m * 10.0**e for e in range(12) for m in (1, 2, 5)):
-            if (
-                step < high and step > bend and decade * math.log10(step / steps[-1]) > 0.36
-            ):  # room for a label
+            room = max(0.36, 0.16 + 0.055 * len(f"{step:g}"))
+            if step < high and step > bend and decade * math.log10(step / steps[-1]) > room:
                 steps.append(step)
         axes.xaxis.set_major_locator(FixedLocator(steps))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -331,10 +347,10 @@ def _overhead_key(budget: float) -> list[Line2D]:
         for w in view.VERDICTS
     ]
     return [
-        Line2D([], [], marker="o", ms=5.2, label="p50, typical engine", **plain),
-        Line2D([], [], marker="o", ms=3.9, mfc="white", label="p99, typical engine", **plain),
+        Line2D([], [], marker="o", ms=5.2, label="p50, typical parameters", **plain),
+        Line2D([], [], marker="o", ms=3.9, mfc="white", label="p99, typical parameters", **plain),
         Line2D([], [], color=MUTED, lw=4.2, solid_capstyle="butt", label="95 % interval over the seeds"),
-        Line2D([], [], color=MUTED, lw=1.1, label="range of the unknown engine"),
+        Line2D([], [], color=MUTED, lw=1.1, label="range of the unknown parameters"),
         *verdicts,
         Line2D([], [], color=INK, lw=1.1, ls=(0, (4, 2)), label=f"budget {view.plain_number(budget)} %"),
     ]

@@ -25,19 +25,19 @@ METRICS = {
     "job": "time of a whole GPU job",
 }
 PARTS = {
-    "value_pct": "added by a typical engine, % of the baseline; positive is worse",
+    "value_pct": "added with typical parameters, % of the baseline; positive is worse",
     "added_ns": "the same in ns",
     "ci_low_pct": "lower end of the 95 % interval over the paired seeds, %",
     "ci_high_pct": "upper end of that interval, %",
-    "range_low_pct": "every unknown engine parameter at its favourable end, %",
-    "range_high_pct": "every unknown engine parameter at its unfavourable end, %",
+    "range_low_pct": "every unknown parameter at its favourable end, %",
+    "range_high_pct": "every unknown parameter at its unfavourable end, %",
 }
 
 COLUMNS: dict[str, str] = {
     "scenario": "name of the scenario",
     "workload": "name of the workload",
     "class": "all, or one device or kind of request",
-    "scheme": "none, sev-pcie, pcie-ide, ...",
+    "scheme": "none, sev-pcie, pcie-ide, bounce-buffer, ...",
     "policy": "off, selective or all",
     "protected": "False for the baseline, True for a row with an overhead",
     "requests": "requests that were measured, over all seeds",

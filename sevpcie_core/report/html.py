@@ -65,6 +65,7 @@ def render_html(record: Record) -> str:
         "ranges": _ranges([scenario for _, _, scenario in sources]),
         "sources": [{"name": name, "digest": digest, "toml": dumps(told)} for name, digest, told in sources],
         "schemes": {arm.scheme for arm in arms},
+        "copies": any(not view.on_the_link(record, arm) for arm in arms),
     }
     return _environment().get_template("report.html").render(page)
 

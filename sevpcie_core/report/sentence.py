@@ -1,8 +1,8 @@
 """The sentences below a table: what it means, and on what it rests.
 
 The rule of this module: nothing is said that the record does not hold, except what is true of every record of
-this version (where engine figures come from, what the profiles are, that the plaintext side is not calibrated
-yet).
+this version (where figures of engines and cores come from, what the profiles are, that the plaintext side is
+not calibrated yet).
 """
 
 from __future__ import annotations
@@ -26,11 +26,18 @@ def meaning(record: Record) -> list[str]:
         return ["No protection was compared: the record holds the baseline alone."]
     budget = f"{view.plain_number(view.budget_pct(record))} % budget"
     out = [_verdicts(record, arms, len(lines), budget)]
-    worst = _worst(lines)
-    if worst is not None:
-        line, arm, percentile, pct = worst
-        where = f"{line.title} in {view.clean(line.scenario)}, {arm.title}"
-        out.append(f"Largest added latency: {view.pct_text(pct)} % at {percentile} ({where}).")
+    # What is added on the link and what copies add differ by orders of magnitude: each has its largest.
+    kinds = [[arm for arm in arms if view.on_the_link(record, arm) is sealed] for sealed in (True, False)]
+    several = all(kinds)
+    largest = []
+    for words, kind in zip((" on the link", " beside a plain link"), kinds, strict=True):
+        worst = _worst(lines, kind)
+        if worst is not None:
+            line, arm, percentile, pct = worst
+            where = f"{line.title} in {view.clean(line.scenario)}, {arm.title}"
+            largest.append(f"{words if several else ''}: {view.pct_text(pct)} % at {percentile} ({where})")
+    if largest:
+        out.append(f"Largest added latency{';'.join(largest)}.")
     deciders = Counter(
         view.clean(row["decided_by"])
         for line in lines
@@ -54,11 +61,20 @@ def basis(record: Record) -> list[str]:
     arms = view.arms(record)
     if arms:
         paired = f"{seeds} paired seed{'s' if seeds != 1 else ''}"
+        sealed = any(view.on_the_link(record, arm) for arm in arms)
+        engines = (
+            " and on engine figures derived from structure, not measured: no public figure for such an engine"
+            " exists, so each"
+        )
         out.append(
-            f"It rests on {paired} (same arrivals, addresses and device times in every run) and"
-            " on engine figures derived from structure, not measured: no public figure for such an engine"
-            " exists, so each unknown is taken at its favourable and its unfavourable end, which gives the"
-            " range."
+            f"It rests on {paired} (same arrivals, addresses and device times in every run)"
+            f"{engines if sealed else '; each'}"
+            " unknown is taken at its favourable and its unfavourable end, which gives the range."
+        )
+    if any(not view.on_the_link(record, arm) for arm in arms):
+        out.append(
+            "A bounce buffer leaves the link plain: cores of the host copy protected data, or cipher them for"
+            " a device that opens ciphertext, at published rates."
         )
     schemes = {arm.scheme for arm in arms}
     if "sev-pcie" in schemes:
@@ -86,11 +102,11 @@ def _all_of(total: int) -> str:
     return "the one line" if total == 1 else f"all {total} lines"
 
 
-def _worst(lines: list[Line]) -> tuple[Line, Arm, str, float] | None:
+def _worst(lines: list[Line], arms: list[Arm]) -> tuple[Line, Arm, str, float] | None:
     """Return the line, protection and percentile (p50 or p99) with the largest typical added latency."""
     worst: tuple[Line, Arm, str, float] | None = None
     for line in lines:
-        for arm, row in line.protected.items():
+        for arm, row in ((arm, line.protected.get(arm)) for arm in arms):
             for percentile in ("p50", "p99"):
                 entry = view.overhead(row, f"latency_{percentile}")
                 if entry is not None and (worst is None or entry["value_pct"] > worst[3]):

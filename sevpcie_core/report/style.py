@@ -32,8 +32,10 @@ ARM_COLOURS = {
     ("sev-pcie", "all"): "#0072b2",
     ("pcie-ide", "selective"): "#e5b3cf",
     ("pcie-ide", "all"): "#cc79a7",
+    ("bounce-buffer", "selective"): "#b8860b",
+    ("bounce-buffer", "all"): "#7d5a00",
 }
-OTHER_COLOURS = ("#b8860b", "#8d7bd1", "#6b8e23", "#a0522d")
+OTHER_COLOURS = ("#2f8f83", "#8d7bd1", "#6b8e23", "#a0522d")
 VERDICT_COLOURS = {"within": "#009e73", "inconclusive": "#e69f00", "over": "#d55e00"}
 VERDICT_MARKS = {"within": "o", "inconclusive": "s", "over": "D"}
 VERDICT_SYMBOLS = {"within": "✓", "inconclusive": "?", "over": "✗"}

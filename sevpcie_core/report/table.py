@@ -134,7 +134,7 @@ def render(record: Record, width: int = PIPE_WIDTH, wide: bool = False, glyphs: 
 def _head(record: Record) -> Text:
     budget = view.plain_number(view.budget_pct(record))
     seeds = len(record["seeds"])
-    line = Text().add("Added latency of link encryption", "strong")
+    line = Text().add(f"Added latency of {_of_what(record)}", "strong")
     line.add(
         f" over {view.baseline_title(record)}; budget {budget} %; {seeds} seed{'s' if seeds != 1 else ''}"
     )
@@ -145,6 +145,13 @@ def _head(record: Record) -> Text:
     return line
 
 
+def _of_what(record: Record) -> str:
+    kinds = {view.on_the_link(record, arm) for arm in view.arms(record)}
+    if kinds == {False}:
+        return "bounce buffers"
+    return "link encryption and of bounce buffers" if False in kinds else "link encryption"
+
+
 def _rule(scenario: view.ScenarioView, glyphs: Glyphs, width: int) -> Text:
     line = Text().add(f"{glyphs.rule * 2} ", "rule").add(view.clean(scenario.name), "strong").add(" ")
     line.add(f"{scenario.title} " if scenario.title else "", "dim")
@@ -152,7 +159,7 @@ def _rule(scenario: view.ScenarioView, glyphs: Glyphs, width: int) -> Text:
 
 
 def _legend(record: Record, glyphs: Glyphs, wide: bool) -> str:
-    said = ["a..b: range over the unknown engine parameters, favourable to unfavourable"]
+    said = ["a..b: range over the unknown parameters, favourable to unfavourable"]
     if wide:
         said.append("[a..b]: 95 % interval over the paired seeds")
     else:
@@ -250,11 +257,14 @@ def _stacked(record: Record, arms: list[Arm], glyphs: Glyphs, width: int) -> lis
             limits = f" {glyphs.arrow} ".join(cells.limits(line)) or view.NOTHING
             out.append(text.add(f"limited by {limits}", "dim"))
             for arm in arms:
-                out += _stacked_arm(record, line.protected.get(arm), arm.title.ljust(titles), glyphs)
+                out += _stacked_arm(
+                    record, line.protected.get(arm), arm.title.ljust(titles), glyphs, line.cls == "all"
+                )
     return out
 
 
-def _stacked_arm(record: Record, row: Row | None, title: str, glyphs: Glyphs) -> list[Text]:
+def _stacked_arm(record: Record, row: Row | None, title: str, glyphs: Glyphs, whole: bool) -> list[Text]:
+    """Return what one protection does to one line; `whole`: it is all of its workload, which a job has."""
     lead = f"  {title}  "
     if row is None:
         return [Text().add(lead + view.NOTHING)]
@@ -263,6 +273,13 @@ def _stacked_arm(record: Record, row: Row | None, title: str, glyphs: Glyphs) ->
         text = Text().add("" if out else lead, width=len(lead))
         text.add(part.text, part.word, 14).add(part.percent, part.word, 9, right=True)
         out.append(text.add(part.added, "dim", 10, right=True).add(f"  {part.span}", "dim"))
+    job = view.overhead(row, "job") if whole else None
+    if job is not None:
+        text = Text().add("", width=len(lead)).add("job time", "dim", 14)
+        text.add(cells.percent(job), "dim", 9, right=True).add(
+            cells.added(job, glyphs), "dim", 10, right=True
+        )
+        out.append(text)
     return out
 
 

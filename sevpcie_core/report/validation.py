@@ -12,6 +12,8 @@ from sevpcie_core.validate.points import DataSet, Point
 
 # Curves that one picture can show; of more, the largest are drawn and the others counted.
 _MOST_CURVES = 6
+# From this ratio of the largest to the smallest on, a linear axis would show the largest only.
+_LOGARITHMIC = 1000
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9")
 
 
@@ -70,18 +72,23 @@ def fig_validation(found: DataSet) -> Drawing:
         lower.set_xscale("log", base=2)
         lower.xaxis.set_major_locator(LogLocator(2, numticks=14))
         lower.xaxis.set_minor_formatter(NullFormatter())
-        lower.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        lower.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _place(value, found.at_unit)))
+    rates = [v for p in found.points for v in (p.measured, p.modelled)]
+    if min(rates) > 0 and max(rates) > _LOGARITHMIC * min(rates):
+        upper.set_yscale("log")
+        upper.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     for axes in (upper, lower):
         axes.grid(True, axis="y")
     upper.legend(loc="best", ncols=2, fontsize=7.5, labelcolor=INK)
     mean = found.mean_abs_error_pct
     assert mean is not None
+    of = " of the mean" if found.bar_max_pct is None else ""
     rest = len(curves) - len(shown)
     more = f" ({rest} more curves not drawn)" if rest > 0 else ""
     counts = f"{len(found.points)} points, {found.held_out} held out"
     errors = f"error {_pct(mean)} in the mean, {_pct(largest)} at most"
     upper.set_title(
-        f"{found.title}{more}\n{counts}; {errors}{_published(found)}; grey: the bar",
+        f"{found.title}{more}\n{counts}; {errors}{_published(found)}; grey: the bar{of}",
         loc="left",
         fontsize=9.0,
     )
@@ -104,6 +111,15 @@ def _spread(points: Sequence[Point], most: int = 48) -> list[Point]:
         if not kept or math.log(max(point.at, 1)) - math.log(max(kept[-1].at, 1)) >= step:
             kept.append(point)
     return kept
+
+
+def _place(value: float, unit: str) -> str:
+    """Return a place on the axis: 64 as such, 2**20 bytes as 1 Mi."""
+    steps = ((1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")) if unit == "bytes" else ()
+    for step, prefix in steps:
+        if value >= step:
+            return f"{value / step:g} {prefix}"
+    return f"{value:g}"
 
 
 def _pct(value: float) -> str:

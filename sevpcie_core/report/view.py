@@ -107,6 +107,16 @@ def baseline_title(record: Record) -> str:
     return scheme_title(baseline_scheme(record))
 
 
+def on_the_link(record: Record, arm: Arm) -> bool:
+    """Return whether a protection seals TLPs; a bounce buffer leaves the link plain."""
+    for entry in record["options"].get("scenarios") or ():
+        for told in scenario_source(record, str(entry.get("name"))).get("arm") or ():
+            scheme = told.get("scheme")
+            if isinstance(scheme, Mapping) and scheme.get("name") == arm.scheme:
+                return bool(scheme.get("mechanism") != "bounce")
+    return arm.scheme != "bounce-buffer"
+
+
 def arms(record: Record) -> list[Arm]:
     """Return the protections in the order of the options, then any other that has rows."""
     listed = [Arm(str(a["scheme"]), str(a["policy"])) for a in record["options"].get("arms") or ()]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import ConfigError
-from . import cocotbext, gpu, pcie_bench, pcie_model
+from . import cc_copy, cocotbext, gpu, pcie_bench, pcie_model
 from .points import DataSet
 
 VARIABLE: Final = "SEVPCIE_REFERENCE_DATA"
@@ -18,6 +18,8 @@ SETS: Final[tuple[Callable[[Path], DataSet], ...]] = (
     cocotbext.compare,
     *pcie_bench.sets(),
     *gpu.sets(),
+    cc_copy.compare,
+    cc_copy.compare_pageable,
 )
 
 Progress = Callable[[str, int, int], object]

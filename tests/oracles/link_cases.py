@@ -43,6 +43,21 @@ from sevpcie_core.workload.program import (
 from . import link_heapq
 from .link_heapq import DELAY, DOWN, UP, Step
 
+# Where the time of a request can go.
+PLACES = [
+    "device",
+    "media",
+    "tags",
+    "arbitration",
+    "credits",
+    "serialisation",
+    "engine",
+    "wire",
+    "hold",
+    "ordering",
+    "host",
+    "iommu",
+]
 # Stream of the root complex's read latency; the device is added to it.
 HOST_STREAM = 0x484F5354
 # The same of the walks through the page tables.
@@ -204,7 +219,9 @@ class _Marker:
         return part
 
 
-def outcome_of_package(case: Case, cuts: Sequence[Sequence[int]] | None = None) -> Outcome:
+def outcome_of_package(
+    case: Case, cuts: Sequence[Sequence[int]] | None = None, ledger: bool = True
+) -> Outcome:
     """Run the package's simulator; `cuts` says per device where its chunks end."""
     cuts = cuts or [()] * len(case.ports)
     return simulate(
@@ -217,6 +234,7 @@ def outcome_of_package(case: Case, cuts: Sequence[Sequence[int]] | None = None) 
         iommu=case.iommu,
         stop_ps=case.stop_ps,
         keep=max(requests_of(steps) for steps in case.programs),
+        ledger=ledger,
     )
 
 
@@ -240,7 +258,7 @@ def run_package(case: Case, cuts: Sequence[Sequence[int]] | None = None) -> Resu
                 "latency": c.latency.total_ps,
                 "io": c.io_path.total_ps,
                 "samples": c.latency.samples,
-            }
+            } | {f"at {place}": time for place, time in c.ledger_ps.items()}
     latency = []
     io = []
     for device, steps in enumerate(case.programs):
@@ -323,6 +341,7 @@ def oracle_outcome(case: Case) -> link_heapq.Outcome:
             miss_ps=case.engine.key_miss_ps,
             key_entries=case.engine.key_entries,
             pcrc=case.engine.pcrc,
+            hold_ps=case.engine.hold_ps,
         )
     )
     host = link_heapq.Host(
@@ -349,6 +368,8 @@ def run_oracle(case: Case) -> Result:
             counters[device, stat] = {
                 name: c.get(name, 0) for name in ("payload", "wire", "tlps", "link", "ide", "application")
             } | {"requests": 0, "latency": 0, "io": 0, "samples": 0}
+            spent: Mapping[str, int] = out.spent.get((device, stat), {})
+            counters[device, stat] |= {f"at {place}": spent.get(place, 0) for place in PLACES}
         for step in steps:
             if step.end:
                 taken = out.latency_ps[device].get(step.request)

@@ -93,7 +93,7 @@ class EngineSpec:
     """A cipher engine; every end of every link has one for sending and one for receiving.
 
     pipe_ps: a byte's way through it. mac_ps: from the last byte out to the MAC. check_ps: from the last byte
-    in at the receiver to the release of the TLP.
+    in at the receiver to the release of the TLP; hold_ps: of that, what is waiting for the MAC.
     """
 
     period_ps: int
@@ -106,6 +106,7 @@ class EngineSpec:
     miss_ps: int = 0
     key_entries: int = 8
     pcrc: bool = False
+    hold_ps: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,20 @@ class Step:
     begin: bool = False
     end: bool = False
     media: bool = False
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Where the time of a request went, place by place, up to a moment, ps."""
+
+    at: int
+    places: Counter[str] = field(default_factory=Counter)
+
+    def until(self, time: int, place: str) -> "Ledger":
+        """Return the ledger up to a later moment; the time between was spent at one place."""
+        if time < self.at:
+            raise ValueError(f"{place}: {time} is before {self.at}")
+        return Ledger(time, self.places + Counter({place: time - self.at}))
 
 
 @dataclass
@@ -161,6 +176,8 @@ class Outcome:
     """Lookups and misses."""
     credits_left: list[dict[tuple[int, bool], tuple[int, int]]] = field(default_factory=list)
     """When all is over and every credit is back."""
+    spent: dict[tuple[int, int], Counter[str]] = field(default_factory=dict)
+    """(device, stat) -> where the time of its requests went, ps."""
 
 
 @dataclass
@@ -343,6 +360,15 @@ def make_iotlb(host: Host) -> Iotlb:
     )
 
 
+@dataclass(frozen=True)
+class Passed:
+    """A burst that went through a port: when the next may enter; its ledger up to there, and to its end."""
+
+    accepted: int
+    entering: Ledger
+    ledger: Ledger
+
+
 class Simulation:
     """One run. Build it, call `run`, read the outcome."""
 
@@ -374,7 +400,9 @@ class Simulation:
         self.iotlb = make_iotlb(host)
         self.drain_free = [0 for _ in devices]
         self.visible = [0 for _ in devices]
-        self.free_tags = [link.tags for link in devices]
+        self.free_tags = [list(reversed(range(link.tags))) for link in devices]
+        self.split_of: dict[tuple[int, int], int] = {}
+        self.tag_ledger: dict[tuple[int, int], Ledger] = {}
         self.tag_queue: list[deque[int]] = [deque() for _ in range(count)]
         self.server_free: list[dict[int, int]] = [defaultdict(int) for _ in range(count)]
         self.rc_free_ps = 0
@@ -385,6 +413,9 @@ class Simulation:
         self.pending = [[0 for _ in program] for program in steps_by_device]
         self.latest = [[0 for _ in program] for program in steps_by_device]
         self.waiting: dict[tuple[int, int, bool], list[int]] = defaultdict(list)
+        self.ledgers: list[dict[int, Ledger]] = [{} for _ in range(count)]
+        """Of each step, up to where it goes on; made by the steps of the same request before it."""
+        self.spent: dict[tuple[int, int], Counter[str]] = defaultdict(Counter)
         self.begun: list[dict[int, int]] = [{} for _ in range(count)]
         self.ended: list[dict[int, int]] = [{} for _ in range(count)]
         self.media: list[Counter[int]] = [Counter() for _ in range(count)]
@@ -448,23 +479,34 @@ class Simulation:
         self.moments[device][index].ready = ready
         self.push(max(ready, now), READY, device, index, 0)
 
-    def tell(self, now: int, device: int, index: int, moment: int, early: bool) -> None:
+    def tell(self, now: int, device: int, index: int, moment: int, early: bool, ledger: Ledger) -> None:
         """A moment of a step is known: note it and tell those that wait for it."""
         step = self.programs[device][index]
+        if ledger.at != moment:
+            raise ValueError(f"a ledger up to {ledger.at} at {moment}")
         if early:
             self.moments[device][index].early = moment
         else:
             self.moments[device][index].end = moment
             if step.end:
                 self.ended[device][step.request] = moment
+                self.spent[device, step.stat].update(ledger.places)
         for other in self.waiting[device, index, early]:
             self.latest[device][other] = max(self.latest[device][other], moment)
             self.pending[device][other] -= 1
+            before = self.ledgers[device].get(other)
+            if self.programs[device][other].request == step.request and (
+                before is None or moment > before.at
+            ):
+                self.ledgers[device][other] = ledger
             if self.pending[device][other] == 0:
                 self.make_ready(now, device, other)
 
     def on_ready(self, now: int, device: int, index: int, split: int) -> None:
         step = self.programs[device][index]
+        if index not in self.ledgers[device]:
+            self.ledgers[device][index] = Ledger(self.begun[device][step.request])
+        self.ledgers[device][index] = self.ledgers[device][index].until(now, "device")
         if step.kind != DELAY and step.buffer == BUFFER_DATA:
             self.counters[device, step.stat]["application"] += step.bytes
         if step.kind == DELAY:
@@ -492,8 +534,10 @@ class Simulation:
         end = start + step.delay_ps
         if step.media:
             self.media[device][step.request] += end - now
-        self.tell(now, device, index, start, early=True)
-        self.tell(now, device, index, end, early=False)
+        place = "media" if step.media else "device"
+        ledger = self.ledgers[device][index].until(start, place)
+        self.tell(now, device, index, start, early=True, ledger=ledger)
+        self.tell(now, device, index, end, early=False, ledger=ledger.until(end, place))
 
     def offer_quantum(self, device: int, index: int, number: int) -> None:
         """Put one quantum of a write into its port's queue."""
@@ -509,18 +553,21 @@ class Simulation:
     def issue_reads(self, now: int, device: int) -> None:
         """Give free tags to the waiting reads in turns; a request with a tag goes to the port."""
         queue = self.tag_queue[device]
-        while self.free_tags[device] > 0 and queue:
+        while self.free_tags[device] and queue:
             index = queue.popleft()
             number = self.next_split[device, index]
             self.next_split[device, index] += 1
-            self.free_tags[device] -= 1
+            tag = self.free_tags[device].pop()
+            self.split_of[device, tag] = number
             request = self.splits[device, index][number]
-            burst = Burst(index, number, wire_naive.MRD, NON_POSTED, [request])
+            burst = Burst(index, tag, wire_naive.MRD, NON_POSTED, [request])
             self.directions[device][UP].control.append(burst)
+            mine = self.ledgers[device][index]
+            self.tag_ledger[device, tag] = mine.until(now, "tags")
             if number + 1 < len(self.splits[device, index]):
                 queue.append(index)
             else:
-                self.tell(now, device, index, now, early=True)
+                self.tell(now, device, index, now, early=True, ledger=mine.until(now, "tags"))
 
     def serve_port(self, now: int, device: int, way: int) -> None:
         """Send what the port accepts by now, control before bulk; wake up when it accepts more.
@@ -534,6 +581,7 @@ class Simulation:
                 return
             if port.set_aside and self.request_may_go(port, now):
                 burst = port.set_aside.popleft()
+                self.account(device, burst, now, "credits")
             elif port.control:
                 burst = port.control.popleft()
             elif port.bulk:
@@ -544,21 +592,35 @@ class Simulation:
                 return
             if burst.kind == wire_naive.MRD:
                 if not self.request_may_go(port, now):
+                    self.account(device, burst, now, "arbitration")
                     port.set_aside.append(burst)
                     continue
                 port.acquire(False, 1, 0)
-            port.accept_ps, delivered = self.send(device, way, burst, now)
+            self.account(device, burst, now, "arbitration")
+            passed = self.send(device, way, burst, now)
+            port.accept_ps, delivered = passed.accepted, passed.ledger.at
+            if burst.kind != wire_naive.MWR:
+                self.tag_ledger[device, burst.split] = passed.ledger
             if burst.kind == wire_naive.MRD:
                 if self.links[device].ordered:
                     delivered = max(delivered, self.visible[device])
+                    self.account(device, burst, delivered, "ordering")
                 self.push(delivered, ARRIVE, device, burst.index, burst.split)
             elif burst.kind == wire_naive.CPLD:
                 self.push(delivered, ANSWERED, device, burst.index, burst.split)
             elif burst.split + 1 < len(self.splits[device, burst.index]):
+                self.ledgers[device][burst.index] = passed.entering
                 self.offer_quantum(device, burst.index, burst.split + 1)
             else:
-                self.tell(now, device, burst.index, port.accept_ps, early=True)
-                self.tell(now, device, burst.index, delivered, early=False)
+                self.tell(now, device, burst.index, port.accept_ps, early=True, ledger=passed.entering)
+                self.tell(now, device, burst.index, delivered, early=False, ledger=passed.ledger)
+
+    def account(self, device: int, burst: Burst, time: int, place: str) -> None:
+        """Note where a burst was until now."""
+        if burst.kind == wire_naive.MWR:
+            self.ledgers[device][burst.index] = self.ledgers[device][burst.index].until(time, place)
+        else:
+            self.tag_ledger[device, burst.split] = self.tag_ledger[device, burst.split].until(time, place)
 
     def request_may_go(self, port: Direction, now: int) -> bool:
         """Return whether a read request has a credit by now."""
@@ -581,35 +643,36 @@ class Simulation:
         start = max(now, self.rc_free_ps)
         self.rc_free_ps = start + self.host.read_interval_ps
         lane = self.directions[device][UP]
+        number = self.split_of[device, split]
+        ledger = self.tag_ledger[device, split].until(start, "host")
         if False in lane.credits:
             # The request leaves the port's buffer.
             lane.returning[False].append((start + self.links[device].credit_ps, 1, 0))
         if self.host.iotlb_entries:
-            address, _ = self.splits[device, index][split]
-            start = self.iotlb.translate(self.seed, device, index, split, address, start)
-        latency = self.host.read_latency(self.seed, device, index, split)
+            address, _ = self.splits[device, index][number]
+            start = self.iotlb.translate(self.seed, device, index, number, address, start)
+            ledger = ledger.until(start, "iommu")
+        latency = self.host.read_latency(self.seed, device, index, number)
+        self.tag_ledger[device, split] = ledger.until(start + latency, "host")
         self.push(start + latency, DATA, device, index, split)
 
     def on_data(self, now: int, device: int, index: int, split: int) -> None:
         link = self.links[device]
-        address, size = self.splits[device, index][split]
+        address, size = self.splits[device, index][self.split_of[device, split]]
         tlps = split_naive.completions(address, size, link.rcb, link.cpl_max)
         burst = Burst(index, split, wire_naive.CPLD, COMPLETION, tlps)
         self.directions[device][DOWN].bulk.append(burst)
 
     def on_answered(self, now: int, device: int, index: int, split: int) -> None:
-        self.free_tags[device] += 1
+        self.free_tags[device].append(split)
         self.open_splits[device, index] -= 1
         if self.open_splits[device, index] == 0:
-            self.tell(now, device, index, now, early=False)
+            self.tell(now, device, index, now, early=False, ledger=self.tag_ledger[device, split])
 
     # --- one burst of TLPs over one direction ---
 
-    def send(self, device: int, way: int, burst: Burst, ready: int) -> tuple[int, int]:
-        """Send a burst whose TLPs are all ready now.
-
-        Return when the port accepts the next one, and when the last TLP is delivered.
-        """
+    def send(self, device: int, way: int, burst: Burst, ready: int) -> "Passed":
+        """Send a burst whose TLPs are all ready now."""
         link = self.links[device]
         lane = self.directions[device][way]
         protected = self.protected[device][burst.index]
@@ -626,6 +689,7 @@ class Simulation:
                 self.seed, device, burst.index, burst.split, address, translated
             )
         lane.keep_going(link, ready)
+        before = max(lane.free, Fraction(ready))
         units = sum(
             math.ceil(Fraction(sum(label.startswith(("payload:", "pad:")) for label in labels), 16))
             for labels in layouts
@@ -633,23 +697,44 @@ class Simulation:
         enters = ready
         if burst.kind != wire_naive.MRD:
             enters = max(ready, lane.acquire(posted, len(layouts), units))
+        begin = max(lane.free, Fraction(enters))
+        on_wire = sum(len(labels) for labels in layouts) * link.ps_per_byte
         syncs = 0
         arrived = 0
         for labels in layouts:
             self.count(device, burst.index, labels)
             delivered = self.cross(link, lane, burst.context, labels, enters, protected)
             arrived = math.ceil(lane.free) + link.prop_ps
+            checked = delivered
             lane.last_delivered_ps = max(delivered, lane.last_delivered_ps)
             if protected and lane.sync_is_due(burst.context):
                 # Nobody waits for it.
                 syncs += 1
                 labels = wire_naive.lay_out_sync(flit=link.flit)
+                on_wire += len(labels) * link.ps_per_byte
                 self.count(device, burst.index, labels)
                 self.cross(link, lane, POSTED, labels, enters, True)
         self.directions[device][1 - way].owe(link, arrived, len(layouts) + syncs, ready)
         # What comes in then follows without a hole on the wire, through the engine if that is in use at all.
         ahead = spec.pipe_ps + spec.mac_ps if lane.tx.last is not None else 0
         accepted = max(ready, math.floor(lane.free) - ahead)
+        # Where the time went, up to the moment at which the next may enter and up to the end.
+        if burst.kind == wire_naive.MWR:
+            base = self.ledgers[device][burst.index]
+        else:
+            base = self.tag_ledger[device, burst.split]
+        stalled = max(Fraction(0), enters - before)
+        entering = base.until(ready + min(math.floor(stalled), accepted - ready), "credits")
+        entering = entering.until(accepted, "serialisation")
+        ledger = base.until(enters, "credits").until(math.floor(begin), "arbitration")
+        on_wire_ps = min(math.floor(on_wire), arrived - link.prop_ps - ledger.at)
+        if not protected:
+            on_wire_ps = arrived - link.prop_ps - ledger.at
+        ledger = ledger.until(ledger.at + on_wire_ps, "serialisation")
+        ledger = ledger.until(arrived - link.prop_ps, "engine").until(arrived, "wire")
+        hold = spec.hold_ps if protected else 0
+        ledger = ledger.until(checked - hold, "engine").until(checked, "hold")
+        ledger = ledger.until(lane.last_delivered_ps, "ordering")
         freed = done = lane.last_delivered_ps
         if posted and way == UP:
             works = [
@@ -658,12 +743,14 @@ class Simulation:
                 + math.ceil(Fraction(size, 64)) * link.drain_line_ps
                 for _, size in burst.tlps
             ]
-            freed = max(max(self.drain_free[device], translated) + sum(works), done + works[-1])
+            known = max(max(self.drain_free[device], ready + link.prop_ps) + sum(works), done + works[-1])
+            freed = max(known, translated + sum(works))
             self.drain_free[device] = freed
             self.visible[device] = done = max(self.visible[device], freed + link.write_latency_ps)
+            ledger = ledger.until(ledger.at + freed - known, "iommu").until(done, "host")
         if posted in lane.credits and burst.kind != wire_naive.MRD:
             lane.returning[posted].append((freed + link.credit_ps, len(layouts), units))
-        return accepted, done
+        return Passed(accepted, entering, ledger)
 
     def cross(
         self, link: Link, lane: Direction, context: int, labels: list[str], ready: int, protected: bool
@@ -739,6 +826,7 @@ class Simulation:
             [(lanes[UP].maintenance, lanes[DOWN].maintenance) for lanes in self.directions],
             (self.iotlb.lookups, self.iotlb.misses),
             left,
+            dict(self.spent),
         )
 
 

@@ -113,10 +113,12 @@ def ports(draw: st.DrawFn) -> Port:
 @st.composite
 def engines(draw: st.DrawFn, *, pcrc: bool | None = None) -> EngineTiming:
     """Any engine, fast or slow, with few or many keys."""
+    check_ps = draw(st.integers(0, 30_000))
     return EngineTiming(
         pipe_ps=draw(st.integers(0, 30_000)),
         mac_ps=draw(st.integers(0, 30_000)),
-        check_ps=draw(st.integers(0, 30_000)),
+        check_ps=check_ps,
+        hold_ps=draw(st.integers(0, check_ps)),
         period_ps=draw(st.integers(500, 3000)),
         initiation_cycles=draw(st.sampled_from([1, 1, 2, 9])),
         bytes_per_clock=draw(st.sampled_from([1, 16, 64, 128])),
