@@ -197,6 +197,9 @@ class PlatformTable(Preset):
             if part is None or name not in type(part).model_fields or name in ("title", "source"):
                 yield "free", f"key = {shown(free.key)}; expected TABLE.KEY of a number in this file"
                 continue
+            if isinstance(_rule(type(part), name), Time) != (free.unit in TIME_UNITS):
+                yield "free", f"{free.key} in {free.unit}; expected a unit of time for times, and no other"
+                continue
             value = getattr(part, name) / scale(free.unit)
             if not free.low <= value <= free.high:
                 yield "free", f"{free.key} = {value:g} {free.unit}; expected {free.low:g} to {free.high:g}"
