@@ -1,6 +1,7 @@
 """Platforms: few free numbers, a source for every other one, and errors that name file, line and key."""
 
 import tomllib
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -134,7 +135,7 @@ def test_reads_of_the_host(load):
     mixed = platform.read_latency("warm", 1 << 22)
     assert quantile(mixed, 0.2) < 320_000 < quantile(mixed, 0.3)
     assert quantile(mixed, 0.999) > 500_000
-    assert all(a[1] <= b[1] for a, b in zip(mixed, mixed[1:], strict=False))
+    assert all(a[1] <= b[1] for a, b in pairwise(mixed))
     iommu = platform.translation()
     assert (iommu.entries, iommu.walkers, iommu.page_shift) == (64, 4, 12)
     assert quantile(iommu.walk, 0.5) == 200_000
@@ -171,7 +172,7 @@ def test_what_is_wrong_is_one_line_with_its_place(old, new, words, load):
 
 
 def test_a_platform_that_is_not_there_or_of_another_kind(tmp_path):
-    with pytest.raises(ConfigError, match="expected one of e5-nfp6000.*did you mean 'e5-nfp6000'"):
+    with pytest.raises(ConfigError, match=r"expected one of e5-nfp6000.*did you mean 'e5-nfp6000'"):
         load_platform("e5-nfp600")
     with pytest.raises(ConfigError, match="no such file"):
         load_platform(str(tmp_path / "none.toml"))

@@ -18,7 +18,7 @@ from ..spec import (
 from ..stats.draw import draw_u64, quantile
 from ..stats.hist import bucket
 from ..tlp.split import piece, pieces
-from ..workload.program import BEGIN, DELAY, EARLY1, EARLY2, END, FOREVER, MEDIA, READ_UP, WRITE_DOWN
+from ..workload.program import BEGIN, DELAY, EARLY1, EARLY2, END, FOREVER, MEDIA, READ_UP, STAGE, WRITE_DOWN
 from .heap import key, pop, push
 from .layout import (
     ACCEPT,
@@ -31,6 +31,7 @@ from .layout import (
     BUFFER,
     BYTES,
     CHAIN,
+    COUNTED,
     CREDIT_HEAD,
     CREDIT_TAIL,
     CREDIT_WAIT,
@@ -98,6 +99,7 @@ from .layout import (
     SET_MASK,
     SPLIT_BITS,
     SPLITS,
+    STAGING,
     STALL_DEVICE,
     STALL_HOST,
     STALL_IOMMU,
@@ -113,6 +115,8 @@ from .layout import (
     TIMER_FLIGHT,
     TIMER_PORT,
     TIMERS,
+    TRANSFER,
+    TRANSFERS,
     UP,
     VISIBLE,
     WAITING,
@@ -176,7 +180,8 @@ def _tell(heap, ring, ledger, d, step, early, time, now):
 def _tell_waiting(heap, ring, ledger, d, step, early, time, now):
     """Tell every step that waits for this moment; start those that wait no longer. Modified in place.
 
-    A step's ledger goes on from that of the latest step of its own request that it waits for.
+    A step's ledger goes on from that of the latest step of its own request that it waits for, if that one
+    comes behind the begin of the request.
     """
     mask = ring.shape[1] - 1
     waiting = ring[d, step & mask, WAITING]
@@ -189,8 +194,13 @@ def _tell_waiting(heap, ring, ledger, d, step, early, time, now):
         if ((row[FLAGS] & (EARLY2 if which else EARLY1)) != 0) == early:
             row[MET] = max(row[MET], time)
             row[PENDING] -= 1
-            if ledger.shape[1] > 0 and row[REQUEST] == request and time > ledger[d, slot, MARK]:
-                for place in range(MARK):
+            if (
+                ledger.shape[1] > 0
+                and row[REQUEST] == request
+                and time > ledger[d, slot, MARK]
+                and ledger[d, step & mask, COUNTED] != 0
+            ):
+                for place in range(LEDGER_COLUMNS):
                     ledger[d, slot, place] = ledger[d, step & mask, place]
                 ledger[d, slot, MARK] = time
             if row[PENDING] == 0:
@@ -274,13 +284,14 @@ def _enter(state, links, host, walk_table, seed, d, direction, queue, burst, now
     # The first of a write's TLPs is not at the root port before this, where its address is looked up.
     translated = now + links[d, PROP]
     if write and direction == UP and host[SET_MASK] >= 0:
-        index = (step << SPLIT_BITS) + split
+        index = (row[TRANSFER] << SPLIT_BITS) + split
         translated = _translate(state, host, d, address, translated, walk_table, seed, index)
     last = split + 1 >= row[LEFT]
     if kept:
         ledger[ARBITRATION] += now - ledger[MARK]
         ledger[MARK] = now
-    # What waits for the early moment of a write goes on from there, not from its end: that part is kept apart.
+    # What waits for the early moment of a write goes on from there, not from its end: that part is kept
+    # apart.
     apart = kept and write and last and row[FLAGS] & _EARLY_WAITED != 0
     if apart:
         ledger = state.tag[d, state.tag.shape[1] - 1]
@@ -580,8 +591,13 @@ def _start(state, links, d, step, now):
     kept = state.ledger.shape[1] > 0
     if kept:
         ledger = state.ledger[d, slot]
-        if ledger[MARK] < 0:
-            # The first of its request, or one that waits for steps of others only.
+        if row[FLAGS] & BEGIN:
+            for place in range(MARK):
+                ledger[place] = 0
+            ledger[MARK] = now
+            ledger[COUNTED] = 1
+        elif ledger[MARK] < 0:
+            # It waits for steps of other requests only, or comes before the begin of its own.
             ledger[MARK] = ring[d, at, BEGUN]
         ledger[DEVICE] += now - ledger[MARK]
         ledger[MARK] = now
@@ -597,11 +613,12 @@ def _start(state, links, d, step, now):
         media = row[FLAGS] & MEDIA != 0
         if media:
             ring[d, at, MEDIA_TIME] += end - now
+        place = MEDIUM if media else STAGING if row[FLAGS] & STAGE else DEVICE
         if kept:
-            state.ledger[d, slot, MEDIUM if media else DEVICE] += begin - now
+            state.ledger[d, slot, place] += begin - now
         _tell(heap, ring, state.ledger, d, step, True, begin, now)
         if kept:
-            state.ledger[d, slot, MEDIUM if media else DEVICE] += end - begin
+            state.ledger[d, slot, place] += end - begin
         _finish(state, d, step, end, now)
         return
     data = row[BUFFER] == BUFFER_DATA
@@ -699,7 +716,7 @@ def advance(state, links, host, host_table, walk_table, seed, latest):
                 give_back(port, state.credit[d, place], place, start + links[d, CREDIT_PS], 0, 1)
             tag = state.tag[d, number]
             split = tag[TAG_SPLIT]
-            index = (step << SPLIT_BITS) + split
+            index = (row[TRANSFER] << SPLIT_BITS) + split
             data = start
             if host[SET_MASK] >= 0:
                 address, _ = piece(row[ADDRESS], row[BYTES], links[d, MRRS], split)
@@ -770,10 +787,14 @@ def load(state, d, first_class, reach, servers, most_bytes, steps, sealed):
         row[STAT] = first_class + record["stat"]
         row[BUFFER] = record["buffer"]
         row[SEALED] = sealed[i]
+        # Draws are named by it, so that delays which a scheme puts between transfers change none.
+        row[TRANSFER] = port[TRANSFERS]
+        port[TRANSFERS] += record["kind"] != DELAY
         if state.ledger.shape[1] > 0:
             for place in range(MARK):
                 state.ledger[d, slot, place] = 0
             state.ledger[d, slot, MARK] = -1
+            state.ledger[d, slot, COUNTED] = 0
         row[DONE] = 0
         row[MET] = 0
         row[WAITING] = -1

@@ -6,6 +6,7 @@ Rule: names and places only. One row per device, per step in flight, per request
 from typing import Any, Final, NamedTuple
 
 from .params import CONTEXTS
+from .places import PLACES
 
 # Directions of a link, and the engines of a device's link: sender's and receiver's side of each direction.
 UP: Final = 0
@@ -87,7 +88,8 @@ PARKED: Final = PARKED_SINCE + 1  # total of such time
 DRAIN_FREE: Final = PARKED + 1
 VISIBLE: Final = DRAIN_FREE + 1
 DRAIN_BUSY: Final = VISIBLE + 1
-DEVICE_COLUMNS: Final = DRAIN_BUSY + 1
+TRANSFERS: Final = DRAIN_BUSY + 1  # loaded so far
+DEVICE_COLUMNS: Final = TRANSFERS + 1
 
 # A device's timers: events that come in order need no heap. One per port, and the first of each flight.
 TIMER_PORT: Final = 0  # two columns by direction
@@ -107,21 +109,22 @@ KIND: Final = 8
 STAT: Final = 9
 BUFFER: Final = 10
 SEALED: Final = 11  # the policy's decision
+TRANSFER: Final = 12  # how many transfers of the program came before it
 # ... then how far it is ...
-DONE: Final = 12
-PENDING: Final = 13  # unmet dependencies
-MET: Final = 14  # the latest met one, ps
-WAITING: Final = 15  # first of the steps that wait for this one: 2 * step + which, or -1
-CHAIN: Final = 16  # two columns: the next one that waits for the same step, per dependency
-LEFT: Final = 18  # splits of a read not yet answered, or quanta of a write
-SPLITS: Final = 19  # of a read
-CURSOR: Final = 20  # next split of a read
-ENTERED: Final = 21  # when a read began to wait for its next tag
+DONE: Final = 13
+PENDING: Final = 14  # unmet dependencies
+MET: Final = 15  # the latest met one, ps
+WAITING: Final = 16  # first of the steps that wait for this one: 2 * step + which, or -1
+CHAIN: Final = 17  # two columns: the next one that waits for the same step, per dependency
+LEFT: Final = 19  # splits of a read not yet answered, or quanta of a write
+SPLITS: Final = 20  # of a read
+CURSOR: Final = 21  # next split of a read
+ENTERED: Final = 22  # when a read began to wait for its next tag
 # ... and three that use the same slots under another number: a request's, and a place in the tag queue.
-BEGUN: Final = 22
-MEDIA_TIME: Final = 23
-QUEUED: Final = 24
-RING_COLUMNS: Final = 25
+BEGUN: Final = 23
+MEDIA_TIME: Final = 24
+QUEUED: Final = 25
+RING_COLUMNS: Final = 26
 
 # Columns of `count`, one row per request class.
 REQUESTS: Final = 0
@@ -164,21 +167,7 @@ OWED_ENTRIES: Final = 256
 
 # --- The ledger: where the time of a request went ---
 
-# Places, in the order of a request's way.
-PLACES: Final = (
-    "device",  # pipelines of the device, and its waiting for what another request holds
-    "media",  # media and compute
-    "tags",
-    "arbitration",  # for the port, and for what is on the wire before: other TLPs, DLLPs, ordered sets
-    "credits",
-    "serialisation",
-    "engine",  # cipher engines, MAC included where it keeps the wire waiting
-    "wire",
-    "hold",  # at the receiver, for the MAC
-    "ordering",  # behind TLPs that came before and are not yet released, or writes not yet visible
-    "host",  # root complex and memory, the drain of writes included
-    "iommu",
-)
+# Their numbers, as `places.PLACES` names them.
 DEVICE: Final = 0
 MEDIUM: Final = 1
 TAG_WAIT: Final = 2
@@ -191,8 +180,11 @@ HOLD: Final = 8
 ORDERING: Final = 9
 HOST: Final = 10
 IOMMU: Final = 11
+STAGING: Final = 12
 # Behind the places of a row: up to when they account for the request's time, ps (-1: not yet begun).
 MARK: Final = len(PLACES)
+# 1: all of it lies behind the begin of the request.
+COUNTED: Final = MARK + 1
 LEDGER_COLUMNS: Final = 16
 
 # Columns of `tag`, one row per tag of a device: the request that has it, then its ledger as above.

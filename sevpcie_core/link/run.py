@@ -16,6 +16,7 @@ from ..stats.hist import BUCKETS, Histogram
 from ..workload.program import BEGIN, END, FOREVER, STEP, Chunk, Program
 from . import kernel, layout
 from .params import CONTEXTS, CREDITS, DEN, MRRS, NO_IOMMU, QUANTUM_BYTES, TAGS, Iommu, link_row
+from .places import PLACES
 
 # Marks the steps of a chunk that the policy protects: steps -> bool[n].
 Marker = Callable[[np.ndarray], np.ndarray]
@@ -30,7 +31,7 @@ PS_PER_HOUR = 3_600 * 10**12
 class ClassResult:
     """What one request class of one device did.
 
-    ledger_ps : where the time of its requests went, by `layout.PLACES`; the sum is that of the latencies.
+    ledger_ps : where the time of its requests went, by `places.PLACES`; the sum is that of the latencies.
     Empty unless it was asked for.
     """
 
@@ -201,7 +202,7 @@ def simulate(
         tag=np.zeros((devices, 1 + tags, layout.TAG_COLUMNS), np.int64),
         free=np.tile(np.arange(tags)[::-1], (devices, 1)),
         ledger=np.zeros((devices, len(ring[0]) if ledger else 0, layout.LEDGER_COLUMNS), np.int64),
-        spent=np.zeros((len(names), len(layout.PLACES)), np.int64),
+        spent=np.zeros((len(names), len(PLACES)), np.int64),
         iotlb=np.full((max(sets, 1), iommu.ways, 2), -1, np.int64),
         walker=np.zeros(iommu.walkers, np.int64),
     )
@@ -325,9 +326,7 @@ def _outcome(
                     "credits": c[layout.STALL_CREDITS],
                     "iommu": c[layout.STALL_IOMMU],
                 },
-                ledger_ps=dict(zip(layout.PLACES, s.spent[row].tolist(), strict=True))
-                if s.ledger.shape[1]
-                else {},
+                ledger_ps=dict(zip(PLACES, s.spent[row].tolist(), strict=True)) if s.ledger.shape[1] else {},
             )
         )
     busy = []

@@ -4,8 +4,8 @@ Rule: only what a platform lists as free is changed, within its range, and only 
 fitted are looked at. Constants of standards are never touched. The same data give the same numbers.
 
 The sum of squares of log(modelled / measured) over all rows is made small over the logarithms of the times by
-the trust-region method of scipy (Branch, Coleman, Li 1999), and over counts by trying their neighbours, until
-neither helps.
+the dogleg method of scipy in rectangular trust regions (Voglis, Lagaris 2004), and over counts by trying their
+neighbours, until neither helps.
 """
 
 import math
@@ -87,7 +87,7 @@ _TABLES: Final = (
 # Relative steps of a derivative: above what rounding to ps and the randomness of a run do.
 _STEP: Final = 0.02
 _ROUNDS: Final = 2
-_EVALUATIONS: Final = 8
+_EVALUATIONS: Final = 15
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,12 @@ class _Search:
 
         # A step that is relative to the logarithm would depend on the unit: ps are small.
         found = least_squares(
-            residuals, start, bounds=(low, high), diff_step=_STEP / np.abs(start), max_nfev=_EVALUATIONS
+            residuals,
+            start,
+            bounds=(low, high),
+            method="dogbox",
+            diff_step=_STEP / np.abs(start),
+            max_nfev=_EVALUATIONS,
         )
         better = {**values, **self._times(free, found.x)}
         return better if self.cost(better) < self.cost(values) else dict(values)
