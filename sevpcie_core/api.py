@@ -46,6 +46,12 @@ class Comparison:
 
         return fig_overhead(self.record.to_dict())
 
+    def plot_ledger(self) -> "Figure":
+        """Draw where the time of a mean request goes, plaintext beside protected."""
+        from .report.ledger import fig_ledger
+
+        return fig_ledger(self.record.to_dict())
+
     def to_json(self) -> str:
         """Return the record as JSON."""
         return self.record.to_json()

@@ -126,6 +126,9 @@ class Row(_Part):
     decided_by: str | None
     """What the verdict hangs on: a parameter, `seeds` or `wire`."""
     limited_by: Resource
+    ledger_ns: dict[str, float] = Field(default_factory=dict)
+    """Mean time of a request by place, in the order of its way; the sum is `latency_ns.mean`. Empty in
+    records that were made before it was kept."""
     cdf: Cdf
     io_path_cdf: Cdf
 

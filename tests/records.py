@@ -154,9 +154,19 @@ def make_row(scenario: str, workload: str, cls: str, shape: Shape) -> dict[str, 
         "verdict": None,
         "decided_by": None,
         "limited_by": LIMITS.get(scenario, "link"),
+        "ledger_ns": ledger(percentiles(p50, spread, requests)["mean"], media),
         "cdf": cdf(p50, spread),
         "io_path_cdf": cdf(p50 * (1 - media), spread * (1 - media)),
     }
+
+
+def ledger(mean: float | None, media: float) -> dict[str, float]:
+    """Return where the mean time goes, in the order of a request's way."""
+    if mean is None:
+        return {}
+    rest = mean * (1 - media)
+    shares = {"device": 0.3, "arbitration": 0.1, "serialisation": 0.2, "wire": 0.1, "hold": 0.0, "host": 0.3}
+    return {"media": mean * media} | {place: rest * share for place, share in shares.items()}
 
 
 def protected_row(
@@ -183,6 +193,12 @@ def protected_row(
         "ns": [v + factor * added for v in base["io_path_cdf"]["ns"]],
         "p": base["cdf"]["p"],
     }
+    before, after = base["latency_ns"]["mean"], row["latency_ns"]["mean"]
+    if before is not None and after is not None:
+        row["ledger_ns"] = base["ledger_ns"] | {
+            "hold": 0.5 * (after - before),
+            "serialisation": base["ledger_ns"]["serialisation"] + 0.5 * (after - before),
+        }
     row["wire"] = wire(chunk, requests, ide=16 if arm[1] == "all" else 14)
     row["throughput_gbps"] = gbps / (1 + 0.2 * (slower - 1))
     row["job_ms"] = None if job_ms is None else job_ms * (1 + 0.05 * (slower - 1))

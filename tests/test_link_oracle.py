@@ -109,6 +109,25 @@ def test_the_ledger_sums_to_the_latency(case: Case) -> None:
     assert with_it == without
 
 
+def test_the_ledger_counts_from_the_begin_of_a_request() -> None:
+    """A step that prepares a request is no part of it; what goes by way of another request is `device`."""
+    steps = [
+        Step(DELAY, delay_ps=500_000, request=0),
+        Step(DELAY, delay_ps=10_000, request=0, begin=True),
+        Step(WRITE_UP, 0, 64, request=0, after=1, after2=2, end=True),
+        Step(DELAY, delay_ps=900_000, request=1, begin=True, media=True),
+        Step(DELAY, delay_ps=1000, request=0, after=1),
+        Step(DELAY, delay_ps=30_000, request=1, after=1, end=True),
+    ]
+    case = Case([Port(propagation_ps=7000)], [steps], [[False] * len(steps)])
+    assert run_package(case) == run_oracle(case)
+    (found,) = outcome_of_package(case).classes
+    # Request 0 waits for what was started before it; the media of request 1 are behind a step of request 0.
+    assert found.ledger_ps["wire"] == 7000
+    assert found.ledger_ps["device"] == 500_000 + 900_000 + 1000 + 30_000
+    assert sum(found.ledger_ps.values()) == found.latency.total_ps
+
+
 # --- streaming ---
 
 

@@ -14,13 +14,18 @@ from matplotlib.text import Text
 from records import ARMS, SHAPES, make_record
 
 from sevpcie_core.report import figures, style, view
+from sevpcie_core.report.ledger import fig_ledger
 
 HOSTILE = "$\\frac{<script>alert(1)</script> --> & {{ 7*7 }} ]]>"
 
 
 def every(record: dict[str, Any]) -> dict[str, Figure]:
     drawn = {f"cdf {s.name}": figures.fig_cdf(record, s.name) for s in view.scenarios(record)}
-    return drawn | {"overhead": figures.fig_overhead(record), "wire": figures.fig_wire(record)}
+    return drawn | {
+        "overhead": figures.fig_overhead(record),
+        "ledger": fig_ledger(record),
+        "wire": figures.fig_wire(record),
+    }
 
 
 def overlaps(figure: Figure) -> list[tuple[str, str]]:

@@ -88,7 +88,8 @@ def test_opens_offline_without_request_or_error(browser: Any, written: Path) -> 
             assert opened.trouble == []
             assert opened.requests == [written.as_uri()]
             assert opened.page.evaluate("document.scripts.length") == 0
-            assert opened.page.locator("figure svg").count() == 6  # one CDF per scenario, overhead, wire
+            # One CDF per scenario, overhead, ledger, wire.
+            assert opened.page.locator("figure svg").count() == 7
             for figure in opened.page.locator("figure svg").all():
                 box = figure.bounding_box()
                 assert box is not None

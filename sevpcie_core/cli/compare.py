@@ -60,6 +60,10 @@ def compare(
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="The first seed.")] = None,
     jobs: options.Jobs = None,
+    why: Annotated[
+        bool,
+        typer.Option("--why", help="Say behind the table where the added time is spent, place by place."),
+    ] = False,
     json: options.Json = False,
     wide: options.Wide = False,
     quiet: options.Quiet = False,
@@ -119,6 +123,8 @@ def compare(
             print(record.to_json(), end="")
         else:
             output.print_table(record, wide)
+            if why:
+                output.print_ledger(record)
     return code
 
 

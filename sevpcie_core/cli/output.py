@@ -51,6 +51,17 @@ def print_table(record: "RunRecord", wide: bool) -> None:
     print_summary(record.to_dict(), PipeAware(width=width, highlight=False), wide=wide)
 
 
+def print_ledger(record: "RunRecord") -> None:
+    """Print for every line and protection where the added mean latency is spent."""
+    from ..report.ledger import sentences
+
+    told = list(sentences(record.to_dict()))
+    print("\nWhere the added mean latency is spent:")
+    width = max((len(what) for what, _ in told), default=0)
+    for what, text in told:
+        print(f"  {what.ljust(width)}  {text}")
+
+
 def warn(warnings: Iterable[str], quiet: bool = False) -> None:
     """Print warnings, one per line, unless they are not wanted."""
     if not quiet:

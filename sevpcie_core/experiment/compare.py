@@ -181,6 +181,16 @@ def _cdf(histogram: Histogram) -> dict[str, list[float]]:
     return {"ns": [float(v) * _NS for v in value], "p": [float(p) for p in fraction]}
 
 
+def _ledger(samples: Sequence[Sample]) -> dict[str, float]:
+    """Return the mean time of a request by place, ns; the sum is the mean latency."""
+    requests = sum(s.requests for s in samples)
+    if not requests:
+        return {}
+    return {
+        place: sum(s.ledger_ps[place] for s in samples) * _NS / requests for place in samples[0].ledger_ps
+    }
+
+
 def _throughput_gbps(sample: Sample) -> float:
     # Bits per ps are Tb/s.
     return 8000.0 * sample.application_bytes / sample.span_ps if sample.span_ps > 0 else 0.0
@@ -259,6 +269,7 @@ def _row(cell: Cell, arm_index: int, group: str) -> dict[str, Any]:
             "link_bytes": link,
             "ide_bytes": ide,
         },
+        "ledger_ns": _ledger(samples),
         "overhead": None,
         "verdict": None,
         "decided_by": None,

@@ -46,7 +46,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Sample:
-    """What one group did in one run. Bytes, ps."""
+    """What one group did in one run. Bytes, ps.
+
+    ledger_ps : where the time of its requests went, by place; empty if nobody kept it.
+    """
 
     requests: int
     latency: Histogram
@@ -60,6 +63,7 @@ class Sample:
     span_ps: int
     job_ps: int | None
     limited_by: str
+    ledger_ps: Mapping[str, int]
 
 
 def engine_of(scheme: Scheme, variant: Variant = "typical") -> EngineTiming:
@@ -117,6 +121,10 @@ def _sample(outcome: Outcome, group: Group, programs: Sequence[Program]) -> Samp
         span_ps=max((c.last_end_ps for c in done), default=0)
         - min((c.first_start_ps for c in done), default=0),
         job_ps=None if group.job_device is None else outcome.job_ps[group.job_device],
+        ledger_ps={
+            place: sum(c.ledger_ps[place] for c in classes)
+            for place in (classes[0].ledger_ps if classes else ())
+        },
         limited_by=_limit(outcome, devices, classes, any(programs[d].open_loop for d in devices)),
     )
 
@@ -142,8 +150,10 @@ class Task:
         table = quantile_table(scenario.host.read_latency)
         return cls(scenario, workload, seed, programs, groups_of(workload, programs), table)
 
-    def simulate(self, scheme: Scheme, policy: str, variant: Variant = "typical", keep: int = 0) -> Outcome:
-        """Run under one scheme and policy."""
+    def simulate(
+        self, scheme: Scheme, policy: str, variant: Variant = "typical", keep: int = 0, ledger: bool = False
+    ) -> Outcome:
+        """Run under one scheme and policy; `ledger` tells where the time of the requests went."""
         if scheme.mechanism == "none":
             policy = "off"
         # An engine that has nothing to do is bypassed: `off` is plaintext under any scheme.
@@ -184,12 +194,13 @@ class Task:
             markers=markers,
             stop_ps=self.scenario.duration_ps,
             keep=keep,
+            ledger=ledger,
         )
         return charged(outcome, ledgers) if ledgers else outcome
 
     def run(self, arm: Arm, variant: Variant = "typical") -> tuple[dict[str, Sample], int, float]:
         """Run an arm; return the samples by group, the number of TLPs, and the simulator's CPU seconds."""
-        outcome = self.simulate(arm.scheme, arm.policy, variant)
+        outcome = self.simulate(arm.scheme, arm.policy, variant, ledger=variant == "typical")
         samples = {g.name: _sample(outcome, g, self.programs) for g in self.groups}
         return samples, outcome.tlps, outcome.seconds
 

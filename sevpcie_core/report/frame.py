@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sevpcie_core.link.places import PLACES
 from sevpcie_core.report import view
 from sevpcie_core.report.view import Record, Row
 
@@ -61,6 +62,7 @@ COLUMNS: dict[str, str] = {
     "verdict_io_path": "the same on the latency without media and compute time",
     "decided_by": "what the verdict hangs on: a parameter, seeds or wire",
     "limited_by": "the resource that limits: link, credits, tags, engine, host, iommu, device, load",
+    **{f"ledger_{place}_ns": f"mean time of a request in this place, ns: {place}" for place in PLACES},
 }
 """Column of the frame: what it holds. Text has pandas' ``str`` dtype, numbers are float64 or int64."""
 
@@ -105,5 +107,7 @@ def _flat(row: Row) -> dict[str, Any]:
     for metric in METRICS:
         entry = view.overhead(row, metric) or {}
         flat |= {f"{metric}_{part}": entry.get(part) for part in PARTS}
+    ledger = row.get("ledger_ns") or {}
+    flat |= {f"ledger_{place}_ns": ledger.get(place) for place in PLACES}
     flat |= {f"verdict_{path}": view.verdict(row, path) for path in ("end_to_end", "io_path")}
     return flat

@@ -24,6 +24,7 @@ from sevpcie_core.experiment.toml_text import dumps
 from sevpcie_core.files import write_atomically
 from sevpcie_core.report import cells, figures, style, view
 from sevpcie_core.report.cells import FANCY
+from sevpcie_core.report.ledger import fig_ledger
 from sevpcie_core.report.sentence import basis, meaning
 from sevpcie_core.report.view import Arm, Line, Record
 
@@ -61,6 +62,7 @@ def render_html(record: Record) -> str:
             for i, s in enumerate(scenarios)
         ],
         "overhead": _svg(figures.fig_overhead(record), "overhead", "Added latency against the budget"),
+        "ledger": _svg(fig_ledger(record), "ledger", "Where the time of a mean request goes"),
         "wire": _svg(figures.fig_wire(record), "wire", "Bytes on the wire per byte of payload"),
         "ranges": _ranges([scenario for _, _, scenario in sources]),
         "sources": [{"name": name, "digest": digest, "toml": dumps(told)} for name, digest, told in sources],

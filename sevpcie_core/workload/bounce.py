@@ -16,13 +16,14 @@ import numpy as np
 
 from ..errors import MisuseError
 from ..spec import BUFFER_DATA
-from .program import BEGIN, DELAY, EARLY1, EARLY2, END, READ_UP, STEP, WRITE_UP, Chunk, Program
+from .program import BEGIN, DELAY, EARLY1, EARLY2, END, READ_UP, STAGE, STEP, WRITE_UP, Chunk, Program
 
 # What a device may stage at once is numbered in the int16 `server` of a step.
 _MAX_SERVERS: Final = 1 << 15
 # A step becomes three at most (a pause, its staging, itself or itself and the staging behind it).
 _GROWTH: Final = 3
 _PS_PER_US: Final = 1_000_000
+_BYTES: Final = np.dtype(f"V{STEP.itemsize}")
 
 _Count = TypeVar("_Count", int, np.ndarray)
 # Which steps carry data that must be staged: steps -> bool[n].
@@ -176,7 +177,8 @@ class _Stager:
         place = first + pauses + (before > 0)
         end = place + (after > 0)
         out = np.empty(int(end[-1]) + 1, STEP)
-        out[place] = steps
+        # As bytes: numpy would scatter each field alone.
+        out.view(_BYTES)[place] = np.ascontiguousarray(steps).view(_BYTES)
         for name in ("after", "after2"):
             early = flags & (EARLY1 if name == "after" else EARLY2) != 0
             out[name][place] = self._distances(steps[name], early, place, end)
@@ -192,6 +194,7 @@ class _Stager:
         out["after"][end[ends]] = 1
         self._begin(out, place[begins], steps[begins])
         self._pause(out, place[pauses], steps[pauses])
+        out["flags"][rows] |= STAGE
         if self._ledger is not None:
             np.add.at(self._ledger.staged_ps, out["stat"][rows], time)
             np.add.at(self._ledger.paused_ps, steps["stat"][pauses], steps["delay_ps"][pauses])

@@ -26,6 +26,8 @@ EARLY2: Final = 2
 BEGIN: Final = 4
 END: Final = 8
 MEDIA: Final = 16
+# The host's cores copy or cipher.
+STAGE: Final = 32
 
 # Chunks close at a request that starts at or after this time: never.
 FOREVER: Final = np.iinfo(np.int64).max

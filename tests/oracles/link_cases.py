@@ -35,6 +35,7 @@ from sevpcie_core.workload.program import (
     END,
     FOREVER,
     MEDIA,
+    STAGE,
     STEP,
     Chunk,
     Program,
@@ -44,20 +45,10 @@ from . import link_heapq
 from .link_heapq import DELAY, DOWN, UP, Step
 
 # Where the time of a request can go.
-PLACES = [
-    "device",
-    "media",
-    "tags",
-    "arbitration",
-    "credits",
-    "serialisation",
-    "engine",
-    "wire",
-    "hold",
-    "ordering",
-    "host",
-    "iommu",
-]
+PLACES = (
+    *("device", "media", "tags", "arbitration", "credits", "serialisation", "engine", "wire", "hold"),
+    *("ordering", "host", "iommu", "staging"),
+)
 # Stream of the root complex's read latency; the device is added to it.
 HOST_STREAM = 0x484F5354
 # The same of the walks through the page tables.
@@ -146,6 +137,7 @@ def as_array(steps: Sequence[Step]) -> np.ndarray:
             | BEGIN * step.begin
             | END * step.end
             | MEDIA * step.media
+            | STAGE * step.stage
         )
     return array
 

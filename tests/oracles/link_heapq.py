@@ -74,9 +74,9 @@ class Link:
 
 @dataclass(frozen=True)
 class Host:
-    """The root complex: `read_latency(seed, device, step, split)` and the least spacing of reads, ps.
+    """The root complex: `read_latency(seed, device, transfer, split)` and the least spacing of reads, ps.
 
-    iotlb_entries: 0 for no address translation; `walk(seed, device, step, split)` is the time of one walk.
+    iotlb_entries: 0 for no address translation; `walk` is the time of one walk, named alike.
     """
 
     read_latency: Callable[[int, int, int, int], int]
@@ -130,6 +130,7 @@ class Step:
     begin: bool = False
     end: bool = False
     media: bool = False
+    stage: bool = False
 
 
 @dataclass(frozen=True)
@@ -415,6 +416,8 @@ class Simulation:
         self.waiting: dict[tuple[int, int, bool], list[int]] = defaultdict(list)
         self.ledgers: list[dict[int, Ledger]] = [{} for _ in range(count)]
         """Of each step, up to where it goes on; made by the steps of the same request before it."""
+        self.counted: set[tuple[int, int]] = set()
+        """(device, step) whose ledger lies behind the begin of the request."""
         self.spent: dict[tuple[int, int], Counter[str]] = defaultdict(Counter)
         self.begun: list[dict[int, int]] = [{} for _ in range(count)]
         self.ended: list[dict[int, int]] = [{} for _ in range(count)]
@@ -504,8 +507,11 @@ class Simulation:
 
     def on_ready(self, now: int, device: int, index: int, split: int) -> None:
         step = self.programs[device][index]
-        if index not in self.ledgers[device]:
-            self.ledgers[device][index] = Ledger(self.begun[device][step.request])
+        if step.begin:
+            self.ledgers[device][index] = Ledger(now)
+            self.counted.add((device, index))
+        elif index not in self.ledgers[device]:
+            self.ledgers[device][index] = Ledger(min(now, self.begun[device].get(step.request, now)))
         self.ledgers[device][index] = self.ledgers[device][index].until(now, "device")
         if step.kind != DELAY and step.buffer == BUFFER_DATA:
             self.counters[device, step.stat]["application"] += step.bytes
@@ -534,7 +540,7 @@ class Simulation:
         end = start + step.delay_ps
         if step.media:
             self.media[device][step.request] += end - now
-        place = "media" if step.media else "device"
+        place = "media" if step.media else "staging" if step.stage else "device"
         ledger = self.ledgers[device][index].until(start, place)
         self.tell(now, device, index, start, early=True, ledger=ledger)
         self.tell(now, device, index, end, early=False, ledger=ledger.until(end, place))
@@ -639,6 +645,10 @@ class Simulation:
     def on_port(self, now: int, device: int, way: int, split: int) -> None:
         self.directions[device][way].wake_ps = None
 
+    def ordinal(self, device: int, index: int) -> int:
+        """Return how many transfers of the program come before a step."""
+        return sum(step.kind != DELAY for step in self.programs[device][:index])
+
     def on_arrive(self, now: int, device: int, index: int, split: int) -> None:
         start = max(now, self.rc_free_ps)
         self.rc_free_ps = start + self.host.read_interval_ps
@@ -650,9 +660,11 @@ class Simulation:
             lane.returning[False].append((start + self.links[device].credit_ps, 1, 0))
         if self.host.iotlb_entries:
             address, _ = self.splits[device, index][number]
-            start = self.iotlb.translate(self.seed, device, index, number, address, start)
+            start = self.iotlb.translate(
+                self.seed, device, self.ordinal(device, index), number, address, start
+            )
             ledger = ledger.until(start, "iommu")
-        latency = self.host.read_latency(self.seed, device, index, number)
+        latency = self.host.read_latency(self.seed, device, self.ordinal(device, index), number)
         self.tag_ledger[device, split] = ledger.until(start + latency, "host")
         self.push(start + latency, DATA, device, index, split)
 
@@ -686,7 +698,7 @@ class Simulation:
         if posted and way == UP and self.host.iotlb_entries:
             address, _ = self.splits[device, burst.index][burst.split]
             translated = self.iotlb.translate(
-                self.seed, device, burst.index, burst.split, address, translated
+                self.seed, device, self.ordinal(device, burst.index), burst.split, address, translated
             )
         lane.keep_going(link, ready)
         before = max(lane.free, Fraction(ready))

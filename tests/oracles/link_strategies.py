@@ -181,6 +181,8 @@ def programs(draw: st.DrawFn, max_requests: int = 6) -> list[Step]:
         for i in _chain_to_the_end(steps, base):
             if steps[i].kind == DELAY and draw(st.booleans()):
                 steps[i] = replace(steps[i], media=True)
+            elif steps[i].kind == DELAY and draw(st.booleans()):
+                steps[i] = replace(steps[i], stage=True)
     return steps
 
 
