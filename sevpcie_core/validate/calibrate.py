@@ -3,9 +3,9 @@
 Rule: only what a platform lists as free is changed, within its range, and only the rows that `validate` calls
 fitted are looked at. Constants of standards are never touched. The same data give the same numbers.
 
-The sum of squares of log(modelled / measured) over all rows is made small over the logarithms of the times by
-the dogleg method of scipy in rectangular trust regions (Voglis, Lagaris 2004), and over counts by trying their
-neighbours, until neither helps.
+The sum of squares of log(modelled / measured) over all rows is made small over the logarithms of the times
+by the dogleg method of scipy in rectangular trust regions (Voglis, Lagaris 2004), and over counts by trying
+their neighbours, until neither helps.
 """
 
 import math
