@@ -103,7 +103,9 @@ def _published(found: DataSet) -> str:
 
 
 def _spread(points: Sequence[Point], most: int = 48) -> list[Point]:
-    """Return points of a curve that lie apart in the picture, whose axis is logarithmic."""
+    """Return points of a curve that lie apart in the picture, whose axis is logarithmic; of few, all."""
+    if len(points) <= 2 * most:
+        return list(points)
     kept: list[Point] = []
     low, high = math.log(max(points[0].at, 1)), math.log(max(points[-1].at, 1))
     step = (high - low) / most
@@ -115,7 +117,7 @@ def _spread(points: Sequence[Point], most: int = 48) -> list[Point]:
 
 def _place(value: float, unit: str) -> str:
     """Return a place on the axis: 64 as such, 2**20 bytes as 1 Mi."""
-    steps = ((1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")) if unit == "bytes" else ()
+    steps = ((1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")) if unit.endswith("bytes") else ()
     for step, prefix in steps:
         if value >= step:
             return f"{value / step:g} {prefix}"

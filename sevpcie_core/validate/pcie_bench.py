@@ -301,7 +301,9 @@ def distribution(data: Path, platform: Platform | None = None, fitted_only: bool
             measured = next((ns for cdf, ns in curve if cdf >= share), curve[-1][1])
             modelled = float(found[min(int(np.ceil(share * len(found))), len(found)) - 1])
             points.append(
-                Point(f"{here} LAT_DMA_RD {label} {name}", label, 100 * share, measured, modelled, used_here)
+                Point(
+                    f"{here} LAT_DMA_RD {label} {name}", label, 1 / (1 - share), measured, modelled, used_here
+                )
             )
     far = [p for p in points if not within_ticks(p)]
     worst = max(far, key=lambda p: abs(p.modelled - p.measured), default=None)
@@ -315,7 +317,7 @@ def distribution(data: Path, platform: Platform | None = None, fitted_only: bool
         "pb_cdf",
         "pcie-bench: percentiles of DMA read latency, within two ticks of the timer (27 ns) or 4 %",
         "ns",
-        "percentile",
+        "one read in so many takes at least as long",
         4,
         None,
         free_parameters=len(used.free),
@@ -353,7 +355,7 @@ def translation(
         points.append(Point(f"{system} {label} {window} B", label, window, measured, modelled, fitted))
     return DataSet(
         f"pb_iommu{suffix}",
-        f"pcie-bench: bandwidth by window, IOMMU with pages of 4 KiB ({words}, NFP-6000)",
+        f"pcie-bench: bandwidth by window, IOMMU on ({words})",
         "Gb/s",
         "window, bytes",
         _OTHER_BAR if other else 8,
