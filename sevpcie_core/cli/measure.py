@@ -1,6 +1,7 @@
-"""`sevpcie measure ...`: what this machine does, measured."""
+"""`sevpcie measure ...`: what this machine does, measured; a platform found with measurements."""
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -11,8 +12,10 @@ from .progress import Progress
 
 if TYPE_CHECKING:
     from ..measure.crypto import Result
+    from ..validate.calibrate import Calibration
 
-_HELP: Final = "Measure what this machine does: the speed of its AES-GCM, and of the simulator."
+_HELP: Final = """Measure what this machine does: the speed of its AES-GCM, and of the simulator. Find a
+platform's parameters with measurements."""
 
 app = typer.Typer(help=_HELP, rich_markup_mode=None)
 
@@ -104,6 +107,74 @@ def simulator(
             )
         of = f"{result.plan.rounds} runs of {result.plan.requests} reads, CPU {result.cpu}"
         print(f"\nbest and median of {of}; --json lists the mechanisms that are on")
+
+
+@app.command(
+    "calibrate",
+    epilog="""Example: sevpcie measure calibrate gpu_gen5x16.csv --platform xeon-h100 --out mine.toml. The
+file that is written is a platform: edit its title, and name it with --platform to start from it.""",
+)
+def calibrate(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="A table of measurements as docs/validation.md describes them, or a folder of such tables.",
+            show_default=False,
+        ),
+    ],
+    platform: Annotated[
+        str | None,
+        typer.Option(
+            "--platform",
+            metavar="NAME",
+            help="Where to start: a name of sevpcie list platforms, or a .toml file. Default: by the table.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="Write the platform with its residuals here.", show_default=False
+        ),
+    ] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Find the free parameters of a platform with measurements, by least squares.
+
+    Only numbers that the platform lists as free are changed, within their ranges; what a standard fixes never
+    is. The rows that `sevpcie validate` calls fitted are used, those that it holds out are not.
+    """
+    from ..experiment.platforms import load_platform
+    from ..files import write_atomically
+    from ..validate.calibrate import calibrate as run
+    from ..validate.calibrate import measurements
+
+    with measurements(data) as (folder, first):
+        name = platform or first
+        with Progress(quiet) as progress:
+            found = run(folder, load_platform(name), progress=progress)
+    if out is not None:
+        write_atomically(out, found.to_toml())
+    with output.pipe():
+        if json:
+            output.print_json(found.to_dict())
+        else:
+            _print_calibration(found)
+
+
+def _print_calibration(found: "Calibration") -> None:
+    """Print the parameters, and what is left by experiment."""
+    width = max(len(free.key) for free in found.platform.free)
+    for free in found.platform.free:
+        note = "; at the end of its range" if free.value in (free.low, free.high) else ""
+        note = "; kept: no row depends on it" if free.key in found.unseen else note
+        print(f"{free.key:{width}}  {free.value:>8.5g} {free.unit:<8}  {free.meaning}{note}")
+    print(f"\nmean error {found.mean_pct:.2g} % over {len(found.points)} rows, was {found.before:.2g} %")
+    for name, left in found.residuals().items():
+        errors = f"mean {left['mean_pct']:.2g} %, largest {left['max_pct']:.2g} %"
+        print(f"  {name}: {left['points']} rows, {errors}")
 
 
 def _numbers(option: str, text: str) -> list[int]:

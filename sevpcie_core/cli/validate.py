@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 DEVIATION: Final = 99
 SCHEMA_VERSION: Final = 1
 
-EPILOG: Final = """A set that is not in the folder has no points and no verdict. Exit code 0: all that are
-there meet their bars; 99: one does not; 5: none is there."""
+EPILOG: Final = """A set that is not in the folder has no points and no verdict; experiments and systems that
+the model does not know are counted as not modelled. Exit code 0: all sets that are there meet their bars; 99:
+one does not; 5: none is there."""
 
 
 def validate(
@@ -78,7 +79,18 @@ def _document(folder: Path, found: "list[DataSet]") -> dict[str, Any]:
         "versions": versions(),
         "options": {"data": str(folder)},
         "datasets": [one.to_dict() for one in found],
+        "missed": {one.name: list(one.missed) for one in found if one.missed},
+        "not_modelled": _not_modelled(found),
     }
+
+
+def _not_modelled(found: "list[DataSet]") -> dict[str, int]:
+    """Return what is in the data and not in the model: rows (or curves) by what they are."""
+    rows: dict[str, int] = {}
+    for one in found:
+        for what, count in one.not_modelled.items():
+            rows[what] = rows.get(what, 0) + count
+    return dict(sorted(rows.items()))
 
 
 def _write(out: Path, found: "list[DataSet]", document: dict[str, Any]) -> None:
@@ -109,7 +121,7 @@ def _write(out: Path, found: "list[DataSet]", document: dict[str, Any]) -> None:
 
 def _print(found: "list[DataSet]") -> None:
     """Print one line per set."""
-    header = ("data set", "points", "held out", "mean", "bar", "largest", "bar", "fitted", "")
+    header = ("data set", "points", "held out", "mean", "bar", "largest", "bar", "pcie-model", "fitted", "")
     rows = [header]
     for one in found:
         mean, largest = one.mean_abs_error_pct, one.max_abs_error_pct
@@ -122,6 +134,7 @@ def _print(found: "list[DataSet]") -> None:
                 _pct(one.bar_mean_pct),
                 _pct(largest),
                 _pct(one.bar_max_pct),
+                _pct(one.published_mean_abs_error_pct),
                 str(one.free_parameters),
                 "absent" if one.ok is None else "ok" if one.ok else "MISSED",
             )
@@ -130,9 +143,18 @@ def _print(found: "list[DataSet]") -> None:
     for row in rows:
         cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:-1], widths[1:-1], strict=True))]
         print("  ".join([*cells, row[-1]]).rstrip())
+    for one in found:
+        for sentence in one.missed:
+            print(f"{one.name}: {sentence}")
     print(
-        "\nerrors in per cent of the reference, without sign; fitted: free parameters found with these data"
+        "\nerrors in per cent of the reference, without sign; pcie-model: mean of the published model on\n"
+        "the same points; fitted: free parameters of the platform, found with some of the points"
     )
+    skipped = _not_modelled(found)
+    if skipped:
+        print("\nrows that are in the data and not in the model:")
+        for what, count in skipped.items():
+            print(f"  {what}: not modelled, {count} {'row' if count == 1 else 'rows'}")
 
 
 def _pct(value: float | None) -> str:

@@ -31,6 +31,8 @@ def fig_validation(found: DataSet) -> Drawing:
     shown = sorted(curves, key=lambda name: -len(curves[name]))[:_MOST_CURVES]
     figure = Drawing(figsize=(8.0, 5.4), facecolor="white")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    largest = max(abs(p.error_pct) for p in found.points)
+    reached = largest
     for name, colour in zip(shown, _COLOURS, strict=False):
         points = sorted(curves[name], key=lambda p: p.at)
         thinned = _spread(points)
@@ -47,9 +49,17 @@ def fig_validation(found: DataSet) -> Drawing:
             label=f"{name}: reference",
         )
         lower.plot(at, [p.error_pct for p in points], color=colour, linewidth=1.0)
-    largest = max(abs(p.error_pct) for p in found.points)
+        theirs = [p for p in points if p.published is not None]
+        if theirs:
+            places = [p.at for p in theirs]
+            off = [p.published_error_pct or 0.0 for p in theirs]
+            published = [p.published or 0.0 for p in theirs]
+            upper.plot(places, published, color=MUTED, linewidth=1.0, linestyle="--", label="pcie-model")
+            lower.plot(places, off, color=MUTED, linewidth=1.0, linestyle="--")
+            reached = max(reached, *map(abs, off))
+    # A set without a bar on the largest error has one on the mean.
     bar = found.bar_mean_pct if found.bar_max_pct is None else found.bar_max_pct
-    reach = 1.25 * max(bar, largest)
+    reach = 1.25 * max(bar, reached)
     lower.axhspan(-bar, bar, color="#eef1f4", zorder=0)
     lower.axhline(0, color=MUTED, linewidth=0.7)
     lower.set_ylim(-reach, reach)
@@ -78,7 +88,7 @@ def fig_validation(found: DataSet) -> Drawing:
     counts = f"{len(found.points)} points, {found.held_out} held out"
     errors = f"error {_pct(mean)} in the mean, {_pct(largest)} at most"
     upper.set_title(
-        f"{found.title}{more}\n{counts}; {errors}; grey: the bar{of}",
+        f"{found.title}{more}\n{counts}; {errors}{_published(found)}; grey: the bar{of}",
         loc="left",
         fontsize=9.0,
     )
@@ -86,8 +96,16 @@ def fig_validation(found: DataSet) -> Drawing:
     return figure
 
 
+def _published(found: DataSet) -> str:
+    """Return what the published model reaches on the same points, if it has any."""
+    mean = found.published_mean_abs_error_pct
+    return "" if mean is None else f"; pcie-model (dashed): {_pct(mean)}"
+
+
 def _spread(points: Sequence[Point], most: int = 48) -> list[Point]:
-    """Return points of a curve that lie apart in the picture, whose axis is logarithmic."""
+    """Return points of a curve that lie apart in the picture, whose axis is logarithmic; of few, all."""
+    if len(points) <= 2 * most:
+        return list(points)
     kept: list[Point] = []
     low, high = math.log(max(points[0].at, 1)), math.log(max(points[-1].at, 1))
     step = (high - low) / most
@@ -99,7 +117,7 @@ def _spread(points: Sequence[Point], most: int = 48) -> list[Point]:
 
 def _place(value: float, unit: str) -> str:
     """Return a place on the axis: 64 as such, 2**20 bytes as 1 Mi."""
-    steps = ((1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")) if unit == "bytes" else ()
+    steps = ((1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")) if unit.endswith("bytes") else ()
     for step, prefix in steps:
         if value >= step:
             return f"{value / step:g} {prefix}"

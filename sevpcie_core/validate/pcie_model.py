@@ -4,15 +4,15 @@ Rule: `link.analytic.pcie_model` must give the same to rounding, so that what el
 here is true. Links of 32 lanes, which no revision of the standard has any more, are left out.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from .. import spec
-from ..errors import FormatError
 from ..link.analytic import Kind, maintenance_share, pcie_model
 from ..workload.traces.table import Table
 from .points import DataSet, Point
+from .rows import Row
 
 FOLDER: Final = "pcie-model"
 # Equal to 1e-6.
@@ -49,7 +49,7 @@ def compare(data: Path) -> DataSet:
 def _link_rates(path: Path) -> Iterator[Point]:
     table = Table(path, _LINK)
     for line, row in table:
-        cell = _Row(path, line, table, row)
+        cell = Row(path, line, table, row)
         generation, lanes, mps = cell.number("gen", "gen"), cell.number("lanes", "x"), cell.number("mps")
         if lanes not in spec.LANES:
             continue
@@ -67,7 +67,7 @@ def _link_rates(path: Path) -> Iterator[Point]:
 def _transfers(path: Path) -> Iterator[Point]:
     table = Table(path, (*_SHAPE, *_CURVES.values()))
     for line, row in table:
-        cell = _Row(path, line, table, row)
+        cell = Row(path, line, table, row)
         generation, lanes, size = cell.number("gen", "gen"), cell.number("lanes", "x"), cell.number("size_B")
         cell.known("gen", generation, spec.GIGATRANSFERS)
         cell.known("lanes", lanes, spec.LANES)
@@ -89,39 +89,3 @@ def _transfers(path: Path) -> Iterator[Point]:
             where = f"gen{generation} x{lanes}"
             words = " ".join(f"{name} {value}" for name, value in shape.items())
             yield Point(f"{where} {words} {kind} {size} B", f"{where} {kind}", size, theirs, ours[kind])
-
-
-class _Row:
-    """Cells of one row, by column; FormatError names file, line and column."""
-
-    def __init__(self, path: Path, line: int, table: Table, row: list[str]):
-        self._place = f"{path}:{line}"
-        self._table = table
-        self._row = row
-
-    def _cell(self, name: str) -> str:
-        return self._row[self._table.column(name)].strip()
-
-    def number(self, name: str, prefix: str = "") -> int:
-        """Return a whole number from 0 on, behind a prefix."""
-        text = self._cell(name).removeprefix(prefix)
-        if not (text.isascii() and text.isdigit() and len(text) < 10):
-            raise FormatError(f"{self._place}: {name}: {text!r}; expected a whole number")
-        return int(text)
-
-    def known(self, name: str, value: int, allowed: Collection[int]) -> None:
-        """Raise FormatError for a value that is not one of those allowed."""
-        if value not in allowed:
-            words = ", ".join(map(str, allowed))
-            raise FormatError(f"{self._place}: {name}: {value}; expected one of {words}")
-
-    def value(self, name: str) -> float:
-        """Return a positive number."""
-        text = self._cell(name)
-        try:
-            value = float(text)
-        except ValueError:
-            value = 0.0
-        if not 0 < value < float("inf"):
-            raise FormatError(f"{self._place}: {name}: {text!r}; expected a number above 0")
-        return value

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import ConfigError
-from . import cc_copy, pcie_model
+from . import cc_copy, cocotbext, gpu, pcie_bench, pcie_model
 from .points import DataSet
 
 VARIABLE: Final = "SEVPCIE_REFERENCE_DATA"
@@ -15,6 +15,9 @@ NEIGHBOUR: Final = Path("../shared/data")
 # In the order of printing.
 SETS: Final[tuple[Callable[[Path], DataSet], ...]] = (
     pcie_model.compare,
+    cocotbext.compare,
+    *pcie_bench.sets(),
+    *gpu.sets(),
     cc_copy.compare,
     cc_copy.compare_pageable,
 )

@@ -1,0 +1,422 @@
+"""Platforms: a host, a link and a device whose plaintext behaviour was found by measurement.
+
+Rule: few physical parameters and no curve. A preset lists which of its numbers are free (found with data, and
+with which rows); every other one has a source. Times in files carry units, in here they are ps.
+
+Loading, and what is wrong with a file, works as for the other presets (`problems.py`): file, line, key, value
+and what is allowed.
+"""
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from .. import spec
+from ..link.params import Credits, DataLink, Iommu, RootPort, link_row
+from ..units import TIME_UNITS, format_time
+from . import presets
+from .fields import Choice, Flag, Number, Text, Whole
+from .problems import Origin, first_problem, shown, suggestion
+from .quantities import Size, Time
+from .resolved import Quantiles
+from .tables import LinkTable, Preset, Table
+from .toml_text import dumps, read_file
+from .traffic import names_file
+
+_MS: Final = 10**9
+Cache = Literal["warm", "cold"]
+# What a file of this kind calls itself; there are others (`copies.py`).
+KIND: Final = "dma"
+
+# How far a read from the cache is from the median, in spreads: an exponential tail, a decade per spread.
+_SHAPE: Final = ((0.0, -1), (0.5, 0), (0.9, 1), (0.99, 2), (0.999, 3), (0.9999, 4), (1.0, 5))
+_SHAPE_HIGH: Final = 2
+
+# Where a distribution is known to be read closely: probabilities of a mixture's points.
+_GRID: Final = (*(k / 100 for k in range(100)), 0.992, 0.995, 0.998, 0.999, 0.9995, 0.9999, 1.0)
+
+
+class CreditsTable(Preset):
+    """Buffers at both ends, as credits; 0 is infinite."""
+
+    posted_headers: Annotated[int, Whole(0, 2048)] = 0
+    posted_data: Annotated[int, Whole(0, 32768)] = 0
+    non_posted_headers: Annotated[int, Whole(0, 2048)] = 0
+    completion_headers: Annotated[int, Whole(0, 2048)] = 0
+    completion_data: Annotated[int, Whole(0, 32768)] = 0
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield headers without data, and the reverse."""
+        yield from super().problems()
+        for kind in ("posted", "completion"):
+            headers, data = getattr(self, f"{kind}_headers"), getattr(self, f"{kind}_data")
+            if bool(headers) != bool(data):
+                yield f"{kind}_headers", f"{headers} with {kind}_data {data}; expected both or neither"
+
+
+class DataLinkTable(Preset):
+    """What the link carries beside TLPs."""
+
+    ack_every: Annotated[int, Whole(0, 4096)] = 0
+    update_every: Annotated[int, Whole(0, 4096)] = 0
+    credit: Annotated[int, Time(_MS)] = 0
+    skip_every: Annotated[int, Size(0, 1 << 20)] = 0
+    skip_bytes: Annotated[int, Size(0, 1 << 16)] = 0
+
+
+class RootPortTable(Preset):
+    """What becomes of posted writes."""
+
+    drain_tlp: Annotated[int, Time(_MS)] = 0
+    drain_line: Annotated[int, Time(_MS)] = 0
+    write_latency: Annotated[int, Time(_MS)] = 0
+    ordered: Annotated[bool, Flag()] = True
+
+
+class MemoryTable(Preset):
+    """The root complex and the memory behind it.
+
+    read_latency is the median of a line in the cache. Of ten one takes `spread` longer, of a hundred one
+    twice as much, and so on. A line that is not in the cache takes `cold` more, and waits
+    for the end of a refresh of its rank if it meets one.
+    """
+
+    read_latency: Annotated[int, Time(_MS)]
+    spread: Annotated[int, Time(_MS)] = 0
+    cold: Annotated[int, Time(_MS)] = 0
+    refresh: Annotated[int, Time(_MS)] = 0
+    refresh_interval: Annotated[int, Time(_MS)] = 0
+    cache_bytes: Annotated[int, Size(0, 1 << 40)] = 0
+    read_interval: Annotated[int, Time(_MS)] = 0
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield a spread beyond 0 and refreshes that never end."""
+        yield from super().problems()
+        if self.spread > self.read_latency:
+            most = format_time(self.read_latency)
+            yield "spread", f"{format_time(self.spread)!r}; expected at most read_latency ({most!r})"
+        if self.refresh and self.refresh >= self.refresh_interval:
+            most = format_time(self.refresh_interval)
+            yield "refresh", f"{format_time(self.refresh)!r}; expected less than refresh_interval ({most!r})"
+
+
+class IommuTable(Preset):
+    """Address translation."""
+
+    entries: Annotated[int, Whole(1, 1 << 16)]
+    ways: Annotated[int, Whole(1, 1 << 16)]
+    page: Annotated[int, Choice((1 << 12, 1 << 21, 1 << 30))] = 1 << 12
+    walkers: Annotated[int, Whole(1, 64)]
+    walk: Annotated[int, Time(_MS)]
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield sets that are not a power of two."""
+        yield from super().problems()
+        sets = self.entries // self.ways
+        if sets * self.ways != self.entries or sets & (sets - 1):
+            yield "ways", f"{self.ways} of {self.entries} entries; expected 1, 2, 4 ... whole sets"
+
+
+class DmaTable(Preset):
+    """A DMA device, see `workload.dma`."""
+
+    slots: Annotated[int, Whole(1, 1 << 20)]
+    tags: Annotated[int, Whole(1, spec.MAX_TAGS)]
+    read_issue: Annotated[int, Time(_MS)] = 0
+    write_issue: Annotated[int, Time(_MS)] = 0
+    read_setup: Annotated[int, Time(_MS)] = 0
+    write_setup: Annotated[int, Time(_MS)] = 0
+    read_request: Annotated[int, Time(_MS)] = 0
+    beat_bytes: Annotated[int, Size(4, 4096, 4)] = 64
+    read_beat: Annotated[int, Time(_MS)] = 0
+    write_beat: Annotated[int, Time(_MS)] = 0
+    finish: Annotated[int, Time(_MS)] = 0
+    finish_per_kib: Annotated[int, Time(_MS)] = 0
+
+
+class CopyTable(Preset):
+    """The copy engine of a GPU and the driver before it."""
+
+    h2d_setup: Annotated[int, Time(_MS)]
+    d2h_setup: Annotated[int, Time(_MS)]
+    interval: Annotated[int, Time(_MS)] = 0
+    synchronise: Annotated[int, Time(_MS)] = 0
+
+
+_UNITS: Final = ("ps", "ns", "us", "B", "TLPs", "requests", "walkers")
+
+
+class FreeTable(Table):
+    """A number that was found with data."""
+
+    key: Annotated[str, Text()]
+    unit: Annotated[str, Choice(_UNITS)]
+    low: Annotated[float, Number(0, 1e12)]
+    high: Annotated[float, Number(0, 1e12)]
+    meaning: Annotated[str, Text()]
+    rows: Annotated[str, Text()]
+
+
+class ResidualTable(Table):
+    """What was left where the free numbers were found."""
+
+    points: Annotated[int, Whole(1, 10**9)]
+    mean_pct: Annotated[float, Number(0, 1e9)]
+    max_pct: Annotated[float, Number(0, 1e9)]
+
+
+class PlatformTable(Preset):
+    """A platform file of kind `dma`."""
+
+    kind: Annotated[Literal["dma"], Choice((KIND,))]
+    systems: tuple[Annotated[str, Text()], ...] = ()
+    link: LinkTable
+    host: MemoryTable
+    device: DmaTable
+    data_link: DataLinkTable = DataLinkTable()
+    credits: CreditsTable = CreditsTable()
+    root_port: RootPortTable = RootPortTable()
+    iommu: IommuTable | None = None
+    copy_engine: CopyTable | None = None
+    free: tuple[FreeTable, ...] = ()
+    residual: dict[str, ResidualTable] = Field(default_factory=dict)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield free numbers that are not there, twice, or outside of their range."""
+        yield from super().problems()
+        seen = set()
+        for free in self.free:
+            table, _, name = free.key.partition(".")
+            part = getattr(self, table, None) if table in PARTS else None
+            if part is None or name not in type(part).model_fields or name in ("title", "source"):
+                yield "free", f"key = {shown(free.key)}; expected TABLE.KEY of a number in this file"
+                continue
+            if isinstance(_rule(type(part), name), Time) != (free.unit in TIME_UNITS):
+                yield "free", f"{free.key} in {free.unit}; expected a unit of time for times, and no other"
+                continue
+            value = getattr(part, name) / scale(free.unit)
+            if not free.low <= value <= free.high:
+                yield "free", f"{free.key} = {value:g} {free.unit}; expected {free.low:g} to {free.high:g}"
+            if free.key in seen:
+                yield "free", f"key = {shown(free.key)} twice; expected each once"
+            seen.add(free.key)
+
+
+# Tables of a platform that hold numbers.
+PARTS: Final = ("link", "host", "device", "data_link", "credits", "root_port", "iommu", "copy_engine")
+
+
+def scale(unit: str) -> int:
+    """Return base units (ps, or pieces) of a unit of a free parameter."""
+    return TIME_UNITS.get(unit, 1)
+
+
+@dataclass(frozen=True)
+class Free:
+    """A free parameter: where it stands, its value and plausible range in `unit`, and what fixed it."""
+
+    key: str
+    value: float
+    unit: str
+    low: float
+    high: float
+    meaning: str
+    rows: str
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is a small count, of which the neighbours are worth trying (not a time, not bytes)."""
+        return self.unit not in TIME_UNITS and self.unit != "B"
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A platform, checked. `table` is the file's content in base units, `raw` as it was written."""
+
+    name: str
+    table: PlatformTable
+    raw: Mapping[str, Any]
+    origin: Origin
+
+    @property
+    def free(self) -> tuple[Free, ...]:
+        """The free parameters with their values."""
+        return tuple(
+            Free(f.key, self.value(f.key) / scale(f.unit), f.unit, f.low, f.high, f.meaning, f.rows)
+            for f in self.table.free
+        )
+
+    def value(self, key: str) -> int:
+        """Return the number at TABLE.KEY in base units."""
+        table, _, name = key.partition(".")
+        return int(getattr(getattr(self.table, table), name))
+
+    def changed(self, values: Mapping[str, int]) -> "Platform":
+        """Return the platform with other numbers, by TABLE.KEY in base units; nothing else is checked."""
+        raw = deepcopy(dict(self.raw))
+        parts: dict[str, Any] = {}
+        for key, value in values.items():
+            table, _, name = key.partition(".")
+            part = parts.get(table, getattr(self.table, table))
+            parts[table] = part.model_copy(update={name: value})
+            time = isinstance(_rule(type(part), name), Time)
+            raw.setdefault(table, {})[name] = format_time(value) if time else value
+        return replace(self, table=self.table.model_copy(update=parts), raw=raw)
+
+    def with_table(self, name: str, keys: Mapping[str, Any]) -> "Platform":
+        """Return the platform with another table (residuals, say). Raises ConfigError as for a file."""
+        return _checked({**self.raw, name: dict(keys)}, self.name, self.origin)
+
+    def to_toml(self) -> str:
+        """Return the file."""
+        return dumps(self.raw)
+
+    def row(self, *, mrrs: int | None = None, mps: int | None = None) -> np.ndarray:
+        """Return the link's row of the simulator; sizes that a system has set differently go before."""
+        t = self.table
+        payload = mps or t.link.mps
+        return link_row(
+            generation=t.link.gen,
+            lanes=t.link.lanes,
+            mps=payload,
+            mrrs=mrrs or t.link.mrrs,
+            rcb=t.link.rcb,
+            completion_bytes=min(t.link.completion_bytes or payload, payload),
+            propagation_ps=t.link.propagation,
+            tags=t.device.tags,
+            up=Credits(
+                posted_headers=t.credits.posted_headers,
+                posted_data=t.credits.posted_data,
+                non_posted_headers=t.credits.non_posted_headers,
+            ),
+            down=Credits(
+                completion_headers=t.credits.completion_headers, completion_data=t.credits.completion_data
+            ),
+            data_link=DataLink(
+                ack_every=t.data_link.ack_every,
+                update_every=t.data_link.update_every,
+                credit_ps=t.data_link.credit,
+                skip_every=t.data_link.skip_every,
+                skip_bytes=t.data_link.skip_bytes,
+            ),
+            root_port=RootPort(
+                drain_tlp_ps=t.root_port.drain_tlp,
+                drain_line_ps=t.root_port.drain_line,
+                write_latency_ps=t.root_port.write_latency,
+                ordered=t.root_port.ordered,
+            ),
+        )
+
+    def translation(self) -> Iommu:
+        """Return the IOMMU, switched on."""
+        io = self.table.iommu
+        if io is None:
+            return Iommu()
+        # What a walk reads lies in memory, and is refreshed like any data.
+        share, wait = self._refresh()
+        walk: Quantiles = ((0.0, io.walk), (1.0, io.walk))
+        if share:
+            walk = ((0.0, io.walk), (1 - share, io.walk), (1.0, io.walk + wait))
+        return Iommu(
+            entries=io.entries,
+            ways=io.ways,
+            page_shift=io.page.bit_length() - 1,
+            walkers=io.walkers,
+            walk=walk,
+        )
+
+    def _refresh(self) -> tuple[float, int]:
+        """Return how likely an access to memory meets a refresh, and how long it waits at most, ps.
+
+        It meets one with the share of time that refreshes take, and waits for what is left of it.
+        """
+        host = self.table.host
+        share = host.refresh / host.refresh_interval if host.refresh_interval else 0.0
+        return round(share, 6), host.refresh
+
+    def read_latency(self, cache: Cache = "warm", window: int = 0) -> Quantiles:
+        """Return the distribution of the host's reads.
+
+        Parameters
+        ----------
+        cache : whether the window was in the cache before. window : bytes of it; of a warm one larger than
+            the cache only a share is still there.
+        """
+        host = self.table.host
+        warm = tuple((p, host.read_latency + far * host.spread) for p, far in _SHAPE)
+        share, wait = self._refresh()
+        cold = tuple((p, time + host.cold) for p, time in warm)
+        if share:
+            # The rare ends of the cache's part are as nothing beside a refresh.
+            high = cold[_SHAPE_HIGH][1]
+            cold = (*cold[:_SHAPE_HIGH], (1 - share, high), (1.0, high + wait))
+        if cache == "cold":
+            return cold
+        if not host.cache_bytes or window <= host.cache_bytes:
+            return warm
+        return _mixture(warm, cold, host.cache_bytes / window)
+
+
+def _mixture(first: Quantiles, second: Quantiles, share: float) -> Quantiles:
+    """Return a distribution that is `first` with a probability of `share`, else `second`."""
+    # Where most of either lie, and the rare ends.
+    fine = np.linspace(0, 1, 20_001)
+    values = np.concatenate([np.interp(fine, *np.array(part).T) for part in (first, second)])
+    weights = np.concatenate([np.full(len(fine), w / len(fine)) for w in (share, 1 - share)])
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order])
+    found = np.interp(_GRID, reached, values[order])
+    points = zip(_GRID, np.maximum.accumulate(np.rint(found)), strict=True)
+    return tuple((p, int(v)) for p, v in points)
+
+
+def _rule(table: type[Table], name: str) -> object:
+    """Return what a key of a table may be."""
+    return table.model_fields[name].metadata[0]
+
+
+def _checked(raw: Mapping[str, Any], name: str, origin: Origin) -> Platform:
+    if raw.get("kind") != KIND:
+        # Before anything else of a file of another kind looks wrong.
+        raise origin.error(("kind",), f"{shown(raw.get('kind'))}; expected {KIND!r}")
+    try:
+        table = PlatformTable.model_validate(raw)
+    except ValidationError as error:
+        raise first_problem(error, raw, origin) from None
+    for part in ("", *PARTS):
+        found = getattr(table, part) if part else table
+        for key, tail in found.problems() if found is not None else ():
+            raise origin.error((part, key) if part else (key,), tail)
+    return Platform(name, table, raw, origin)
+
+
+@lru_cache(maxsize=8)
+def _shipped(name: str) -> Platform:
+    path = presets.ROOT / "platforms" / f"{name}.toml"
+    text, content = read_file(path, "a platform")
+    return _checked(content, name, Origin(str(path), text))
+
+
+def load_platform(reference: str) -> Platform:
+    """Return a shipped platform by name, or one from a .toml file.
+
+    Raises ConfigError: no such platform, or a file that breaks a rule.
+    """
+    if names_file(reference):
+        path = Path(reference)
+        text, content = read_file(path, "a platform")
+        return _checked(content, path.stem, Origin(str(path), text))
+    known = presets.names("platforms")
+    if reference not in known:
+        raise Origin("platform").error(
+            (),
+            f"{shown(reference)}; expected one of {', '.join(known)}, or the path of a .toml file"
+            f"{suggestion(reference, known)}",
+        )
+    return _shipped(reference)
