@@ -90,6 +90,7 @@ from .layout import (
     REACH,
     READ_INTERVAL,
     READY,
+    REPLAYED,
     REQUEST,
     REQUEST_TLP,
     REQUESTS,
@@ -132,6 +133,7 @@ BULK: Final = 1
 
 _HOST_STREAM: Final = 0x484F5354
 _WALK_STREAM: Final = 0x57414C4B
+_ERROR_STREAM: Final = 0x4552524F
 # Pages below 2**52, devices above.
 _PAGE_BITS: Final = 52
 
@@ -146,6 +148,10 @@ _EARLY_WAITED: Final = 1 << 16
 _END_WAITED: Final = 1 << 17
 
 _NOTHING: Final = np.int64(-1)
+
+# Rows of `tables`.
+HOST_TABLE: Final = 0
+WALK_TABLE: Final = 1
 
 # What `load` returns.
 LOADED_OK: Final = 0
@@ -252,7 +258,7 @@ def _wait(port, waiting, queue, burst):
 
 
 @inline_kernel
-def _enter(state, links, host, walk_table, seed, d, direction, queue, burst, now):
+def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
     """Send a burst that came from a port's queue: a quantum of a write, a read request, or completions."""
     heap = state.heap
     ring = state.ring
@@ -285,7 +291,7 @@ def _enter(state, links, host, walk_table, seed, d, direction, queue, burst, now
     translated = now + links[d, PROP]
     if write and direction == UP and host[SET_MASK] >= 0:
         index = (row[TRANSFER] << SPLIT_BITS) + split
-        translated = _translate(state, host, d, address, translated, walk_table, seed, index)
+        translated = _translate(state, host, d, address, translated, tables, seed, index)
     last = split + 1 >= row[LEFT]
     if kept:
         ledger[ARBITRATION] += now - ledger[MARK]
@@ -297,7 +303,7 @@ def _enter(state, links, host, walk_table, seed, d, direction, queue, burst, now
         ledger = state.tag[d, state.tag.shape[1] - 1]
         for place in range(LEDGER_COLUMNS):
             ledger[place] = 0
-    accepted, delivered, stalled = send(
+    accepted, delivered, stalled, replayed = send(
         port,
         links[d],
         state.owed[d],
@@ -313,9 +319,14 @@ def _enter(state, links, host, walk_table, seed, d, direction, queue, burst, now
         sealed,
         ledger,
         kept and (last or not write),
+        tables[WALK_TABLE + 1 + d],
+        _ERROR_STREAM + 2 * d,
+        seed,
     )
     # What the port took: where the next quantum, or what waits for the early moment, goes on.
     stalled = min(stalled, accepted - now)
+    replayed = min(replayed, accepted - now - stalled)
+    serialised = accepted - now - stalled - replayed
 
     port[ACCEPT + direction] = accepted
     if not write:
@@ -331,7 +342,8 @@ def _enter(state, links, host, walk_table, seed, d, direction, queue, burst, now
     if not last:
         if kept:
             ledger[CREDIT_WAIT] += stalled
-            ledger[SERIALISATION] += accepted - now - stalled
+            ledger[REPLAYED] += replayed
+            ledger[SERIALISATION] += serialised
             ledger[MARK] = accepted
         _wait(port, waiting[d], queue, key(d, step, split + 1, QUANTUM))
         return
@@ -339,10 +351,12 @@ def _enter(state, links, host, walk_table, seed, d, direction, queue, burst, now
         if apart:
             own = state.ledger[d, slot]
             own[CREDIT_WAIT] += stalled
-            own[SERIALISATION] += accepted - now - stalled
+            own[REPLAYED] += replayed
+            own[SERIALISATION] += serialised
             _tell(heap, ring, state.ledger, d, step, True, accepted, now)
             own[CREDIT_WAIT] -= stalled
-            own[SERIALISATION] -= accepted - now - stalled
+            own[REPLAYED] -= replayed
+            own[SERIALISATION] -= serialised
             for place in range(MARK):
                 own[place] += ledger[place]
         else:
@@ -413,7 +427,7 @@ def _wake(timer, at, time, event):
 
 
 @inline_kernel
-def _serve(state, links, host, walk_table, seed, d, now):
+def _serve(state, links, host, tables, seed, d, now):
     """Let waiting bursts enter a device's ports while these accept them, control first. Modified in place."""
     port = state.device[d]
     waiting = state.waiting[d]
@@ -451,11 +465,11 @@ def _serve(state, links, host, walk_table, seed, d, now):
                     _park(port, state.parked[d], state.tag[d], burst, now)
                     continue
                 port[HEADERS + 2 * UP + OTHER] -= 1
-            _enter(state, links, host, walk_table, seed, d, direction, queue, burst, now)
+            _enter(state, links, host, tables, seed, d, direction, queue, burst, now)
 
 
 @inline_kernel
-def _translate(state, host, d, address, now, walk_table, seed, index):
+def _translate(state, host, d, address, now, tables, seed, index):
     """Return when an address is translated, ps: at once if the IOTLB has its page, else after a walk.
 
     Modified in place: state. A page that is being walked is waited for, not walked again.
@@ -479,7 +493,7 @@ def _translate(state, host, d, address, now, walk_table, seed, index):
             if walker[w] < walker[first]:
                 first = w
         begin = max(now, walker[first])
-        time = quantile(walk_table, draw_u64(seed, _WALK_STREAM + d, index))
+        time = quantile(tables[WALK_TABLE], draw_u64(seed, _WALK_STREAM + d, index))
         ready = begin + time
         walker[first] = ready
         scalar[WALKER_BUSY] += time
@@ -639,7 +653,7 @@ def _start(state, links, d, step, now):
 
 
 @kernel
-def advance(state, links, host, host_table, walk_table, seed, latest):
+def advance(state, links, host, tables, seed, latest):
     """Run until all is done or a device needs its next chunk.
 
     Parameters
@@ -647,7 +661,7 @@ def advance(state, links, host, host_table, walk_table, seed, latest):
     state : State. Modified in place.
     links : int64[D, LINK_COLUMNS], see params.
     host : int64[HOST_COLUMNS], see layout.
-    host_table, walk_table : int64[4097], ps, inverse distributions of the root complex's read latency and of
+    tables : int64[4097], ps, inverse distributions of the root complex's read latency and of
         a walk through the page tables.
     seed : key of the draws.
     latest : ps, the last time that positions on the wire can count.
@@ -720,10 +734,10 @@ def advance(state, links, host, host_table, walk_table, seed, latest):
             data = start
             if host[SET_MASK] >= 0:
                 address, _ = piece(row[ADDRESS], row[BYTES], links[d, MRRS], split)
-                data = _translate(state, host, d, address, start, walk_table, seed, index)
+                data = _translate(state, host, d, address, start, tables, seed, index)
                 count[row[STAT], STALL_IOMMU] += data - start
             begun = data
-            data += quantile(host_table, draw_u64(seed, _HOST_STREAM + d, index))
+            data += quantile(tables[HOST_TABLE], draw_u64(seed, _HOST_STREAM + d, index))
             count[row[STAT], STALL_HOST] += data - begun + start - now
             if kept:
                 tag[HOST] += data - begun + start - now
@@ -743,7 +757,7 @@ def advance(state, links, host, host_table, walk_table, seed, latest):
                 _finish(state, d, step, now, now)
         if port[QUEUE_HEAD] < port[QUEUE_TAIL] or port[STARVED_SINCE] >= 0:
             _issue_reads(state, d, now)
-        _serve(state, links, host, walk_table, seed, d, now)
+        _serve(state, links, host, tables, seed, d, now)
 
 
 @kernel

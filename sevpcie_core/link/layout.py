@@ -74,13 +74,18 @@ SKIP_COUNT: Final = UPDATE_COUNT + 2
 OWED_HEAD: Final = SKIP_COUNT + 2
 OWED_TAIL: Final = OWED_HEAD + 2
 DLLPS: Final = OWED_TAIL + 2  # two columns: bytes of DLLPs and ordered sets put on the wire
-# Credits, by 2 * direction + class (posted, other): what the sender has, and the ring of what comes back.
+# Credits, by 2 * direction + class (posted, other), then the replay buffers by direction: what the sender
+# has, and the ring of what comes back.
 HEADERS: Final = DLLPS + 2
-DATA_UNITS: Final = HEADERS + 4
-CREDIT_HEAD: Final = DATA_UNITS + 4
-CREDIT_TAIL: Final = CREDIT_HEAD + 4
+DATA_UNITS: Final = HEADERS + 6
+CREDIT_HEAD: Final = DATA_UNITS + 6
+CREDIT_TAIL: Final = CREDIT_HEAD + 6
+REPLAY: Final = 4
+# Bytes to the next error by direction, and the number of errors so far.
+ERROR_IN: Final = CREDIT_TAIL + 6
+ERRORS: Final = ERROR_IN + 2
 # Non-posted requests that found no credit: a queue of their own, so that posted TLPs pass them.
-PARKED_HEAD: Final = CREDIT_TAIL + 4
+PARKED_HEAD: Final = ERRORS + 2
 PARKED_TAIL: Final = PARKED_HEAD + 1
 PARKED_SINCE: Final = PARKED_TAIL + 1  # start of the present time with one of them, or -1
 PARKED: Final = PARKED_SINCE + 1  # total of such time
@@ -181,6 +186,7 @@ ORDERING: Final = 9
 HOST: Final = 10
 IOMMU: Final = 11
 STAGING: Final = 12
+REPLAYED: Final = 13
 # Behind the places of a row: up to when they account for the request's time, ps (-1: not yet begun).
 MARK: Final = len(PLACES)
 # 1: all of it lies behind the begin of the request.
@@ -205,7 +211,7 @@ class State(NamedTuple):
     kept : int64[2, D, K], the same two in ps by request, -1 where not run
     parked : int64[D, W], keys of read requests that wait for a credit
     owed : int64[D, 2, OWED_ENTRIES, 2], (due from, ps; bytes) of DLLPs that a direction has to send
-    credit : int64[D, 4, K, 3], (back at the sender, ps; headers; data units) of credits that are on their way
+    credit : int64[D, 6, K, 3], (back at the sender, ps; headers; data units) of credits that are on their way
     tag : int64[D, T, TAG_COLUMNS]; free : int64[D, T], the stack of free tags, FREE_TAGS of them
     ledger : int64[D, C, LEDGER_COLUMNS], of the steps in flight, ps; C is 0 where none is kept
     spent : int64[S, PLACES], sums over requests, ps

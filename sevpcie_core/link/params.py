@@ -41,13 +41,16 @@ SKIP_EVERY: Final = 23  # bytes between two skip ordered sets; 0: none
 SKIP_BYTES: Final = 24  # of one, on all lanes
 CREDIT_PS: Final = 25  # from a buffer that falls free to its credit at the sender
 CREDITS: Final = 26  # (headers, data) for posted and other TLPs, by 2 * (2 * direction + class); -1: infinite
+REPLAY_UNITS: Final = 40  # of the replay buffer, 16 B each; -1: infinite
+ERROR_EVERY: Final = 41  # bytes on the wire between two errors, in the mean; 0: none
+NAK_PS: Final = 42  # from a TLP's arrival with an error to the first byte of its replay at the sender
 DRAIN_TLP: Final = 34  # a posted write leaves the root port's buffer in this much, ps ...
 DRAIN_LINE: Final = 35  # ... and this per 64 B begun
 WRITE_LATENCY: Final = 36  # from there to visible in memory, ps
 ORDERED: Final = 37  # 1: a read waits until the posted writes before it are visible
 RMP_CHECK: Final = 38  # added to the drain of a protected posted TLP, ps
 HOLD_PS: Final = 39  # of CHECK: what is waiting for the MAC
-LINK_COLUMNS: Final = 40
+LINK_COLUMNS: Final = 43
 
 # A burst keeps other traffic of its direction waiting for no longer than this.
 _QUANTUM_PS: Final = 80_000
@@ -78,6 +81,9 @@ class DataLink:
     ack_every : TLPs received per Ack; update_every : TLPs drained per UpdateFC; 0: none on the wire.
     credit_ps : from a buffer that falls free to its credit at the sender.
     skip_every : bytes between two skip ordered sets, 0: none; skip_bytes : bytes of wire that one takes.
+    replay_bytes : of the sender's replay buffer, which keeps TLPs until they are acknowledged; 0: infinite.
+    bit_error_rate : errors per bit on the wire (PCIe Base r6.x, section 4.3, allows 1e-12 up to Gen5).
+    nak_ps : from the arrival of a TLP with an error to the first byte of its replay at the sender.
     """
 
     ack_every: int = 0
@@ -85,6 +91,18 @@ class DataLink:
     credit_ps: int = 0
     skip_every: int = 0
     skip_bytes: int = 0
+    replay_bytes: int = 0
+    bit_error_rate: float = 0.0
+    nak_ps: int = 0
+
+    @property
+    def error_every(self) -> int:
+        """Mean bytes between two errors, 0 for none. Raises MisuseError for a rate that nothing passes."""
+        rate = self.bit_error_rate
+        if rate and not MIN_BIT_ERROR_RATE <= rate <= MAX_BIT_ERROR_RATE:
+            allowed = f"0, or {MIN_BIT_ERROR_RATE:g} to {MAX_BIT_ERROR_RATE:g}"
+            raise MisuseError(f"bit error rate {rate:g}; expected {allowed}")
+        return round(1 / (8 * rate)) if rate else 0
 
 
 @dataclass(frozen=True)
@@ -137,6 +155,10 @@ OTHER: Final = 1
 # with the largest scale.
 MAX_HEADERS: Final = 2048
 MAX_WALKERS: Final = 64
+MAX_REPLAY_BYTES: Final = 1 << 18
+# An error in every 12 KiB: no burst of 4 KiB passes a much worse wire. The least is what fits a draw.
+MAX_BIT_ERROR_RATE: Final = 1e-5
+MIN_BIT_ERROR_RATE: Final = 1e-13
 # PCIe Base r6.x, section 2.6.1: a data credit.
 CREDIT_BYTES: Final = 16
 
@@ -259,6 +281,9 @@ def link_row(
     row[SKIP_EVERY] = 0 if flit else data_link.skip_every
     row[SKIP_BYTES] = 0 if flit else data_link.skip_bytes
     row[CREDIT_PS] = data_link.credit_ps
+    row[ERROR_EVERY] = data_link.error_every
+    row[NAK_PS] = data_link.nak_ps
+    row[REPLAY_UNITS] = data_link.replay_bytes // CREDIT_BYTES if data_link.replay_bytes else -1
     for direction, credits in enumerate((up, down)):
         # The least that one burst takes: a write of MPS, a request, the completions of a request that may
         # start anywhere.
@@ -294,4 +319,10 @@ def link_row(
         if credits.posted_headers:
             most = min(most, credits.posted_headers * mps, credits.posted_data * CREDIT_BYTES)
     row[QUANTUM_BYTES] = min(max(1 << (max(most, 1).bit_length() - 1), mps), spec.REQUEST_BOUNDARY)
+    # The largest burst, with all that headers and encryption may add to it.
+    least = 2 * max(mrrs, int(row[QUANTUM_BYTES])) + 256
+    if data_link.replay_bytes and not least <= data_link.replay_bytes <= MAX_REPLAY_BYTES:
+        raise MisuseError(
+            f"a replay buffer of {data_link.replay_bytes} B; expected {least}..{MAX_REPLAY_BYTES}, or 0"
+        )
     return row

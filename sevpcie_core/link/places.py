@@ -20,4 +20,5 @@ PLACES: Final = (
     "host",  # root complex and memory, the drain of writes included
     "iommu",
     "staging",  # copies and ciphers of the host's cores
+    "replay",  # what an error costs: the Nak and the second time on the wire
 )

@@ -14,12 +14,14 @@ from ..spec import (
     HEADER_4DW_BYTES,
     HEADER_COMPLETION_BYTES,
     IDE_MAC_BYTES,
+    IDE_PCRC_BYTES,
     IDE_PREFIX_BYTES,
     IDE_SYNC_AT,
     SUB_STREAM_COMPLETION,
     SUB_STREAM_NON_POSTED,
     SUB_STREAM_POSTED,
 )
+from ..stats.draw import draw_u64, quantile
 from ..tlp.size import (
     enables_bytes,
     ide_bytes,
@@ -42,6 +44,8 @@ from .layout import (
     ENGINE_BUSY,
     ENGINE_FREE,
     ENGINE_LAST,
+    ERROR_IN,
+    ERRORS,
     FLIGHT,
     HEADERS,
     HOLD,
@@ -60,6 +64,8 @@ from .layout import (
     POSITION,
     PR_SENT,
     RECENCY,
+    REPLAY,
+    REPLAYED,
     RX,
     SERIALISATION,
     SKIP_COUNT,
@@ -86,18 +92,21 @@ from .params import (
     DEN_SHIFT,
     DRAIN_LINE,
     DRAIN_TLP,
+    ERROR_EVERY,
     HOLD_PS,
     INITIATION,
     KEY_ENTRIES,
     KEY_MISS,
     MAC,
     MPS,
+    NAK_PS,
     NUM,
     PCRC,
     PERIOD,
     PIPE,
     PROP,
     RCB,
+    REPLAY_UNITS,
     RMP_CHECK,
     SKIP_BYTES,
     SKIP_EVERY,
@@ -271,6 +280,27 @@ def _owe(port, link, owed, direction, due, tlps, now):
 
 
 @inline_kernel
+def _replay(port, link, direction, wire, error_table, stream, seed):
+    """Return for how long errors of the wire keep a burst from passing, ps.  Modified in place: port.
+
+    A burst that an error meets goes over the wire once more, after its way to the receiver and the Nak's way
+    back; the same bytes, so no engine sees it again.
+    """
+    time = np.int64(0)
+    rest = port[ERROR_IN + direction] - wire
+    while rest <= 0:
+        number = port[ERRORS + direction]
+        if number > 0:
+            time += link[PROP] + link[NAK_PS] - _whole(-wire * link[NUM], link[DEN], link[DEN_SHIFT])
+            port[LINK_BUSY + direction] += wire * link[NUM]
+            rest -= wire
+        port[ERRORS + direction] = number + 1
+        rest += 1 + quantile(error_table, draw_u64(seed, stream + direction, number))
+    port[ERROR_IN + direction] = rest
+    return time
+
+
+@inline_kernel
 def _acquire(port, returning, place, headers, units):
     """Take credits, and return when the last of them is there, ps.  Modified in place: port.
 
@@ -321,18 +351,23 @@ def send(
     sealed,
     ledger,
     kept,
+    error_table,
+    error_stream,
+    seed,
 ):
     """Pass one burst through a port: credits, sender's engine, wire, receiver's engine, root port's drain.
 
     All its TLPs are ready at once. Modified in place: port, a row of `State.device`; owed and credit, the
     device's; count, one of `State.count`; ledger, of the step or the tag, if one is kept. link is one of the
-    link table; translated is when the root port knows the address of a write, ps.
+    link table; translated is when the root port knows the address of a write, ps; error_table is the inverse
+    distribution of the bytes between two errors, drawn from error_stream + direction.
 
     Returns
     -------
     accepted : ps, when the next burst can enter without leaving a hole on the wire.
     delivered : ps, when the last TLP can be used at the other end (a write of the device: is visible).
     stalled : ps, for how long the wire could have taken the burst but for its credits.
+    replayed : ps, for how long errors kept it from passing.
     """
     num = link[NUM]
     den = link[DEN]
@@ -380,6 +415,17 @@ def send(
         stalled = max(gate * den - max(position, ready_ticks), 0)
         enters = max(ready, gate)
         ready_ticks = enters * den
+    buffered = np.int64(0)
+    if link[REPLAY_UNITS] >= 0:
+        # Every TLP of a burst with what it may carry at most.
+        overhead = data_link + header + (IDE_PREFIX_BYTES + IDE_MAC_BYTES + IDE_PCRC_BYTES if sealed else 0)
+        buffered = (
+            first_padded + whole_ones * limit + last_padded + parts * overhead + CREDIT_BYTES - 1
+        ) >> _CREDIT_SHIFT
+        gate = _acquire(port, credit[REPLAY + direction], REPLAY + direction, 0, buffered)
+        stalled = max(gate * den - max(position, ready_ticks), stalled)
+        enters = max(enters, gate)
+        ready_ticks = enters * den
     begin = max(position, ready_ticks)
 
     sender = 2 * direction + TX
@@ -388,6 +434,7 @@ def send(
     syncs_wire = np.int64(0)
     ide_sum = np.int64(0)
     checked = np.int64(0)
+    replayed = np.int64(0)
     deliver = port[LAST_DELIVER + direction]
     engine = np.int64(0)
     if sealed:
@@ -480,6 +527,13 @@ def send(
                         syncs_wire += wire_sync
                         ide_sum += SYNC_IDE
                         tlps += 1
+        wire_sum += syncs_wire
+        if link[ERROR_EVERY] > 0:
+            replayed = _replay(port, link, direction, wire_sum, error_table, error_stream, seed)
+            position += replayed * den
+            sent += replayed * den
+            done += replayed * den
+            fin += replayed * den
         port[PR_SENT + 2 * direction] = npr
         port[PR_SENT + 2 * direction + 1] = cpl
         port[ENGINE_FREE + sender] = _whole(free, den, shift)
@@ -487,7 +541,6 @@ def send(
         occupied = _whole(occupied, den, shift)
         port[ENGINE_BUSY + sender] += occupied
         port[ENGINE_BUSY + receiver] += occupied
-        wire_sum += syncs_wire
         checked = -_whole(-done, den, shift) + link[CHECK]
         deliver = max(checked, deliver)
         arrive = -_whole(-sent, den, shift) + prop
@@ -500,6 +553,9 @@ def send(
                 heads += _unaligned_bytes(completions, address + size - last, last, True)
         wire_sum = tlps * data_link + heads + first_padded + whole_ones * limit + last_padded
         position = max(position, ready_ticks) + wire_sum * num
+        if link[ERROR_EVERY] > 0:
+            replayed = _replay(port, link, direction, wire_sum, error_table, error_stream, seed)
+            position += replayed * den
         arrive = -_whole(-position, den, shift) + prop
         checked = arrive
         deliver = max(arrive, deliver)
@@ -528,7 +584,8 @@ def send(
         serialised = _whole(wire_sum * num, den, shift)
         ledger[CREDIT_WAIT] += enters - ready
         ledger[ARBITRATION] += begin - enters
-        span = arrive - prop - begin
+        span = arrive - prop - begin - replayed
+        ledger[REPLAYED] += replayed
         serialised = min(serialised, span) if sealed else span
         ledger[SERIALISATION] += serialised
         ledger[ENGINE] += span - serialised + checked - arrive
@@ -554,6 +611,8 @@ def send(
             ledger[IOMMU] += freed - known
             ledger[HOST] += deliver - ledger[MARK] - (freed - known)
             ledger[MARK] = deliver
+    if buffered > 0:
+        give_back(port, credit[REPLAY + direction], REPLAY + direction, arrive + link[CREDIT_PS], buffered, 0)
     if limited:
         give_back(port, credit[place], place, freed + link[CREDIT_PS], units, parts)
-    return accepted, deliver, stalled
+    return accepted, deliver, stalled, replayed

@@ -11,11 +11,23 @@ import numpy as np
 
 from ..errors import MisuseError, RunError
 from ..spec import REGION
-from ..stats.draw import quantile_table
+from ..stats.draw import exponential_table, quantile_table
 from ..stats.hist import BUCKETS, Histogram
 from ..workload.program import BEGIN, END, FOREVER, STEP, Chunk, Program
 from . import kernel, layout
-from .params import CONTEXTS, CREDITS, DEN, MRRS, NO_IOMMU, QUANTUM_BYTES, TAGS, Iommu, link_row
+from .params import (
+    CONTEXTS,
+    CREDITS,
+    DEN,
+    ERROR_EVERY,
+    MRRS,
+    NO_IOMMU,
+    QUANTUM_BYTES,
+    REPLAY_UNITS,
+    TAGS,
+    Iommu,
+    link_row,
+)
 from .places import PLACES
 
 # Marks the steps of a chunk that the policy protects: steps -> bool[n].
@@ -61,7 +73,7 @@ class Outcome:
     busy : per device and resource, the share of the device's time that the resource was busy.
     job_ps : per device, first start to last end of all steps.
     maintenance_bytes : per device and direction (up, down), DLLPs and ordered sets put on the wire.
-    iotlb : lookups and misses of all devices.
+    iotlb : lookups and misses of all devices. errors : of the wire, per device and direction.
     seconds : CPU time of the event loop and of loading steps into it.
     """
 
@@ -72,6 +84,7 @@ class Outcome:
     job_ps: tuple[int, ...]
     maintenance_bytes: tuple[tuple[int, int], ...]
     iotlb: tuple[int, int]
+    errors: tuple[tuple[int, int], ...]
     tlps: int
     seconds: float
 
@@ -170,6 +183,8 @@ def simulate(
     device[:, layout.PARKED_SINCE] = -1
     device[:, layout.HEADERS : layout.HEADERS + 4] = links[:, CREDITS : CREDITS + 8 : 2]
     device[:, layout.DATA_UNITS : layout.DATA_UNITS + 4] = links[:, CREDITS + 1 : CREDITS + 8 : 2]
+    replay = layout.DATA_UNITS + layout.REPLAY
+    device[:, replay : replay + 2] = links[:, REPLAY_UNITS : REPLAY_UNITS + 1]
     tags = int(links[:, TAGS].max())
     most_headers = max(int(links[:, CREDITS : CREDITS + 8 : 2].max()), 1)
     sets = iommu.entries // iommu.ways
@@ -177,7 +192,9 @@ def simulate(
     host[layout.READ_INTERVAL] = read_interval_ps
     host[layout.PAGE_SHIFT] = iommu.page_shift
     host[layout.SET_MASK] = sets - 1
-    walk_table = quantile_table(iommu.walk)
+    errors = [exponential_table(max(int(every), 1)) for every in links[:, ERROR_EVERY]]
+    tables = np.stack([host_table, quantile_table(iommu.walk), *errors])
+    units = int(links[:, REPLAY_UNITS].max())
     count = np.zeros((len(names), layout.COUNT_COLUMNS), np.int64)
     count[:, layout.FIRST_START] = FOREVER
     ring = np.zeros((devices, _FIRST_RING, layout.RING_COLUMNS), np.int64)
@@ -198,7 +215,7 @@ def simulate(
         kept=np.full((2, devices, keep), -1, np.int64),
         parked=np.zeros((devices, 1 << int(links[:, TAGS].max()).bit_length()), np.int64),
         owed=np.zeros((devices, 2, layout.OWED_ENTRIES, 2), np.int64),
-        credit=np.zeros((devices, 4, 1 << (most_headers - 1).bit_length(), 3), np.int64),
+        credit=np.zeros((devices, 6, 1 << (max(most_headers, units) - 1).bit_length(), 3), np.int64),
         tag=np.zeros((devices, 1 + tags, layout.TAG_COLUMNS), np.int64),
         free=np.tile(np.arange(tags)[::-1], (devices, 1)),
         ledger=np.zeros((devices, len(ring[0]) if ledger else 0, layout.LEDGER_COLUMNS), np.int64),
@@ -211,7 +228,7 @@ def simulate(
     seconds = 0.0
     while True:
         begin = time.thread_time()
-        d = kernel.advance(state, links, host, host_table, walk_table, seed, latest)
+        d = kernel.advance(state, links, host, tables, seed, latest)
         seconds += time.thread_time() - begin
         if d < 0:
             break
@@ -361,6 +378,11 @@ def _outcome(
         tuple(jobs),
         tuple((int(row[layout.DLLPS]), int(row[layout.DLLPS + 1])) for row in s.device),
         (int(s.scalar[layout.LOOKUPS]), int(s.scalar[layout.MISSES])),
+        # The first count is the draw of the first error's place.
+        tuple(
+            (max(int(e[0]) - 1, 0), max(int(e[1]) - 1, 0))
+            for e in s.device[:, layout.ERRORS : layout.ERRORS + 2]
+        ),
         sum(c.tlps for c in classes),
         seconds,
     )

@@ -32,6 +32,7 @@ COLOURS = {
     "engine": "#cc79a7",
     "hold": "#5e3c99",
     "staging": "#b8860b",
+    "replay": "#a0522d",
 }
 _OTHER = "#d55e00"
 # Parts of what is added that are told in words.

@@ -27,7 +27,7 @@ from sevpcie_core.link.params import (
     link_row,
 )
 from sevpcie_core.link.run import Outcome, simulate
-from sevpcie_core.stats.draw import draw_u64, quantile, quantile_table
+from sevpcie_core.stats.draw import draw_u64, exponential_table, quantile, quantile_table
 from sevpcie_core.workload.program import (
     BEGIN,
     EARLY1,
@@ -47,12 +47,14 @@ from .link_heapq import DELAY, DOWN, UP, Step
 # Where the time of a request can go.
 PLACES = (
     *("device", "media", "tags", "arbitration", "credits", "serialisation", "engine", "wire", "hold"),
-    *("ordering", "host", "iommu", "staging"),
+    *("ordering", "host", "iommu", "staging", "replay"),
 )
 # Stream of the root complex's read latency; the device is added to it.
 HOST_STREAM = 0x484F5354
 # The same of the walks through the page tables.
 WALK_STREAM = 0x57414C4B
+# The same of the errors on the wire, two to a device.
+ERROR_STREAM = 0x4552524F
 
 # Transfers per second and lane, and the share of transferred bits that are bytes of TLPs: 8b/10b, 128b/130b,
 # and 236 of 256 bytes of a flit.
@@ -121,6 +123,7 @@ class Result:
     job_ps: list[int] = field(default_factory=list)
     maintenance: list[tuple[int, int]] = field(default_factory=list)
     iotlb: tuple[int, int] = (0, 0)
+    errors: list[tuple[int, int]] = field(default_factory=list)
 
 
 def as_array(steps: Sequence[Step]) -> np.ndarray:
@@ -270,6 +273,7 @@ def run_package(case: Case, cuts: Sequence[Sequence[int]] | None = None) -> Resu
         job_ps=list(outcome.job_ps),
         maintenance=list(outcome.maintenance_bytes),
         iotlb=outcome.iotlb,
+        errors=list(outcome.errors),
     )
 
 
@@ -281,6 +285,15 @@ def oracle_outcome(case: Case) -> link_heapq.Outcome:
 
         def draw(seed: int, device: int, step: int, split: int) -> int:
             bits = np.uint64(draw_u64(seed, stream + device, step * 2**24 + split))
+            return int(quantile(table, bits))
+
+        return draw
+
+    def error_distances(mean: int) -> Callable[[int, int, int, int], int]:
+        table = exponential_table(max(mean, 1))
+
+        def draw(seed: int, device: int, way: int, number: int) -> int:
+            bits = np.uint64(draw_u64(seed, ERROR_STREAM + 2 * device + way, number))
             return int(quantile(table, bits))
 
         return draw
@@ -309,6 +322,10 @@ def oracle_outcome(case: Case) -> link_heapq.Outcome:
             update_every=0 if port.generation >= 6 else port.data_link.update_every,
             skip_every=0 if port.generation >= 6 else port.data_link.skip_every,
             skip_bytes=port.data_link.skip_bytes,
+            replay_bytes=port.data_link.replay_bytes,
+            error_every=port.data_link.error_every,
+            nak_ps=port.data_link.nak_ps,
+            error_distance=error_distances(port.data_link.error_every),
             credit_ps=port.data_link.credit_ps,
             credits=credits_of(port),
             drain_tlp_ps=port.root_port.drain_tlp_ps,
@@ -392,4 +409,5 @@ def run_oracle(case: Case) -> Result:
         job_ps=jobs,
         maintenance=out.maintenance,
         iotlb=out.iotlb,
+        errors=out.errors,
     )

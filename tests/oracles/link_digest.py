@@ -15,7 +15,7 @@ from .link_programs import closed_loop, packets
 FAST = EngineTiming(1000, 6000, 7000, 1000, 1, 128, 1000, 10_000, 3)
 SLOW = EngineTiming(20_000, 15_000, 35_000, 1250, 2, 16, 5000, 25_000, 1, pcrc=True)
 TIGHT = Credits(9, 96, 3, 12, 260)
-KEPT_GOING = DataLink(ack_every=2, update_every=1, credit_ps=60_000, skip_every=1500, skip_bytes=16)
+KEPT_GOING = DataLink(2, 1, 60_000, 1500, 16, replay_bytes=9000, bit_error_rate=3e-6, nak_ps=50_000)
 BUSY = RootPort(drain_tlp_ps=3000, drain_line_ps=1100, write_latency_ps=150_000, rmp_check_ps=4000)
 WALKED = Iommu(entries=8, ways=2, walkers=2, walk=((0.0, 200_000), (0.9, 230_000), (1.0, 500_000)))
 HOST = ((0.0, 300_000), (0.5, 350_000), (0.99, 450_000), (1.0, 900_000))

@@ -50,6 +50,11 @@ class Link:
     credit_ps: int = 0
     credits: dict[tuple[int, bool], tuple[int, int]] = field(default_factory=dict)
     """(direction, posted or not) -> (headers, units of 16 B); what is not in it is infinite."""
+    replay_bytes: int = 0
+    error_every: int = 0
+    nak_ps: int = 0
+    error_distance: Callable[[int, int, int, int], int] = lambda seed, device, way, number: 0
+    """Bytes from one error on the wire to the next, by its number."""
     drain_tlp_ps: int = 0
     drain_line_ps: int = 0
     write_latency_ps: int = 0
@@ -179,6 +184,7 @@ class Outcome:
     """When all is over and every credit is back."""
     spent: dict[tuple[int, int], Counter[str]] = field(default_factory=dict)
     """(device, stat) -> where the time of its requests went, ps."""
+    errors: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass
@@ -254,6 +260,13 @@ class Direction:
         default_factory=lambda: {True: deque(), False: deque()}
     )
     """(back at, headers, units) of the credits that are on their way, by posted or not."""
+    replay_free: int | None = None
+    """Units of 16 B in the replay buffer; None: infinite."""
+    kept: deque[tuple[int, int]] = field(default_factory=deque)
+    """(acknowledged at, units) of what is in it."""
+    error_in: int | None = None
+    """Bytes to the next error; None: not drawn yet."""
+    errors: int = 0
     set_aside: deque[Burst] = field(default_factory=deque)
     """Read requests without a credit."""
     posted_since: dict[int, int] = field(default_factory=lambda: {NON_POSTED: 0, COMPLETION: 0})
@@ -285,6 +298,17 @@ class Direction:
         while self.credits[posted][0] < headers or self.credits[posted][1] < units:
             gate = self.take_back(posted)
         self.credits[posted] = (self.credits[posted][0] - headers, self.credits[posted][1] - units)
+        return gate
+
+    def keep(self, units: int) -> int:
+        """Put a burst into the replay buffer; return when there is room (0: at once)."""
+        if self.replay_free is None:
+            return 0
+        gate = 0
+        while self.replay_free < units:
+            gate, freed = self.kept.popleft()
+            self.replay_free += freed
+        self.replay_free -= units
         return gate
 
     def owe(self, link: Link, due: int, tlps: int, now: int) -> None:
@@ -361,6 +385,20 @@ def make_iotlb(host: Host) -> Iotlb:
     )
 
 
+def buffered_units(
+    link: Link, kind: str, tlps: Sequence[tuple[int, int]], layouts: Sequence[Sequence[str]], protected: bool
+) -> int:
+    """Return the units of 16 B that a burst takes in the replay buffer, as if every sealed TLP had PCRC."""
+    total = 0
+    for (address, _), labels in zip(tlps, layouts, strict=True):
+        header = 12 if kind == wire_naive.CPLD or address < 1 << 32 else 16
+        if kind == wire_naive.MRD:
+            header = sum(label.startswith("header:") for label in labels)
+        payload = sum(label.startswith(("payload:", "pad:")) for label in labels)
+        total += (0 if link.flit else 8) + header + payload + (20 if protected else 0)
+    return math.ceil(Fraction(total, 16))
+
+
 @dataclass(frozen=True)
 class Passed:
     """A burst that went through a port: when the next may enter; its ledger up to there, and to its end."""
@@ -398,6 +436,9 @@ class Simulation:
             }
             for link in devices
         ]
+        for link, lanes in zip(devices, self.directions, strict=True):
+            for lane in lanes.values():
+                lane.replay_free = link.replay_bytes // 16 if link.replay_bytes else None
         self.iotlb = make_iotlb(host)
         self.drain_free = [0 for _ in devices]
         self.visible = [0 for _ in devices]
@@ -709,6 +750,10 @@ class Simulation:
         enters = ready
         if burst.kind != wire_naive.MRD:
             enters = max(ready, lane.acquire(posted, len(layouts), units))
+        buffered = 0
+        if lane.replay_free is not None:
+            buffered = buffered_units(link, burst.kind, burst.tlps, layouts, protected)
+            enters = max(enters, lane.keep(buffered))
         begin = max(lane.free, Fraction(enters))
         on_wire = sum(len(labels) for labels in layouts) * link.ps_per_byte
         syncs = 0
@@ -726,6 +771,14 @@ class Simulation:
                 on_wire += len(labels) * link.ps_per_byte
                 self.count(device, burst.index, labels)
                 self.cross(link, lane, POSTED, labels, enters, True)
+        # The same bytes pass once more; the engines do not see them again.
+        again = self.replay(device, way, on_wire / link.ps_per_byte)
+        lane.free += again
+        arrived += again
+        checked += again
+        lane.last_delivered_ps = max(lane.last_delivered_ps, checked)
+        if protected and lane.rx.finished_ps is not None:
+            lane.rx.finished_ps += again
         self.directions[device][1 - way].owe(link, arrived, len(layouts) + syncs, ready)
         # What comes in then follows without a hole on the wire, through the engine if that is in use at all.
         ahead = spec.pipe_ps + spec.mac_ps if lane.tx.last is not None else 0
@@ -737,12 +790,15 @@ class Simulation:
             base = self.tag_ledger[device, burst.split]
         stalled = max(Fraction(0), enters - before)
         entering = base.until(ready + min(math.floor(stalled), accepted - ready), "credits")
+        entering = entering.until(entering.at + min(again, accepted - entering.at), "replay")
         entering = entering.until(accepted, "serialisation")
         ledger = base.until(enters, "credits").until(math.floor(begin), "arbitration")
-        on_wire_ps = min(math.floor(on_wire), arrived - link.prop_ps - ledger.at)
+        on_wire_ps = min(math.floor(on_wire), arrived - link.prop_ps - ledger.at - again)
         if not protected:
-            on_wire_ps = arrived - link.prop_ps - ledger.at
-        ledger = ledger.until(ledger.at + on_wire_ps, "serialisation")
+            on_wire_ps = arrived - link.prop_ps - ledger.at - again
+        ledger = ledger.until(ledger.at + on_wire_ps, "serialisation").until(
+            ledger.at + on_wire_ps + again, "replay"
+        )
         ledger = ledger.until(arrived - link.prop_ps, "engine").until(arrived, "wire")
         hold = spec.hold_ps if protected else 0
         ledger = ledger.until(checked - hold, "engine").until(checked, "hold")
@@ -760,9 +816,32 @@ class Simulation:
             self.drain_free[device] = freed
             self.visible[device] = done = max(self.visible[device], freed + link.write_latency_ps)
             ledger = ledger.until(ledger.at + freed - known, "iommu").until(done, "host")
+        if lane.replay_free is not None:
+            lane.kept.append((arrived + link.credit_ps, buffered))
         if posted in lane.credits and burst.kind != wire_naive.MRD:
             lane.returning[posted].append((freed + link.credit_ps, len(layouts), units))
         return Passed(accepted, entering, ledger)
+
+    def replay(self, device: int, way: int, count: Fraction) -> int:
+        """So many bytes pass the wire: return for how long errors keep them from it, ps."""
+        link = self.links[device]
+        lane = self.directions[device][way]
+        if not link.error_every:
+            return 0
+
+        def distance(number: int) -> int:
+            return 1 + link.error_distance(self.seed, device, way, number)
+
+        if lane.error_in is None:
+            lane.error_in = distance(0)
+        left = lane.error_in - int(count)
+        time = 0
+        while left <= 0:
+            lane.errors += 1
+            time += link.prop_ps + link.nak_ps + math.ceil(count * link.ps_per_byte)
+            left += distance(lane.errors) - int(count)
+        lane.error_in = left
+        return time
 
     def cross(
         self, link: Link, lane: Direction, context: int, labels: list[str], ready: int, protected: bool
@@ -839,6 +918,7 @@ class Simulation:
             (self.iotlb.lookups, self.iotlb.misses),
             left,
             dict(self.spent),
+            [(lanes[UP].errors, lanes[DOWN].errors) for lanes in self.directions],
         )
 
 

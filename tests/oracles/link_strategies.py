@@ -55,6 +55,9 @@ data_links = st.one_of(
         credit_ps=st.sampled_from([0, 1000, 54_321, 300_000]),
         skip_every=st.sampled_from([0, 100, 1500]),
         skip_bytes=st.sampled_from([4, 16]),
+        replay_bytes=st.sampled_from([0, 0, 9000, 20_000]),
+        bit_error_rate=st.sampled_from([0, 0, 1e-5, 1e-6]),
+        nak_ps=st.sampled_from([0, 77_777]),
     ),
 )
 
