@@ -88,6 +88,7 @@ _TABLES: Final = (
 _STEP: Final = 0.02
 _ROUNDS: Final = 2
 _EVALUATIONS: Final = 15
+_NEIGHBOUR: Final = 5
 
 
 @dataclass(frozen=True)
@@ -213,8 +214,8 @@ class _Search:
                 found.add(free.key)
         return frozenset(found)
 
-    def continuous(self, values: Mapping[str, int]) -> dict[str, int]:
-        """Return better times: least squares over their logarithms."""
+    def continuous(self, values: Mapping[str, int], evaluations: int = _EVALUATIONS) -> dict[str, int]:
+        """Return better times: least squares over their logarithms, in so many steps at most."""
         from scipy.optimize import least_squares
 
         free = [f for f in self._platform.free if not f.whole]
@@ -234,7 +235,7 @@ class _Search:
             bounds=(low, high),
             method="dogbox",
             diff_step=_STEP / np.abs(start),
-            max_nfev=_EVALUATIONS,
+            max_nfev=evaluations,
         )
         better = {**values, **self._times(free, found.x)}
         return better if self.cost(better) < self.cost(values) else dict(values)
@@ -243,14 +244,17 @@ class _Search:
         return {f.key: round(math.exp(value)) for f, value in zip(free, x, strict=True)}
 
     def neighbours(self, values: dict[str, int]) -> dict[str, int]:
-        """Return better counts: one more or less, as long as that helps."""
+        """Return better counts: one more or less, as long as that helps.
+
+        Times that a count goes with are found anew for each: more tags are as good as a faster host.
+        """
         best = dict(values)
         for free in self._platform.free:
             if not free.whole:
                 continue
             for step in (1, -1):
                 while free.low <= best[free.key] + step <= free.high:
-                    other = {**best, free.key: best[free.key] + step}
+                    other = self.continuous({**best, free.key: best[free.key] + step}, _NEIGHBOUR)
                     if self.cost(other) >= self.cost(best):
                         break
                     best = other

@@ -84,15 +84,23 @@ def end_ps(platform: Platform, dma: Dma, conditions: Conditions) -> int:
     return max(one.last_end_ps for one in run(platform, dma, conditions).classes)
 
 
-def rate(platform: Platform, kind: Kind, size: int, conditions: Conditions, **changes: Any) -> float:
+def rate(
+    platform: Platform,
+    kind: Kind,
+    size: int,
+    conditions: Conditions,
+    counted: int = _COUNTED,
+    **changes: Any,
+) -> float:
     """Return transfers per second in the steady state; of both kinds, pairs of a write and a read.
 
-    changes : of the device, see `Dma`.
+    counted : over so many transfers at least; the more, the less chance is in it. changes : of the device,
+    see `Dma`.
     """
     dma = device(platform, kind, size, conditions, **changes)
     ramp = max(_RAMP, 2 * dma.outstanding)
     # Each slot starts its transfers some times more.
-    counted = max(_COUNTED, 4 * dma.outstanding)
+    counted = max(counted, 4 * dma.outstanding)
     first = end_ps(platform, replace(dma, count=ramp), conditions)
     last = end_ps(platform, replace(dma, count=ramp + counted), conditions)
     return counted * 1e12 / (last - first) / (2 if kind == "both" else 1)
