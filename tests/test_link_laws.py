@@ -17,7 +17,7 @@ from oracles.link_heapq import DELAY, WRITE_DOWN, WRITE_UP, Step
 from oracles.link_programs import MMIO, QUEUE, closed_loop, packets
 from oracles.link_strategies import cases, chains, engines, host_points, ports
 
-from sevpcie_core.link.params import EngineTiming
+from sevpcie_core.link.params import BARE, INFINITE, SINK, DataLink, EngineTiming
 
 fixed = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
@@ -32,6 +32,11 @@ def latencies(case: Case) -> list[int]:
     found = [taken for device in run_package(case).latency_ps for taken in device]
     assert None not in found
     return found  # type: ignore[return-value]
+
+
+def unlimited(port: Port) -> Port:
+    """Return a link where what one transfer leaves behind (credits, DLLPs, a drain) holds up no other."""
+    return replace(port, up=INFINITE, down=INFINITE, data_link=BARE, root_port=SINK)
 
 
 # --- protection ---
@@ -58,10 +63,21 @@ def test_protection_never_gains_where_nothing_competes(
     """
     every = data.draw(st.booleans())
     marks = [every or data.draw(st.booleans()) for _ in steps]
-    case = Case([port], [steps], [marks], engine, points)
+    case = Case([unlimited(port)], [steps], [marks], engine, points)
     gain = 0 if all(marks) else len(steps) * (engine.pipe_ps + engine.mac_ps)
     for protected, bare in zip(latencies(case), latencies(plain(case)), strict=True):
         assert protected >= bare - gain
+
+
+@settings(fixed, max_examples=150)
+@given(steps=chains(), port=ports(), engine=engines(), points=host_points)
+def test_protection_never_gains_in_the_end_where_buffers_are_short(
+    steps: list[Step], port: Port, engine: EngineTiming, points: Any
+) -> None:
+    """A request that begins later may find a credit back that it waited for else; the last end is later."""
+    port = replace(port, data_link=DataLink(credit_ps=port.data_link.credit_ps))
+    case = Case([port], [steps], [[True] * len(steps)], engine, points)
+    assert run_package(case).last_end_ps >= run_package(plain(case)).last_end_ps  # type: ignore[operator]
 
 
 def loads() -> list[Any]:
@@ -118,6 +134,7 @@ def test_more_lanes_never_hurt_where_nothing_competes(
 ) -> None:
     """Engines here are faster than any wire; see below for those that are not."""
     quick = replace(engine, period_ps=1, bytes_per_clock=4096, initiation_cycles=1)
+    port = unlimited(port)
     case = Case([port], [steps], [[protected] * len(steps)], quick, points)
     before = None
     for lanes in (1, 2, 4, 8, 16):
