@@ -13,7 +13,7 @@ from sevpcie_core.link.run import simulate
 from sevpcie_core.spec import BUFFER_DATA, BUFFER_QUEUE
 from sevpcie_core.stats.draw import quantile_table
 from sevpcie_core.workload import gpu, nic, nvme
-from sevpcie_core.workload.bounce import Ledger, Staging, staged
+from sevpcie_core.workload.bounce import Staging, staged
 from sevpcie_core.workload.program import (
     BEGIN,
     DELAY,
@@ -23,6 +23,7 @@ from sevpcie_core.workload.program import (
     FOREVER,
     MEDIA,
     READ_UP,
+    STAGE,
     STEP,
     WRITE_UP,
     Chunk,
@@ -157,16 +158,15 @@ def added(before: np.ndarray, after: np.ndarray, servers: int) -> np.ndarray:
 @pytest.mark.parametrize("name", [name for name in PROGRAMS if name != "nvme, thinking"])
 def test_every_byte_is_staged_once_and_nothing_else_is_added(name):
     program = PROGRAMS[name]
-    ledger = Ledger(program, SLOW.cores)
-    before, after = steps_of(program), steps_of(staged(program, SLOW, every, ledger))
+    before, after = steps_of(program), steps_of(staged(program, SLOW, every))
     data = before[moves(before)]
     extra = added(before, after, program.servers)
-    assert ledger.bytes == data["bytes"].sum()
     # One staging per transfer, which takes what its bytes take.
     assert sorted(extra["delay_ps"]) == sorted(SLOW.time_ps(data["bytes"], np.ones(len(data), np.int64)))
     assert (extra["occupy_ps"] == extra["delay_ps"]).all()
     assert sorted(extra["request"]) == sorted(data["request"])
     assert not (extra["flags"] & MEDIA).any()
+    assert (extra["flags"] & STAGE).all()
     # The others are as they were, in their order, but for what they wait for and begin or end.
     rest = after[(after["kind"] != DELAY) | (after["server"] < program.servers)]
     for field in ("kind", "bytes", "address", "buffer", "request", "stat", "delay_ps", "server"):
@@ -308,16 +308,16 @@ def test_a_program_can_be_run_twice(name):
     np.testing.assert_array_equal(steps_of(program), steps_of(program))
 
 
-def test_the_ledger_knows_cores_from_dies():
+def test_cores_are_the_hosts_and_dies_the_devices():
     program = of_nvme(depth=8)
-    ledger = Ledger(program, SLOW.cores)
-    run(staged(program, SLOW, every, ledger))
-    before = steps_of(program)
+    plain, bounced = run(program), run(staged(program, SLOW, every))
     time = SLOW.time_ps(4096, 1)
-    assert ledger.busy_ps[8:].sum() == 300 * time
-    assert ledger.core_ps == 100 * time
-    assert ledger.busy_ps[:8].sum() == before["occupy_ps"].sum()
-    assert ledger.staged_ps.tolist() == [300 * time]
+    ((busy,), (job,)) = bounced.busy, bounced.job_ps
+    # A third of 300 copies on each of three cores; the dies are as busy as without.
+    assert busy["host"] == pytest.approx(100 * time / job)
+    assert busy["device"] * job == pytest.approx(plain.busy[0]["device"] * plain.job_ps[0])
+    (before,), (after,) = plain.classes, bounced.classes
+    assert after.stalls_ps["host"] - before.stalls_ps["host"] >= 300 * time
 
 
 # --- Random programs ----------------------------------------------------------------------------------------
@@ -373,10 +373,8 @@ def programs(draw) -> Program:
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_random_programs(program, cores):
     staging = Staging(cores, 100_000, 5000)
-    ledger = Ledger(program, cores)
-    before, after = steps_of(program), steps_of(staged(program, staging, every, ledger))
+    before, after = steps_of(program), steps_of(staged(program, staging, every))
     data = moves(before)
-    assert ledger.bytes == before["bytes"][data].sum()
     busy = staging.setup_ps * int(data.sum()) + sum(
         staging.time_ps(
             int(before["bytes"][data & (before["request"] == r) & (before["kind"] == k)].sum()), 0
@@ -384,7 +382,7 @@ def test_random_programs(program, cores):
         for r in np.unique(before["request"])
         for k in (READ_UP, WRITE_UP)
     )
-    assert int(ledger.busy_ps.sum()) == busy
+    assert int(after["occupy_ps"].sum()) == busy
     # Dependencies stay inside the program and the promise that it makes.
     place = np.arange(len(after))
     for which in ("after", "after2"):

@@ -16,11 +16,10 @@ from ..policy import decide, draw_map
 from ..spec import BUFFER_NAMES
 from ..stats.draw import quantile_table
 from ..stats.hist import Histogram
-from ..workload.bounce import Ledger
 from ..workload.program import Program, remembered
 from .programs import build
 from .resolved import Arm, Regions, Resolved, Scheme, WorkloadRun, at_variant
-from .staged import charged, stage_all
+from .staged import stage_all
 
 # Where the unknown parameters stand: "typical", all at an end ("favourable", "unfavourable"), or one
 # of them alone ("unfavourable:mac_cycles").
@@ -182,10 +181,9 @@ class Task:
             for p in self.programs
         ]
         programs: Sequence[Program] = self.programs
-        ledgers: Sequence[Ledger] = ()
         if scheme.mechanism == "bounce":
-            programs, markers, ledgers = stage_all(programs, self.workload.devices, scheme, variant, markers)
-        outcome = simulate(
+            programs, markers = stage_all(programs, self.workload.devices, scheme, variant, markers)
+        return simulate(
             programs,
             links,
             host_table=self.host_table,
@@ -196,7 +194,6 @@ class Task:
             keep=keep,
             ledger=ledger,
         )
-        return charged(outcome, ledgers) if ledgers else outcome
 
     def run(self, arm: Arm, variant: Variant = "typical") -> tuple[dict[str, Sample], int, float]:
         """Run an arm; return the samples by group, the number of TLPs, and the simulator's CPU seconds."""

@@ -1,16 +1,15 @@
 """A scheme of mechanism `bounce` at work: programs of a workload whose data the host's cores stage.
 
 Rule: the link is plain, so nothing is sealed; which data are staged is the policy's decision, as elsewhere.
-What the cores do counts as the host's in what limits a run, not as the device's.
+What the cores do counts as the host's in what limits a run, not as the device's (`Program.cores`).
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from ..link.run import Marker, Outcome
-from ..workload.bounce import Ledger, Staging, staged
+from ..link.run import Marker
+from ..workload.bounce import Staging, staged
 from ..workload.program import Program
 from .resolved import DeviceRun, Kind, Scheme, at_variant
 
@@ -30,34 +29,14 @@ def stage_all(
     scheme: Scheme,
     variant: str,
     markers: Sequence[Marker],
-) -> tuple[list[Program], list[Marker], list[Ledger]]:
-    """Return the programs of a workload staged, markers that seal nothing, and what will have been staged.
+) -> tuple[list[Program], list[Marker]]:
+    """Return the programs of a workload staged, and markers that seal nothing.
 
     markers : per device, which steps the policy protects.
     """
     stagings = [staging_of(scheme, run.device.kind, variant) for run in devices]
-    ledgers = [Ledger(p, s.cores) for p, s in zip(programs, stagings, strict=True)]
-    parts = zip(programs, stagings, markers, ledgers, strict=True)
-    return [staged(*part) for part in parts], [_nothing for _ in programs], ledgers
-
-
-def charged(outcome: Outcome, ledgers: Sequence[Ledger]) -> Outcome:
-    """Return an outcome that charges staging to the host: the simulator knows servers of a device only."""
-    busy = []
-    for shares, job, ledger in zip(outcome.busy, outcome.job_ps, ledgers, strict=True):
-        # Chunks hold more than a run that is stopped gets to.
-        device, cores = (min(ps / job, shares["device"]) for ps in (ledger.device_ps, ledger.core_ps))
-        busy.append({**shares, "device": device, "host": max(shares["host"], cores)})
-    first = np.cumsum([0, *[len(ledger.staged_ps) for ledger in ledgers]])
-    classes = []
-    for row, found in enumerate(outcome.classes):
-        ledger, stat = ledgers[found.device], row - int(first[found.device])
-        mine = found.stalls_ps["device"]
-        spent = min(int(ledger.staged_ps[stat]), mine)
-        rest = max(mine - spent - int(ledger.paused_ps[stat]), 0)
-        stalls = {**found.stalls_ps, "device": rest, "host": found.stalls_ps["host"] + spent}
-        classes.append(replace(found, stalls_ps=stalls))
-    return replace(outcome, classes=tuple(classes), busy=tuple(busy))
+    parts = zip(programs, stagings, markers, strict=True)
+    return [staged(*part) for part in parts], [_nothing for _ in programs]
 
 
 def _nothing(steps: np.ndarray) -> np.ndarray:

@@ -29,6 +29,7 @@ from .layout import (
     ARRIVE,
     BEGUN,
     BUFFER,
+    BURSTS,
     BYTES,
     CHAIN,
     COUNTED,
@@ -255,6 +256,7 @@ def _wait(port, waiting, queue, burst):
     tail = port[TAIL + queue]
     waiting[queue, tail & (waiting.shape[1] - 1)] = burst
     port[TAIL + queue] = tail + 1
+    port[BURSTS + (queue >> 1)] += 1
 
 
 @inline_kernel
@@ -435,11 +437,9 @@ def _serve(state, links, host, tables, seed, d, now):
         control = 2 * direction + CONTROL
         bulk = 2 * direction + BULK
         at = d * TIMERS + TIMER_PORT + direction
-        while True:
+        while port[BURSTS + direction] > 0:
             set_aside = direction == UP and port[PARKED_HEAD] < port[PARKED_TAIL]
             some = port[HEAD + control] < port[TAIL + control]
-            if not (some or set_aside or port[HEAD + bulk] < port[TAIL + bulk]):
-                break
             if port[ACCEPT + direction] > now:
                 _wake(state.timer, at, port[ACCEPT + direction], key(d, direction, 0, PORT))
                 break
@@ -465,6 +465,7 @@ def _serve(state, links, host, tables, seed, d, now):
                     _park(port, state.parked[d], state.tag[d], burst, now)
                     continue
                 port[HEADERS + 2 * UP + OTHER] -= 1
+            port[BURSTS + direction] -= 1
             _enter(state, links, host, tables, seed, d, direction, queue, burst, now)
 
 
@@ -623,7 +624,7 @@ def _start(state, links, d, step, now):
             server[d, s, 0] = begin + row[OCCUPY]
             server[d, s, 1] += row[OCCUPY]
         end = begin + row[PAUSE]
-        count[stat, STALL_DEVICE] += end - now
+        count[stat, STALL_HOST if row[FLAGS] & STAGE else STALL_DEVICE] += end - now
         media = row[FLAGS] & MEDIA != 0
         if media:
             ring[d, at, MEDIA_TIME] += end - now
@@ -661,8 +662,8 @@ def advance(state, links, host, tables, seed, latest):
     state : State. Modified in place.
     links : int64[D, LINK_COLUMNS], see params.
     host : int64[HOST_COLUMNS], see layout.
-    tables : int64[4097], ps, inverse distributions of the root complex's read latency and of
-        a walk through the page tables.
+    tables : int64[2 + D, 4097], inverse distributions: of the root complex's read latency and of a walk
+        through the page tables, ps, then of the bytes between two errors on each device's link.
     seed : key of the draws.
     latest : ps, the last time that positions on the wire can count.
 

@@ -92,9 +92,9 @@ PARKED: Final = PARKED_SINCE + 1  # total of such time
 # The root port's posted writes: when its buffer's drain is free, and when all so far are visible, ps.
 DRAIN_FREE: Final = PARKED + 1
 VISIBLE: Final = DRAIN_FREE + 1
-DRAIN_BUSY: Final = VISIBLE + 1
-TRANSFERS: Final = DRAIN_BUSY + 1  # loaded so far
-DEVICE_COLUMNS: Final = TRANSFERS + 1
+TRANSFERS: Final = VISIBLE + 1  # loaded so far
+BURSTS: Final = TRANSFERS + 1  # two columns by direction: bursts that wait for the port, set aside or not
+DEVICE_COLUMNS: Final = BURSTS + 2
 
 # A device's timers: events that come in order need no heap. One per port, and the first of each flight.
 TIMER_PORT: Final = 0  # two columns by direction
@@ -193,7 +193,8 @@ MARK: Final = len(PLACES)
 COUNTED: Final = MARK + 1
 LEDGER_COLUMNS: Final = 16
 
-# Columns of `tag`, one row per tag of a device: the request that has it, then its ledger as above.
+# Columns of `tag`, one row per tag of a device: its ledger as above, then the split that has it. The last row
+# is scratch.
 TAG_SPLIT: Final = LEDGER_COLUMNS
 TAG_COLUMNS: Final = LEDGER_COLUMNS + 1
 

@@ -357,6 +357,8 @@ def _outcome(
             1,
         )
         jobs.append(job)
+        # The others are cores of the host; of arrays as long as the most servers of any device.
+        own = programs[d].servers - programs[d].cores
         busy.append(
             {
                 "link": float(
@@ -366,8 +368,8 @@ def _outcome(
                 "credits": float(s.device[d, layout.PARKED] / job),
                 "iommu": float(s.scalar[layout.WALKER_BUSY] / len(s.walker) / job),
                 "engine": float(s.device[d, layout.ENGINE_BUSY : layout.RECENCY].max() / job),
-                "host": float(s.scalar[layout.HOST_BUSY] / job),
-                "device": float(s.server[d, :, 1].max() / job),
+                "host": float(max(s.scalar[layout.HOST_BUSY], s.server[d, own:, 1].max(initial=0)) / job),
+                "device": float(s.server[d, :own, 1].max(initial=0) / job),
             }
         )
     return Outcome(

@@ -48,32 +48,7 @@ class Staging:
         return time
 
 
-class Ledger:
-    """What was staged in a run, for whoever asks which resource limits it.
-
-    busy_ps : int64[servers], time that each of the program's servers and then each core is occupied.
-    staged_ps, paused_ps : int64[stats], time of the steps added: staging, and pauses that moved before it.
-    """
-
-    def __init__(self, program: Program, cores: int) -> None:
-        self.servers = program.servers
-        self.busy_ps = np.zeros(program.servers + cores, np.int64)
-        self.staged_ps = np.zeros(len(program.stats), np.int64)
-        self.paused_ps = np.zeros(len(program.stats), np.int64)
-        self.bytes = 0
-
-    @property
-    def device_ps(self) -> int:
-        """How long the busiest of the device's own servers is occupied."""
-        return int(self.busy_ps[: self.servers].max(initial=0))
-
-    @property
-    def core_ps(self) -> int:
-        """How long the busiest core is occupied."""
-        return int(self.busy_ps[self.servers :].max(initial=0))
-
-
-def staged(program: Program, staging: Staging, marker: Marker, ledger: Ledger | None = None) -> Program:
+def staged(program: Program, staging: Staging, marker: Marker) -> Program:
     """Return a program whose marked data are staged by cores of the host.
 
     A request that the device reads data for begins with their staging: the step that began it waits for that.
@@ -87,7 +62,6 @@ def staged(program: Program, staging: Staging, marker: Marker, ledger: Ledger | 
     Parameters
     ----------
     marker : which steps a policy protects; only data that the device reads or writes count.
-    ledger : of this program and as many cores, is added to while chunks are made.
 
     Raises
     ------
@@ -98,7 +72,7 @@ def staged(program: Program, staging: Staging, marker: Marker, ledger: Ledger | 
         raise MisuseError(f"{program.servers} servers and {staging.cores} cores; at most {_MAX_SERVERS} fit")
 
     def chunks() -> Iterator[Chunk]:
-        stager = _Stager(program, staging, marker, ledger)
+        stager = _Stager(program, staging, marker)
         for chunk in program.chunks():
             yield Chunk(stager.stage(chunk.steps), chunk.horizon_ps)
         stager.close()
@@ -108,6 +82,7 @@ def staged(program: Program, staging: Staging, marker: Marker, ledger: Ledger | 
         chunks=chunks,
         reach=_reach(program),
         servers=program.servers + staging.cores,
+        cores=staging.cores,
     )
 
 
@@ -144,10 +119,9 @@ class _Pieces:
 class _Stager:
     """Chunks of one program, one after the other, with what crosses from one to the next."""
 
-    def __init__(self, program: Program, staging: Staging, marker: Marker, ledger: Ledger | None) -> None:
+    def __init__(self, program: Program, staging: Staging, marker: Marker) -> None:
         self._staging = staging
         self._marker = marker
-        self._ledger = ledger
         self._first_server = program.servers
         # Where the last steps of the program went, and what stands for their end: steps of the new program.
         self._reach = program.reach
@@ -195,9 +169,6 @@ class _Stager:
         self._begin(out, place[begins], steps[begins])
         self._pause(out, place[pauses], steps[pauses])
         out["flags"][rows] |= STAGE
-        if self._ledger is not None:
-            np.add.at(self._ledger.staged_ps, out["stat"][rows], time)
-            np.add.at(self._ledger.paused_ps, steps["stat"][pauses], steps["delay_ps"][pauses])
         return self._note(out, place, end)
 
     def close(self) -> None:
@@ -206,11 +177,6 @@ class _Stager:
             raise MisuseError(
                 f"request {self._open.request[0]}: data written behind its end, or it never ends"
             )
-
-    def _time(self, size: np.ndarray, transfers: np.ndarray) -> np.ndarray:
-        if self._ledger is not None:
-            self._ledger.bytes += int(size.sum())
-        return self._staging.time_ps(size, transfers)
 
     def _before(self, steps: np.ndarray, reads: np.ndarray) -> np.ndarray:
         """Return int64[n], ps: the staging in front of each step that begins a request."""
@@ -227,7 +193,7 @@ class _Stager:
         if late.any():
             request = int(steps["request"][reads[late][0]])
             raise MisuseError(f"request {request}: data read before it begins, or in another chunk than that")
-        out[begins] = self._time(data.size, data.transfers)[mine]
+        out[begins] = self._staging.time_ps(data.size, data.transfers)[mine]
         return out
 
     def _after(self, steps: np.ndarray, writes: np.ndarray) -> np.ndarray:
@@ -251,7 +217,7 @@ class _Stager:
             raise MisuseError(
                 f"request {int(steps['request'][writes[late][0]])}: data written behind its end"
             )
-        out[ends] = self._time(data.size[mine], data.transfers[mine])
+        out[ends] = self._staging.time_ps(data.size[mine], data.transfers[mine])
         stays = ended == len(steps)
         self._open = _Pieces(data.request[stays], data.size[stays], data.transfers[stays])
         return out
@@ -331,13 +297,10 @@ class _Stager:
         return self._note(out, place, place)
 
     def _note(self, out: np.ndarray, place: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """Remember where steps went, as far back as later ones reach, and what occupies servers."""
+        """Remember where steps went, as far back as later ones reach."""
         both = np.concatenate([self._places, self._made + np.stack([place, end])], axis=1)
         self._places = both[:, max(0, both.shape[1] - self._reach) :]
         self._made += len(out)
-        if self._ledger is not None:
-            serves = out["server"] >= 0
-            np.add.at(self._ledger.busy_ps, out["server"][serves], out["occupy_ps"][serves])
         return out
 
 

@@ -72,7 +72,8 @@ class Program:
     chunks : makes a fresh iterator over the same chunks each time it is called.
     regions : spec.REGION[m] without decisions (`protected` false), ascending.
     reach : no step waits for one further back than this.
-    servers : number of device servers that DELAY steps occupy.
+    servers : number of servers that DELAY steps occupy. cores : how many of them, the last ones, are not the
+        device's but cores of the host.
     open_loop : arrivals are given, so the load and not the device may set the pace.
     """
 
@@ -83,6 +84,7 @@ class Program:
     reach: int
     servers: int
     open_loop: bool
+    cores: int = 0
 
 
 def remembered(program: Program) -> Program:
