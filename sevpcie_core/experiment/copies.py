@@ -6,8 +6,6 @@ range; every other one has a source. Nothing is found here.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import ValidationError
@@ -15,19 +13,15 @@ from pydantic import ValidationError
 from ..units import BYTE_UNITS, RATE_UNITS, TIME_UNITS
 from ..workload.bounce import Staging
 from ..workload.copies import BounceCopies, PlainCopies
-from . import presets
-from .fields import Choice, Number, Text
-from .problems import Origin, first_problem, shown, suggestion
+from .fields import Choice, Text
+from .free import FreeTable, platform_file, problems
+from .problems import first_problem
 from .quantities import Rate, Size, Time
-from .tables import Preset, Table
-from .toml_text import read_file
-from .traffic import names_file
+from .tables import Preset
 
 _MS: Final = 10**9
 _BPS_PER_MB: Final = 8 * 10**6
 _UNITS: Final = {"us": TIME_UNITS["us"], "GB/s": RATE_UNITS["GB/s"], "MB": BYTE_UNITS["MB"]}
-# What of a file can be free.
-_PARTS: Final = ("plain", "bounce")
 
 
 class PlainTable(Preset):
@@ -81,15 +75,10 @@ class BounceCopyTable(Preset):
         )
 
 
-class FreeTable(Table):
-    """A number that was found with data."""
+class FoundTable(FreeTable):
+    """A number that was found with data, and the sets of data."""
 
-    key: Annotated[str, Text()]
     unit: Annotated[str, Choice(tuple(_UNITS))]
-    low: Annotated[float, Number(0, 1e12)]
-    high: Annotated[float, Number(0, 1e12)]
-    meaning: Annotated[str, Text()]
-    rows: Annotated[str, Text()]
     sets: tuple[Annotated[str, Text()], ...]
 
 
@@ -100,28 +89,17 @@ class CopiesTable(Preset):
     systems: tuple[Annotated[str, Text()], ...]
     plain: PlainTable
     bounce: BounceCopyTable
-    free: tuple[FreeTable, ...] = ()
+    free: tuple[FoundTable, ...] = ()
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield free numbers not there, twice or outside of their range, and others without source."""
         yield from super().problems()
-        seen = set()
-        for free in self.free:
-            table, _, name = free.key.partition(".")
-            part = getattr(self, table) if table in _PARTS else None
-            if part is None or name in ("title", "source") or name not in type(part).model_fields:
-                yield "free", f"key = {shown(free.key)}; expected TABLE.KEY of a number in this file"
-                continue
-            if free.key in seen:
-                yield "free", f"key = {shown(free.key)} twice; expected each once"
-            seen.add(free.key)
-            value = getattr(part, name) / _UNITS[free.unit]
-            if not free.low <= value <= free.high:
-                yield "free", f"{free.key} = {value:g} {free.unit}; expected {free.low:g} to {free.high:g}"
-        for table in _PARTS:
-            part = getattr(self, table)
+        parts = {"plain": self.plain, "bounce": self.bounce}
+        yield from problems(self.free, parts, _UNITS)
+        known = {free.key for free in self.free}
+        for table, part in parts.items():
             for name in type(part).model_fields:
-                if name not in ("title", "source", *part.source) and f"{table}.{name}" not in seen:
+                if name not in ("title", "source", *part.source) and f"{table}.{name}" not in known:
                     yield table, f"{name} without a source; expected one, or an entry under [[free]]"
 
 
@@ -137,7 +115,7 @@ class CopyPlatform:
     systems: tuple[str, ...]
     plain: PlainCopies
     bounce: BounceCopies
-    free: tuple[FreeTable, ...]
+    free: tuple[FoundTable, ...]
 
     def found_with(self, data_set: str) -> int:
         """Return how many free numbers were found with a data set."""
@@ -149,27 +127,12 @@ def load_copy_platform(reference: str) -> CopyPlatform:
 
     Raises ConfigError: no such platform, or a file that breaks a rule.
     """
-    if names_file(reference):
-        return _read(Path(reference))
-    known = presets.names("platforms")
-    if reference not in known:
-        raise Origin("platform").error(
-            (),
-            f"{shown(reference)}; expected one of {', '.join(known)}, or the path of a .toml file"
-            f"{suggestion(reference, known)}",
-        )
-    return _read(presets.ROOT / "platforms" / f"{reference}.toml")
-
-
-@lru_cache(maxsize=8)
-def _read(path: Path) -> CopyPlatform:
-    text, content = read_file(path, "a platform")
-    origin = Origin(str(path), text)
+    name, content, origin = platform_file(reference)
     try:
         table = CopiesTable.model_validate(content)
     except ValidationError as error:
         raise first_problem(error, content, origin) from None
-    for name, part in (("", table), ("plain", table.plain), ("bounce", table.bounce)):
+    for inside, part in (("", table), ("plain", table.plain), ("bounce", table.bounce)):
         for key, tail in part.problems():
-            raise origin.error((name, key) if name else (key,), tail)
-    return CopyPlatform(path.stem, table.systems, table.plain.build(), table.bounce.build(), table.free)
+            raise origin.error((inside, key) if inside else (key,), tail)
+    return CopyPlatform(name, table.systems, table.plain.build(), table.bounce.build(), table.free)

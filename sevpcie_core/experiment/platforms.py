@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
@@ -20,13 +19,13 @@ from pydantic import Field, ValidationError
 from .. import spec
 from ..link.params import Credits, DataLink, Iommu, RootPort, link_row
 from ..units import TIME_UNITS, format_time
-from . import presets
 from .fields import Choice, Flag, Number, Text, Whole
-from .problems import Origin, first_problem, shown, suggestion
+from .free import FreeTable, find, platform_file, problems
+from .problems import Origin, first_problem, shown
 from .quantities import Size, Time
 from .resolved import Quantiles
 from .tables import LinkTable, Preset, Table
-from .toml_text import dumps, read_file
+from .toml_text import dumps
 from .traffic import names_file
 
 _MS: Final = 10**9
@@ -152,15 +151,10 @@ class CopyTable(Preset):
 _UNITS: Final = ("ps", "ns", "us", "B", "TLPs", "requests", "walkers")
 
 
-class FreeTable(Table):
+class FoundTable(FreeTable):
     """A number that was found with data."""
 
-    key: Annotated[str, Text()]
     unit: Annotated[str, Choice(_UNITS)]
-    low: Annotated[float, Number(0, 1e12)]
-    high: Annotated[float, Number(0, 1e12)]
-    meaning: Annotated[str, Text()]
-    rows: Annotated[str, Text()]
 
 
 class ResidualTable(Table):
@@ -184,28 +178,18 @@ class PlatformTable(Preset):
     root_port: RootPortTable = RootPortTable()
     iommu: IommuTable | None = None
     copy_engine: CopyTable | None = None
-    free: tuple[FreeTable, ...] = ()
+    free: tuple[FoundTable, ...] = ()
     residual: dict[str, ResidualTable] = Field(default_factory=dict)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield free numbers that are not there, twice, or outside of their range."""
         yield from super().problems()
-        seen = set()
+        parts = {name: getattr(self, name) for name in PARTS}
         for free in self.free:
-            table, _, name = free.key.partition(".")
-            part = getattr(self, table, None) if table in PARTS else None
-            if part is None or name not in type(part).model_fields or name in ("title", "source"):
-                yield "free", f"key = {shown(free.key)}; expected TABLE.KEY of a number in this file"
-                continue
-            if isinstance(_rule(type(part), name), Time) != (free.unit in TIME_UNITS):
+            found = find(parts, free.key)
+            if found and isinstance(_rule(type(found[0]), found[1]), Time) != (free.unit in TIME_UNITS):
                 yield "free", f"{free.key} in {free.unit}; expected a unit of time for times, and no other"
-                continue
-            value = getattr(part, name) / scale(free.unit)
-            if not free.low <= value <= free.high:
-                yield "free", f"{free.key} = {value:g} {free.unit}; expected {free.low:g} to {free.high:g}"
-            if free.key in seen:
-                yield "free", f"key = {shown(free.key)} twice; expected each once"
-            seen.add(free.key)
+        yield from problems(self.free, parts, {unit: scale(unit) for unit in _UNITS})
 
 
 # Tables of a platform that hold numbers.
@@ -396,11 +380,12 @@ def _checked(raw: Mapping[str, Any], name: str, origin: Origin) -> Platform:
     return Platform(name, table, raw, origin)
 
 
-@lru_cache(maxsize=8)
-def _shipped(name: str) -> Platform:
-    path = presets.ROOT / "platforms" / f"{name}.toml"
-    text, content = read_file(path, "a platform")
-    return _checked(content, name, Origin(str(path), text))
+def _load(reference: str) -> Platform:
+    name, content, origin = platform_file(reference)
+    return _checked(content, name, origin)
+
+
+_shipped = lru_cache(maxsize=8)(_load)
 
 
 def load_platform(reference: str) -> Platform:
@@ -408,15 +393,4 @@ def load_platform(reference: str) -> Platform:
 
     Raises ConfigError: no such platform, or a file that breaks a rule.
     """
-    if names_file(reference):
-        path = Path(reference)
-        text, content = read_file(path, "a platform")
-        return _checked(content, path.stem, Origin(str(path), text))
-    known = presets.names("platforms")
-    if reference not in known:
-        raise Origin("platform").error(
-            (),
-            f"{shown(reference)}; expected one of {', '.join(known)}, or the path of a .toml file"
-            f"{suggestion(reference, known)}",
-        )
-    return _shipped(reference)
+    return _load(reference) if names_file(reference) else _shipped(reference)
