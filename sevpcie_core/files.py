@@ -52,6 +52,21 @@ def write_atomically(path: Path, text: str) -> None:
         raise kind(f"{path}: cannot be written: {error.strerror}") from None
 
 
+def check_writable(path: Path) -> None:
+    """Raise ConfigError now rather than after long work if a file could not be written. Nothing is left."""
+    try:
+        if path.is_dir():
+            raise ConfigError(f"{path}: a folder; expected the name of a file")
+        if not _is_special(path):
+            trial = Path(os.path.realpath(path)).with_name(
+                f".sevpcie-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+            )
+            trial.touch(exist_ok=False)
+            trial.unlink()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None
+
+
 def _is_special(path: Path) -> bool:
     """Return whether a path must be written to rather than replaced: devices, pipes, open files by number."""
     if str(path.absolute()).startswith(("/dev/std", "/dev/fd/", "/proc/")):

@@ -133,3 +133,15 @@ def test_what_cannot_be_calibrated_with_is_named(tmp_path, capsys):
 def test_help_has_an_example(capsys):
     assert cli.main(["measure", "calibrate", "--help"]) == 0
     assert "Example: sevpcie measure calibrate gpu_gen5x16.csv" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_result_that_could_not_be_written_is_told_before_the_search(made, tmp_path, capsys, monkeypatch):
+    def never(*arguments, **options):
+        raise AssertionError("the search has begun")
+
+    monkeypatch.setattr("sevpcie_core.validate.calibrate.calibrate", never)
+    table = str(made / "measured" / "gpu_gen5x16.csv")
+    for place, words in ((tmp_path / "no" / "x.toml", "cannot be written"), (tmp_path, "a folder")):
+        assert cli.main(["measure", "calibrate", table, "--out", str(place), "--quiet"]) == 2
+        assert words in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -147,10 +147,12 @@ def calibrate(
     is. The rows that `sevpcie validate` calls fitted are used, those that it holds out are not.
     """
     from ..experiment.platforms import load_platform
-    from ..files import write_atomically
+    from ..files import check_writable, write_atomically
     from ..validate.calibrate import calibrate as run
     from ..validate.calibrate import measurements
 
+    if out is not None:
+        check_writable(out)
     with measurements(data) as (folder, first):
         name = platform or first
         with Progress(quiet) as progress:
