@@ -147,10 +147,16 @@ def test_more_lanes_never_hurt_where_nothing_competes(
 @given(case=cases(), generation=st.integers(3, 4))
 def test_counters_do_not_depend_on_time(case: Case, generation: int) -> None:
     """Bytes and TLPs follow from the program, its marks and the sizes, not from rate, engine or load."""
-    case = replace(case, stop_ps=0, ports=[replace(p, generation=min(p.generation, 5)) for p in case.ports])
+    slow = [replace(p, generation=min(p.generation, 5)) for p in case.ports]
+    uplinks = [(replace(p, generation=min(p.generation, 5)), switch) for p, switch in case.uplinks]
+    case = replace(case, stop_ps=0, ports=slow, uplinks=uplinks)
     other = replace(
         case,
         ports=[replace(p, generation=generation, lanes=1, propagation_ps=7, tags=1) for p in case.ports],
+        uplinks=[
+            (replace(p, generation=generation, lanes=1), replace(switch, latency_ps=9))
+            for p, switch in case.uplinks
+        ],
         engine=replace(FAST, pcrc=case.engine is not None and case.engine.pcrc),
         seed=case.seed + 1,
     )

@@ -20,6 +20,7 @@ from ..stats.hist import bucket
 from ..tlp.split import piece, pieces
 from ..workload.program import BEGIN, DELAY, EARLY1, EARLY2, END, FOREVER, MEDIA, READ_UP, STAGE, WRITE_DOWN
 from .heap import key, pop, push
+from .hop import context_of, cross, drain_work, measure, on_wire, serve_shared
 from .layout import (
     ACCEPT,
     ADDRESS,
@@ -27,8 +28,10 @@ from .layout import (
     APPLICATION,
     ARBITRATION,
     ARRIVE,
+    AT_SWITCH,
     BEGUN,
     BUFFER,
+    BURST,
     BURSTS,
     BYTES,
     CHAIN,
@@ -36,22 +39,29 @@ from .layout import (
     CREDIT_HEAD,
     CREDIT_TAIL,
     CREDIT_WAIT,
+    CROWDED,
     CURSOR,
     DATA,
     DEVICE,
     DEVICE_SHIFT,
     DONE,
     DOWN,
+    DRAIN_FREE,
+    ENGINE,
     ENTERED,
     EXHAUSTED,
     FIRST_START,
     FIRST_STEP,
     FLAGS,
+    FLIGHT,
     FLIGHT_HEAD,
     FLIGHT_TAIL,
     FREE_TAGS,
     HEAD,
     HEADERS,
+    HOLD,
+    HOP,
+    HOP_SENT,
     HORIZON,
     HOST,
     HOST_BUSY,
@@ -60,11 +70,16 @@ from .layout import (
     IOMMU,
     KIND,
     KIND_BITS,
+    LAST_BYTE,
+    LAST_DELIVER,
     LAST_END,
     LAST_STEP,
     LATENCY,
+    LATEST,
     LEDGER_COLUMNS,
     LEFT,
+    LINE_HEAD,
+    LINE_TAIL,
     LOADED,
     LOOKUPS,
     MARK,
@@ -84,6 +99,7 @@ from .layout import (
     PAUSE,
     PENDING,
     PORT,
+    PR_SENT,
     QUANTUM,
     QUEUE_HEAD,
     QUEUE_TAIL,
@@ -97,14 +113,20 @@ from .layout import (
     REQUESTS,
     SEALED,
     SERIALISATION,
+    SERVE,
+    SERVE_AT,
+    SERVE_NEXT,
     SERVER,
     SET_MASK,
     SPLIT_BITS,
     SPLITS,
     STAGING,
+    STALL_CREDITS,
     STALL_DEVICE,
+    STALL_ENGINE,
     STALL_HOST,
     STALL_IOMMU,
+    STALL_LINK,
     STALL_TAGS,
     STARVED,
     STARVED_SINCE,
@@ -114,9 +136,13 @@ from .layout import (
     TAG_SPLIT,
     TAG_WAIT,
     TAIL,
+    THERE,
     TIMER_FLIGHT,
     TIMER_PORT,
     TIMERS,
+    TO_OPEN,
+    TO_PORT,
+    TO_SEAL,
     TRANSFER,
     TRANSFERS,
     UP,
@@ -124,7 +150,30 @@ from .layout import (
     WAITING,
     WALKER_BUSY,
 )
-from .params import CREDIT_PS, CREDITS, MRRS, ORDERED, OTHER, PROP, QUANTUM_BYTES
+from .params import (
+    CHECK,
+    CREDIT_PS,
+    CREDITS,
+    DRAIN_LINE,
+    DRAIN_TLP,
+    FABRIC,
+    HOLD_PS,
+    LINK_STREAM,
+    MAC,
+    MRRS,
+    ORDERED,
+    OTHER,
+    PATH,
+    PIPE,
+    PROP,
+    QUANTUM_BYTES,
+    RMP_CHECK,
+    SHARED,
+    STORES,
+    SWITCH_PS,
+    UPLINK,
+    WRITE_LATENCY,
+)
 from .port import AS_COMPLETIONS, AS_REQUEST, AS_WRITE, give_back, send
 
 # Two queues feed a port. Control (read requests, queue entries, interrupts, doorbells) goes before bulk
@@ -143,6 +192,8 @@ _PAGE_BITS: Final = 52
 FINISHED: Final = -1
 
 TOO_LONG: Final = -2
+# Lines and queues of bursts on their way must grow; then it goes on where it stopped.
+GROW: Final = -3
 
 # Flags of a step in the ring, beside its own: somebody waits for this moment of it.
 _EARLY_WAITED: Final = 1 << 16
@@ -367,6 +418,357 @@ def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
 
 
 @inline_kernel
+def _wait_on_the_way(state, row, queue, burst):
+    """Put a burst at the end of a queue which may have to grow. Modified in place."""
+    port = state.device[row]
+    _wait(port, state.waiting[row], queue, burst)
+    if port[TAIL + queue] - port[HEAD + queue] >= state.waiting.shape[2]:
+        state.scalar[CROWDED] = 1
+
+
+@inline_kernel
+def _join(state, links, station, time, burst, last_byte):
+    """Note when a burst reaches a station: not before those before it. Modified in place. Returns when, ps."""
+    at = state.line_at[station]
+    line = state.line[station]
+    there = max(time, at[LATEST])
+    at[LATEST] = there
+    tail = at[LINE_TAIL]
+    at[LINE_TAIL] = tail + 1
+    passing = line[tail & (line.shape[0] - 1)]
+    passing[THERE] = there
+    passing[BURST] = burst
+    passing[LAST_BYTE] = last_byte
+    if tail == at[LINE_HEAD]:
+        timer = links.shape[0] * TIMERS + station
+        state.timer[timer, 0] = there
+        state.timer[timer, 1] = key(0, station, 0, HOP)
+    elif tail + 1 - at[LINE_HEAD] >= line.shape[0]:
+        state.scalar[CROWDED] = 1
+    return there
+
+
+@inline_kernel
+def _depart(state, links, d, queue, burst, sealed, now):
+    """Send a burst to a device on its way: to the root port, or before that to the host's one engine."""
+    if links[d, SHARED] != 0 and sealed:
+        _join(state, links, TO_SEAL * links.shape[0], now + links[d, FABRIC], burst, now)
+    else:
+        uplink = links[d, UPLINK]
+        _wait_on_the_way(state, uplink if uplink > 0 else d, queue, burst)
+
+
+@inline_kernel
+def _cut_of(what):
+    """Return how a burst is cut into TLPs, and their sub-stream."""
+    cut = AS_WRITE
+    sub_stream = SUB_STREAM_POSTED
+    if what == DATA:
+        sub_stream = SUB_STREAM_COMPLETION
+        cut = AS_COMPLETIONS
+    elif what == REQUEST_TLP:
+        sub_stream = SUB_STREAM_NON_POSTED
+        cut = AS_REQUEST
+    return cut, sub_stream
+
+
+@kernel
+def _reach(state, links, host, tables, seed, root, direction, burst, first, time, now):
+    """Settle a burst whose last TLP can be used at the end of its way. Modified in place: state.
+
+    root : row of the link to its root port. first : ps, when its first TLP could be there. Returns when the
+    burst has left the buffer there, ps.
+    """
+    d = burst >> DEVICE_SHIFT
+    what = burst & ((1 << KIND_BITS) - 1)
+    number = (burst >> KIND_BITS) & ((1 << SPLIT_BITS) - 1)
+    step = (burst >> STEP_SHIFT) & ((1 << STEP_BITS) - 1)
+    kept = state.ledger.shape[1] > 0
+    port = state.device[d]
+    if what != QUANTUM:
+        then = ANSWERED if what == DATA else ARRIVE
+        if what == REQUEST_TLP and links[root, ORDERED]:
+            if kept and time < port[VISIBLE]:
+                tag = state.tag[d, number]
+                tag[ORDERING] += port[VISIBLE] - time
+                tag[MARK] = port[VISIBLE]
+            time = max(time, port[VISIBLE])
+        mine = state.timer[d * TIMERS : (d + 1) * TIMERS]
+        _fly(port, mine, state.flight[d], direction, time, key(d, step, number, then))
+        return time
+    slot = step & (state.ring.shape[1] - 1)
+    row = state.ring[d, slot]
+    last = number + 1 >= row[LEFT]
+    freed = time
+    if direction == UP:
+        link = links[root]
+        sealed = row[SEALED] != 0
+        address, size = piece(row[ADDRESS], row[BYTES], links[d, QUANTUM_BYTES], number)
+        translated = first
+        if host[SET_MASK] >= 0:
+            index = (row[TRANSFER] << SPLIT_BITS) + number
+            translated = _translate(state, host, d, address, first, tables, seed, index)
+        each = link[DRAIN_TLP] + (link[RMP_CHECK] if sealed else 0)
+        work, final = drain_work(link, address, size, each, link[DRAIN_LINE])
+        # The root port is that of all devices behind the same switch.
+        known = max(max(state.device[root, DRAIN_FREE], first) + work, time + final)
+        freed = max(known, translated + work)
+        state.device[root, DRAIN_FREE] = freed
+        visible = max(freed + link[WRITE_LATENCY], port[VISIBLE])
+        port[VISIBLE] = visible
+        if kept and last:
+            own = state.ledger[d, slot]
+            own[IOMMU] += freed - known
+            own[HOST] += visible - time - (freed - known)
+            own[MARK] = visible
+        time = visible
+    if last:
+        _finish(state, d, step, time, now)
+    return freed
+
+
+@kernel
+def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, now):
+    """Send a burst that came from a port's queue over one link of its way. Modified in place: state.
+
+    As `_enter`, where a way has two links or the host one engine for all ports. row : of the link.
+    """
+    ring = state.ring
+    port = state.device[row]
+    link = links[row]
+    d = burst >> DEVICE_SHIFT
+    what = burst & ((1 << KIND_BITS) - 1)
+    number = (burst >> KIND_BITS) & ((1 << SPLIT_BITS) - 1)
+    step = (burst >> STEP_SHIFT) & ((1 << STEP_BITS) - 1)
+    slot = step & (ring.shape[1] - 1)
+    at = ring[d, slot]
+    kept = state.ledger.shape[1] > 0
+    write = what == QUANTUM
+    tag = state.tag[d, 0 if write else number]
+    ledger = state.ledger[d, slot if kept else 0] if write else tag
+    split = number if write else tag[TAG_SPLIT]
+    address, size = piece(at[ADDRESS], at[BYTES], links[d, QUANTUM_BYTES] if write else links[d, MRRS], split)
+    cut, sub_stream = _cut_of(what)
+    sealed = at[SEALED] != 0
+    count = state.count[at[STAT]]
+    uplink = links[d, UPLINK]
+    root = uplink if uplink > 0 else d
+    first = row == (d if direction == UP else root)
+    end = row == (root if direction == UP else d)
+    shared = link[SHARED] != 0
+    stream = link[LINK_STREAM] != 0
+    # Which ends of this link have an engine: the device's, a switch's, the root port's.
+    tx = sealed and (stream if not first else direction == UP or not shared)
+    rx = sealed and (stream if not end else direction == DOWN or not shared)
+    # An uplink carries the selective streams of all its devices, each with its keys and counters.
+    several = row != d and not stream
+    context = context_of(d, UP, sub_stream) if several else np.int64(-1)
+    sent = state.device[d] if several else port
+    last = not write or split + 1 >= at[LEFT]
+    # Who comes by the host's one engine is followed by its next quantum from there.
+    leads = write and first and not (shared and direction == DOWN and sealed)
+    if kept and (last or leads):
+        ledger[ARBITRATION] += now - ledger[MARK]
+        ledger[MARK] = now
+    apart = kept and write and last and first and at[FLAGS] & _EARLY_WAITED != 0
+    if apart:
+        ledger = state.tag[d, state.tag.shape[1] - 1]
+        for place in range(LEDGER_COLUMNS):
+            ledger[place] = 0
+    accepted, enters, begin, arrive, checked, stalled, replayed, total, carried, parts, units = cross(
+        port,
+        state.key[2 * row + direction],
+        link,
+        state.owed[row],
+        state.credit[row],
+        count,
+        row == d,
+        sent,
+        HOP_SENT if several else PR_SENT,
+        direction,
+        sub_stream,
+        context,
+        address,
+        size,
+        cut,
+        now,
+        sealed,
+        tx,
+        rx,
+        tables[WALK_TABLE + 1 + row],
+        _ERROR_STREAM + 2 * row,
+        seed,
+    )
+    port[ACCEPT + direction] = accepted
+    until = arrive
+    latency = np.int64(0)
+    if not end:
+        latency = links[uplink, SWITCH_PS]
+        if not (sealed and stream):
+            if links[uplink, STORES] == 0:
+                # It goes on when its head is there, but not so early that the next wire would run dry.
+                _, head, _, _, _, _ = measure(link, cut, address, size, sealed)
+                following = links[uplink if direction == UP else d]
+                until = arrive - min(on_wire(link, carried - head), on_wire(following, carried))
+            checked = until
+    to_engine = shared and direction == UP and end
+    if to_engine and not sealed:
+        # What is not sealed goes there only to stay behind what is.
+        at_engine = state.line_at[TO_OPEN * links.shape[0] + row]
+        to_engine = at_engine[LINE_HEAD] < at_engine[LINE_TAIL]
+    deliver = checked + latency
+    if not to_engine:
+        deliver = max(deliver, port[LAST_DELIVER + direction])
+        port[LAST_DELIVER + direction] = deliver
+    engine = min((link[PIPE] if tx else 0) + (checked - arrive if rx else 0), max(deliver - now, 0))
+    starved = min(stalled, max(deliver - now, 0) - engine)
+    count[STALL_ENGINE] += engine
+    count[STALL_CREDITS] += starved
+    count[STALL_LINK] += max(deliver - now, 0) - engine - starved
+    if kept and last:
+        ledger[CREDIT_WAIT] += enters - now
+        ledger[ARBITRATION] += begin - enters
+        span = until - link[PROP] - begin - replayed
+        serialised = min(on_wire(link, total), span) if sealed else span
+        hold = link[HOLD_PS] if rx else 0
+        ledger[REPLAYED] += replayed
+        ledger[SERIALISATION] += serialised
+        ledger[ENGINE] += span - serialised + checked - until - hold
+        ledger[HOLD] += hold
+        ledger[FLIGHT] += link[PROP] + latency
+        ledger[ORDERING] += deliver - checked - latency
+        ledger[MARK] = deliver
+    # What the port took: where the next quantum, or what waits for the early moment, goes on.
+    stalled = min(stalled, accepted - now)
+    replayed = min(replayed, accepted - now - stalled)
+    serialised = accepted - now - stalled - replayed
+    if write and first:
+        own = state.ledger[d, slot if kept else 0]
+        if not last:
+            if leads:
+                if kept:
+                    own[CREDIT_WAIT] += stalled
+                    own[REPLAYED] += replayed
+                    own[SERIALISATION] += serialised
+                    own[MARK] = accepted
+                _wait(port, state.waiting[row], queue, key(d, step, split + 1, QUANTUM))
+        elif apart:
+            own[CREDIT_WAIT] += stalled
+            own[REPLAYED] += replayed
+            own[SERIALISATION] += serialised
+            _tell(state.heap, ring, state.ledger, d, step, True, accepted, now)
+            own[CREDIT_WAIT] -= stalled
+            own[REPLAYED] -= replayed
+            own[SERIALISATION] -= serialised
+            for place in range(MARK):
+                own[place] += ledger[place]
+            own[MARK] = deliver
+        else:
+            _tell(state.heap, ring, state.ledger, d, step, True, accepted, now)
+    # Those before it may have been drained later than they could have gone to the engine.
+    freed = max(arrive + link[FABRIC], port[DRAIN_FREE])
+    if to_engine:
+        there = arrive
+        if sealed:
+            _, _, head, _, _, _ = measure(link, cut, address, size, sealed)
+            there = arrive - on_wire(link, carried - head) + link[FABRIC]
+        _join(state, links, TO_OPEN * links.shape[0] + row, there, burst, arrive)
+    elif not end:
+        _join(state, links, AT_SWITCH + row, deliver, burst, arrive)
+    else:
+        first_there = now + link[PROP]
+        freed = _reach(state, links, host, tables, seed, root, direction, burst, first_there, deliver, now)
+    place = 2 * direction + (0 if write else 1)
+    if cut != AS_REQUEST and link[CREDITS + 2 * place] >= 0:
+        give_back(port, state.credit[row, place], place, freed + link[CREDIT_PS], units, parts)
+
+
+@kernel
+def _pass(state, links, host, tables, seed, station, now):
+    """Take on the first burst of a line, which is at its station. Modified in place: state.
+
+    Returns the row of the link whose ports have more to send for it, or -1.
+    """
+    rows = links.shape[0]
+    line_at = state.line_at[station]
+    line = state.line[station]
+    head = line_at[LINE_HEAD]
+    mask = line.shape[0] - 1
+    burst = line[head & mask, BURST]
+    last_byte = line[head & mask, LAST_BYTE]
+    line_at[LINE_HEAD] = head + 1
+    more = head + 1 < line_at[LINE_TAIL]
+    state.timer[rows * TIMERS + station, 0] = line[(head + 1) & mask, THERE] if more else FOREVER
+    place = station // rows
+    row = station - place * rows
+    d = burst >> DEVICE_SHIFT
+    what = burst & ((1 << KIND_BITS) - 1)
+    number = (burst >> KIND_BITS) & ((1 << SPLIT_BITS) - 1)
+    step = (burst >> STEP_SHIFT) & ((1 << STEP_BITS) - 1)
+    slot = step & (state.ring.shape[1] - 1)
+    at = state.ring[d, slot]
+    write = what == QUANTUM
+    if place in (AT_SWITCH, TO_PORT):
+        up = what == REQUEST_TLP or (write and at[KIND] != WRITE_DOWN)
+        bulk = what == DATA or (write and up and at[BUFFER] == BUFFER_DATA)
+        to = row
+        if place == AT_SWITCH:
+            to = links[d, UPLINK] if up else d
+        _wait_on_the_way(state, to, 2 * (UP if up else DOWN) + (BULK if bulk else CONTROL), burst)
+        return to
+    kept = state.ledger.shape[1] > 0
+    tag = state.tag[d, 0 if write else number]
+    ledger = state.ledger[d, slot if kept else 0] if write else tag
+    split = number if write else tag[TAG_SPLIT]
+    last = not write or split + 1 >= at[LEFT]
+    address, size = piece(at[ADDRESS], at[BYTES], links[d, QUANTUM_BYTES] if write else links[d, MRRS], split)
+    cut, sub_stream = _cut_of(what)
+    count = state.count[at[STAT]]
+    keys = state.key[2 * rows]
+    link = links[row]
+    if place == TO_OPEN:
+        checked = last_byte
+        hold = np.int64(0)
+        if at[SEALED] != 0:
+            _, _, _, works, _, final = measure(link, cut, address, size, True)
+            start = serve_shared(state.scalar, keys, link, context_of(d, UP, sub_stream), now, works)
+            # The last TLP has to be there.
+            checked = max(start + works, last_byte + link[FABRIC] + final) + link[CHECK] + link[FABRIC]
+            hold = link[HOLD_PS]
+        port = state.device[row]
+        deliver = max(checked, port[LAST_DELIVER + UP])
+        port[LAST_DELIVER + UP] = deliver
+        count[STALL_ENGINE] += checked - last_byte
+        count[STALL_LINK] += deliver - checked
+        if kept and last:
+            ledger[ENGINE] += checked - hold - last_byte
+            ledger[HOLD] += hold
+            ledger[ORDERING] += deliver - checked
+            ledger[MARK] = deliver
+        _reach(state, links, host, tables, seed, row, UP, burst, now, deliver, now)
+        return -1
+    # To be sealed for a device.
+    uplink = links[d, UPLINK]
+    root = uplink if uplink > 0 else d
+    link = links[root]
+    total, _, _, works, opening, _ = measure(link, cut, address, size, True)
+    start = serve_shared(state.scalar, keys, link, context_of(d, DOWN, sub_stream), now, works)
+    # The wire starts with the first TLP, and does not run dry before the last.
+    made = max(start + opening, start + works - on_wire(link, total)) + link[PIPE] + link[MAC]
+    at_port = _join(state, links, TO_PORT * rows + root, made + link[FABRIC], burst, now)
+    count[STALL_ENGINE] += at_port - last_byte
+    if not last:
+        if kept:
+            ledger[ENGINE] += now - ledger[MARK]
+            ledger[MARK] = now
+        _join(state, links, station, now + link[FABRIC], key(d, step, split + 1, QUANTUM), now)
+    elif kept:
+        ledger[ENGINE] += at_port - ledger[MARK]
+        ledger[MARK] = at_port
+    return -1
+
+
+@inline_kernel
 def _take(port, waiting, queue):
     """Take the first burst out of a port's queue. Modified in place: port."""
     head = port[HEAD + queue]
@@ -395,7 +797,7 @@ def _request_may_go(port, link, returning, now):
 @inline_kernel
 def _park(port, parked, tags, burst, now):
     """Set a read request aside that has no credit: posted TLPs pass it. Modified in place."""
-    tag = tags[(burst >> KIND_BITS) & ((1 << SPLIT_BITS) - 1)]
+    tag = tags[burst >> DEVICE_SHIFT, (burst >> KIND_BITS) & ((1 << SPLIT_BITS) - 1)]
     tag[ARBITRATION] += now - tag[MARK]
     tag[MARK] = now
     tail = port[PARKED_TAIL]
@@ -414,7 +816,7 @@ def _unpark(port, parked, tags, now):
         port[PARKED] += now - port[PARKED_SINCE]
         port[PARKED_SINCE] = -1
     burst = parked[head & (parked.shape[0] - 1)]
-    tag = tags[(burst >> KIND_BITS) & ((1 << SPLIT_BITS) - 1)]
+    tag = tags[burst >> DEVICE_SHIFT, (burst >> KIND_BITS) & ((1 << SPLIT_BITS) - 1)]
     tag[CREDIT_WAIT] += now - tag[MARK]
     tag[MARK] = now
     return burst
@@ -429,8 +831,15 @@ def _wake(timer, at, time, event):
 
 
 @inline_kernel
+def _port_key(state, row, direction):
+    """Name the event of a port. Those of uplinks, whose rows come behind all devices', are ports of device 0."""
+    uplink = row >= state.ring.shape[0]
+    return key(0 if uplink else row, 2 * row + direction if uplink else direction, 0, PORT)
+
+
+@inline_kernel
 def _serve(state, links, host, tables, seed, d, now):
-    """Let waiting bursts enter a device's ports while these accept them, control first. Modified in place."""
+    """Let waiting bursts enter a link's ports while these accept them, control first. Modified in place."""
     port = state.device[d]
     waiting = state.waiting[d]
     for direction in range(2):
@@ -441,12 +850,12 @@ def _serve(state, links, host, tables, seed, d, now):
             set_aside = direction == UP and port[PARKED_HEAD] < port[PARKED_TAIL]
             some = port[HEAD + control] < port[TAIL + control]
             if port[ACCEPT + direction] > now:
-                _wake(state.timer, at, port[ACCEPT + direction], key(d, direction, 0, PORT))
+                _wake(state.timer, at, port[ACCEPT + direction], _port_key(state, d, direction))
                 break
             burst = _NOTHING
             queue = control
             if set_aside and _request_may_go(port, links[d], state.credit[d, 2 * UP + OTHER], now):
-                burst = _unpark(port, state.parked[d], state.tag[d], now)
+                burst = _unpark(port, state.parked[d], state.tag, now)
             elif some:
                 burst = _take(port, waiting, control)
             elif port[HEAD + bulk] < port[TAIL + bulk]:
@@ -458,15 +867,21 @@ def _serve(state, links, host, tables, seed, d, now):
                 if head < port[CREDIT_TAIL + 2 * UP + OTHER]:
                     returning = state.credit[d, 2 * UP + OTHER]
                     then = returning[head & (returning.shape[0] - 1), 0]
-                    _wake(state.timer, at, then, key(d, direction, 0, PORT))
+                    _wake(state.timer, at, then, _port_key(state, d, direction))
                 break
             if burst & ((1 << KIND_BITS) - 1) == REQUEST_TLP:
                 if not _request_may_go(port, links[d], state.credit[d, 2 * UP + OTHER], now):
-                    _park(port, state.parked[d], state.tag[d], burst, now)
+                    _park(port, state.parked[d], state.tag, burst, now)
                     continue
                 port[HEADERS + 2 * UP + OTHER] -= 1
             port[BURSTS + direction] -= 1
-            _enter(state, links, host, tables, seed, d, direction, queue, burst, now)
+            if links[d, PATH] == 0:
+                _enter(state, links, host, tables, seed, d, direction, queue, burst, now)
+            else:
+                _enter_way(state, links, host, tables, seed, d, direction, queue, burst, now)
+                if state.scalar[CROWDED] != 0:
+                    # Once there is room, it goes on here.
+                    return
 
 
 @inline_kernel
@@ -650,7 +1065,10 @@ def _start(state, links, d, step, now):
     else:
         row[LEFT] = pieces(row[ADDRESS], row[BYTES], links[d, QUANTUM_BYTES])
         queue = 2 * DOWN + CONTROL if kind == WRITE_DOWN else 2 * UP + (BULK if data else CONTROL)
-        _wait(port, waiting[d], queue, key(d, step, 0, QUANTUM))
+        if kind == WRITE_DOWN and links[d, PATH] != 0:
+            _depart(state, links, d, queue, key(d, step, 0, QUANTUM), row[SEALED] != 0, now)
+        else:
+            _wait(port, waiting[d], queue, key(d, step, 0, QUANTUM))
 
 
 @kernel
@@ -660,16 +1078,16 @@ def advance(state, links, host, tables, seed, latest):
     Parameters
     ----------
     state : State. Modified in place.
-    links : int64[D, LINK_COLUMNS], see params.
+    links : int64[R, LINK_COLUMNS], see params.
     host : int64[HOST_COLUMNS], see layout.
-    tables : int64[2 + D, 4097], inverse distributions: of the root complex's read latency and of a walk
-        through the page tables, ps, then of the bytes between two errors on each device's link.
+    tables : int64[2 + R, 4097], inverse distributions: of the root complex's read latency and of a walk
+        through the page tables, ps, then of the bytes between two errors on each link.
     seed : key of the draws.
     latest : ps, the last time that positions on the wire can count.
 
     Returns
     -------
-    The device to load, FINISHED, or TOO_LONG.
+    The device to load, FINISHED, TOO_LONG, or GROW.
     """
     heap, timer, flight, scalar = state.heap, state.timer, state.flight, state.scalar
     device, ring, waiting, count = state.device, state.ring, state.waiting, state.count
@@ -708,12 +1126,20 @@ def advance(state, links, host, tables, seed, latest):
         step = (event >> STEP_SHIFT) & ((1 << STEP_BITS) - 1)
         d = event >> DEVICE_SHIFT
         port = device[d]
-        if now <= stop and kind != PORT and port[EXHAUSTED] == 0 and step + port[REACH] >= port[LOADED]:
+        # The links whose ports may have something to send afterwards.
+        served = d
+        following = links[d, UPLINK]
+        if kind == HOP or (kind == PORT and step > 1):
+            following = 0
+            served = step >> 1
+        elif now <= stop and kind != PORT and port[EXHAUSTED] == 0 and step + port[REACH] >= port[LOADED]:
             return d
         if source < 0:
             pop(heap)
         elif kind == PORT:
             timer[source, 0] = FOREVER
+        elif kind == HOP:
+            served = _pass(state, links, host, tables, seed, step, now)
         else:
             direction = DOWN if kind == ANSWERED else UP
             _land(port, timer[d * TIMERS : (d + 1) * TIMERS], flight[d], direction)
@@ -725,10 +1151,12 @@ def advance(state, links, host, tables, seed, latest):
             start = max(now, scalar[HOST_FREE])
             scalar[HOST_FREE] = start + host[READ_INTERVAL]
             scalar[HOST_BUSY] += host[READ_INTERVAL]
-            if links[d, CREDITS + 2 * (2 * UP + OTHER)] >= 0:
+            root = following if following > 0 else d
+            if links[root, CREDITS + 2 * (2 * UP + OTHER)] >= 0:
                 # The request leaves the port's buffer.
                 place = 2 * UP + OTHER
-                give_back(port, state.credit[d, place], place, start + links[d, CREDIT_PS], 0, 1)
+                back = start + links[root, CREDIT_PS]
+                give_back(device[root], state.credit[root, place], place, back, 0, 1)
             tag = state.tag[d, number]
             split = tag[TAG_SPLIT]
             index = (row[TRANSFER] << SPLIT_BITS) + split
@@ -746,7 +1174,11 @@ def advance(state, links, host, tables, seed, latest):
                 tag[MARK] = data
             push(heap, data, key(d, step, number, DATA))
         elif kind == DATA:
-            _wait(port, waiting[d], 2 * DOWN + BULK, key(d, step, number, DATA))
+            burst = key(d, step, number, DATA)
+            if links[d, PATH] != 0:
+                _depart(state, links, d, 2 * DOWN + BULK, burst, row[SEALED] != 0, now)
+            else:
+                _wait(port, waiting[d], 2 * DOWN + BULK, burst)
         elif kind == ANSWERED:
             state.free[d, port[FREE_TAGS]] = number
             port[FREE_TAGS] += 1
@@ -756,9 +1188,39 @@ def advance(state, links, host, tables, seed, latest):
                     for place in range(LEDGER_COLUMNS):
                         state.ledger[d, slot, place] = state.tag[d, number, place]
                 _finish(state, d, step, now, now)
-        if port[QUEUE_HEAD] < port[QUEUE_TAIL] or port[STARVED_SINCE] >= 0:
+        if served == d and (port[QUEUE_HEAD] < port[QUEUE_TAIL] or port[STARVED_SINCE] >= 0):
             _issue_reads(state, d, now)
-        _serve(state, links, host, tables, seed, d, now)
+        while served >= 0:
+            _serve(state, links, host, tables, seed, served, now)
+            if following <= 0 or scalar[CROWDED] != 0:
+                break
+            served = following
+            following = 0
+        if scalar[CROWDED] != 0:
+            scalar[SERVE] = served
+            scalar[SERVE_NEXT] = following
+            scalar[SERVE_AT] = now
+            return GROW
+
+
+@kernel
+def resume(state, links, host, tables, seed):
+    """Serve what was left when lines and queues were full. Modified in place: state.
+
+    Parameters as `advance`. Returns GROW if they are full again, else FINISHED.
+    """
+    scalar = state.scalar
+    served = scalar[SERVE]
+    while served >= 0:
+        scalar[CROWDED] = 0
+        _serve(state, links, host, tables, seed, served, scalar[SERVE_AT])
+        if scalar[CROWDED] != 0:
+            scalar[SERVE] = served
+            return GROW
+        served = scalar[SERVE_NEXT] if scalar[SERVE_NEXT] > 0 else -1
+        scalar[SERVE_NEXT] = 0
+    scalar[CROWDED] = 0
+    return FINISHED
 
 
 @kernel

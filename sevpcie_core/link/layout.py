@@ -20,7 +20,8 @@ PORT: Final = 1  # a port accepts its next burst
 ARRIVE: Final = 2  # a read request is at the root complex
 DATA: Final = 3  # its data are at the root complex
 ANSWERED: Final = 4  # its last completion is at the device
-# Not events: what a burst that waits for a port is.
+HOP: Final = 7  # a burst is at a place between two ports: a station
+# Not events: what a burst that waits for a port is. Completions are DATA there.
 QUANTUM: Final = 5  # of a write
 REQUEST_TLP: Final = 6  # of a read
 
@@ -94,12 +95,30 @@ DRAIN_FREE: Final = PARKED + 1
 VISIBLE: Final = DRAIN_FREE + 1
 TRANSFERS: Final = VISIBLE + 1  # loaded so far
 BURSTS: Final = TRANSFERS + 1  # two columns by direction: bursts that wait for the port, set aside or not
-DEVICE_COLUMNS: Final = BURSTS + 2
+# As PR_SENT, of the device's streams on the uplink that it shares with others.
+HOP_SENT: Final = BURSTS + 2
+DEVICE_COLUMNS: Final = HOP_SENT + 4
 
 # A device's timers: events that come in order need no heap. One per port, and the first of each flight.
 TIMER_PORT: Final = 0  # two columns by direction
 TIMER_FLIGHT: Final = 2  # two columns by direction: ARRIVE, ANSWERED
 TIMERS: Final = 4
+
+# Stations, by line number for R links: row + one of these times R. Behind the timers of all links stands one
+# for each, and their events name them as steps of device 0, as ports of uplinks are named.
+AT_SWITCH: Final = 0  # from a device's link, or from an uplink
+TO_OPEN: Final = 1  # from a root port to the host's one engine
+TO_PORT: Final = 2  # from there to a root port
+TO_SEAL: Final = 3  # from the root complex there; one line for all
+# Columns of `line`, one row per burst: when it is there, its key, when its last byte came over the wire.
+THERE: Final = 0
+BURST: Final = 1
+LAST_BYTE: Final = 2
+LINE_COLUMNS: Final = 3
+# Columns of `line_at`, one row per station.
+LINE_HEAD: Final = 0
+LINE_TAIL: Final = 1
+LATEST: Final = 2  # ps, when the last of its bursts is there
 
 # Columns of `ring`, one row per step in flight. First the step ...
 ADDRESS: Final = 0
@@ -158,7 +177,14 @@ HOST_BUSY: Final = 1
 WALKER_BUSY: Final = 2
 LOOKUPS: Final = 3
 MISSES: Final = 4
-SCALARS: Final = 5
+SHARED_FREE: Final = 5  # ps, the host's one engine
+SHARED_BUSY: Final = 6
+# A line or a queue is full: what is left to serve, and when, once it has grown.
+CROWDED: Final = 7
+SERVE: Final = 8  # row of a link
+SERVE_NEXT: Final = 9  # the same, 0 for none
+SERVE_AT: Final = 10
+SCALARS: Final = 11
 
 # Columns of `host`, the numbers of the root complex.
 READ_INTERVAL: Final = 0  # ps between two reads that it starts
@@ -202,22 +228,31 @@ TAG_COLUMNS: Final = LEDGER_COLUMNS + 1
 class State(NamedTuple):
     """Everything that a run changes. D devices, C ring entries (a power of two), S request classes.
 
+    R links: those of the devices, then those of the switches to their root ports. Where no burst takes more
+    than one link and all engines stand at ports, lines and keys are empty.
+
     heap : int64[2 * H], events (see `heap`); heap[1] is when the last request may begin, ps
-    timer : int64[D * TIMERS, 2], (time in ps, key) of a device's next event of each kind, FOREVER for none
+    timer : int64[R * TIMERS + L, 2], (time in ps, key) of a link's next event of each kind, FOREVER for
+        none, then of each station
     flight : int64[D, 2, F, 2], events of reads on their way, by direction
-    scalar : int64[SCALARS]; device : int64[D, DEVICE_COLUMNS]
-    ring : int64[D, C, RING_COLUMNS]; waiting : int64[D, 4, W], keys of bursts that wait for a port
+    scalar : int64[SCALARS]; device : int64[R, DEVICE_COLUMNS]
+    ring : int64[D, C, RING_COLUMNS]; waiting : int64[R, 4, W], keys of bursts that wait for a port
     server : int64[D, servers, 2], ps, (free from, busy for)
     count : int64[S, COUNT_COLUMNS]; histogram : int64[2, S, BUCKETS], latency and io path
     kept : int64[2, D, K], the same two in ps by request, -1 where not run
-    parked : int64[D, W], keys of read requests that wait for a credit
-    owed : int64[D, 2, OWED_ENTRIES, 2], (due from, ps; bytes) of DLLPs that a direction has to send
-    credit : int64[D, 6, K, 3], (back at the sender, ps; headers; data units) of credits that are on their way
+    parked : int64[R, P], keys of read requests that wait for a credit
+    owed : int64[R, 2, OWED_ENTRIES, 2], (due from, ps; bytes) of DLLPs that a direction has to send
+    credit : int64[R, 6, K, 3], (back at the sender, ps; headers; data units) of credits that are on their way
     tag : int64[D, T, TAG_COLUMNS]; free : int64[D, T], the stack of free tags, FREE_TAGS of them
     ledger : int64[D, C, LEDGER_COLUMNS], of the steps in flight, ps; C is 0 where none is kept
     spent : int64[S, PLACES], sums over requests, ps
     iotlb : int64[sets, ways, 2], (page and device, or -1; translated from, ps), the most recent way first
     walker : int64[walkers], ps, free from
+    line : int64[L, N, LINE_COLUMNS], bursts on their way to a station, N a power of two
+    line_at : int64[L, 3]
+    key : int64[2 * R + 1, 1 + contexts], of the root port's engine of each direction of an uplink and of
+        the host's one engine: the context of the previous TLP or -1, then all contexts, the most recent
+        first; see `hop.context_of`
     """
 
     heap: Any
@@ -240,3 +275,6 @@ class State(NamedTuple):
     spent: Any
     iotlb: Any
     walker: Any
+    line: Any
+    line_at: Any
+    key: Any

@@ -3,6 +3,7 @@
 Rule: rows of int64 with named columns; all times are ps, all sizes bytes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,7 +51,15 @@ WRITE_LATENCY: Final = 36  # from there to visible in memory, ps
 ORDERED: Final = 37  # 1: a read waits until the posted writes before it are visible
 RMP_CHECK: Final = 38  # added to the drain of a protected posted TLP, ps
 HOLD_PS: Final = 39  # of CHECK: what is waiting for the MAC
-LINK_COLUMNS: Final = 43
+# What lies between this link and the root complex, if anything.
+PATH: Final = 43  # 1: bursts pass a switch or the host's one engine
+UPLINK: Final = 44  # row of the uplink that a device is behind, or 0
+SWITCH_PS: Final = 45  # of an uplink: from the moment that a burst may go on to its entry into the next port
+STORES: Final = 46  # of an uplink, 1: a burst may go on when its last byte is there; 0: it is cut through
+LINK_STREAM: Final = 47  # 1: switches open and seal what passes them
+SHARED: Final = 48  # 1: the host has one engine for all ports and both directions ...
+FABRIC: Final = 49  # ... this far from each, ps one way
+LINK_COLUMNS: Final = 50
 
 # A burst keeps other traffic of its direction waiting for no longer than this.
 _QUANTUM_PS: Final = 80_000
@@ -148,6 +157,18 @@ class Iommu:
             )
 
 
+@dataclass(frozen=True)
+class Switch:
+    """What joins the links of some devices to one uplink.
+
+    latency_ps : from the moment that a burst may go on to its entry into the queue of the next port.
+    cut_through : it may go on when it can leave without a gap on the next wire; else when all of it is there.
+    """
+
+    latency_ps: int = 0
+    cut_through: bool = True
+
+
 # What a set of TLPs waits for, in the order of `Credits`.
 POSTED: Final = 0
 OTHER: Final = 1
@@ -168,6 +189,9 @@ class EngineTiming:
     """A cipher engine in ps: what TLPs wait for it. A link without one has `NO_ENGINE`.
 
     hold_ps : of check_ps, what is waiting for the MAC; for the ledger alone.
+    link_stream : switches open and seal what passes them; else it passes them sealed (a selective stream).
+    shared : the host has one engine for all its ports and both directions, fabric_ps away from each; devices
+    and switches have theirs at their ports.
     """
 
     pipe_ps: int
@@ -181,6 +205,9 @@ class EngineTiming:
     key_entries: int
     pcrc: bool = False
     hold_ps: int = 0
+    link_stream: bool = False
+    shared: bool = False
+    fabric_ps: int = 0
 
 
 NO_ENGINE: Final = EngineTiming(0, 0, 0, 0, 0, 1, 0, 0, CONTEXTS)
@@ -205,8 +232,12 @@ def engine_timing(
     key_entries: int,
     hold: bool,
     pcrc: bool,
+    fabric_hop_ns: int = 0,
+    shared: bool = False,
+    link_stream: bool = False,
+    contexts: int = CONTEXTS,
 ) -> EngineTiming:
-    """Turn an engine's structure into times.
+    """Turn an engine's structure into times. contexts : most that one engine has to do with.
 
     The counter is the IV, so a keystream made ahead leaves data only the XOR stage; else the AES rounds are
     exposed. A receiver that holds releases a TLP when its MAC is checked; one that skids does not wait.
@@ -222,10 +253,13 @@ def engine_timing(
         bytes_per_clock=bytes_per_clock,
         switch_ps=switch_cycles * period,
         # Where every key fits, none is ever loaded.
-        key_miss_ps=key_miss_cycles * period if key_entries < CONTEXTS else 0,
-        key_entries=min(key_entries, CONTEXTS),
+        key_miss_ps=key_miss_cycles * period if key_entries < contexts else 0,
+        key_entries=min(key_entries, contexts),
         pcrc=pcrc,
         hold_ps=mac_cycles * period if hold else 0,
+        link_stream=link_stream,
+        shared=shared,
+        fabric_ps=fabric_hop_ns * 1000 if shared else 0,
     )
 
 
@@ -313,6 +347,9 @@ def link_row(
     row[ORDERED] = root_port.ordered
     row[RMP_CHECK] = root_port.rmp_check_ps
     row[HOLD_PS] = engine.hold_ps
+    row[LINK_STREAM] = engine.link_stream
+    row[SHARED] = row[PATH] = engine.shared
+    row[FABRIC] = engine.fabric_ps
     most = int(_QUANTUM_PS / byte_time)
     for credits in (up, down):
         # A quantum enters with all its credits.
@@ -326,3 +363,42 @@ def link_row(
             f"a replay buffer of {data_link.replay_bytes} B; expected {least}..{MAX_REPLAY_BYTES}, or 0"
         )
     return row
+
+
+# What both ends of a way must agree on: TLPs pass a switch as they are.
+_SAME: Final = {"mps": MPS, "rcb": RCB, "completion_bytes": CPL_MAX, "data link bytes": DATA_LINK}
+
+
+def behind_switches(
+    links: np.ndarray, uplinks: Sequence[tuple[np.ndarray, Switch]], below: Sequence[int | None]
+) -> np.ndarray:
+    """Return the links of devices and of the switches that they are behind, int64[D + S, LINK_COLUMNS].
+
+    links : int64[D, LINK_COLUMNS]. uplinks : of S switches, each with its link to a root port, made by
+    `link_row` with the same engine. below : of each device the number of its switch, or None.
+
+    A switch takes in whatever comes, so credits count on the last link of a way: `up` of the uplink, `down`
+    of the device.
+
+    Raises MisuseError for links that differ in the size of TLPs.
+    """
+    table = np.concatenate([links, *[row[None] for row, _ in uplinks]])
+    for u, (_, switch) in enumerate(uplinks):
+        row = table[len(links) + u]
+        row[PATH] = 1
+        row[SWITCH_PS] = switch.latency_ps
+        row[STORES] = not switch.cut_through
+        row[CREDITS + 4 : CREDITS + 8] = -1
+    for d, above in enumerate(below):
+        if above is None:
+            continue
+        row, uplink = table[d], table[len(links) + above]
+        for name, column in _SAME.items():
+            if row[column] != uplink[column]:
+                found = f"{name} {row[column]} behind an uplink with {uplink[column]}"
+                raise MisuseError(f"device {d}: {found}; expected the same")
+        row[PATH] = 1
+        row[UPLINK] = len(links) + above
+        row[QUANTUM_BYTES] = min(row[QUANTUM_BYTES], uplink[QUANTUM_BYTES])
+        row[CREDITS : CREDITS + 4] = -1
+    return table

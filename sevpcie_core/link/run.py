@@ -15,6 +15,7 @@ from ..stats.draw import exponential_table, quantile_table
 from ..stats.hist import BUCKETS, Histogram
 from ..workload.program import BEGIN, END, FOREVER, STEP, Chunk, Program
 from . import kernel, layout
+from .hop import CONTEXTS_PER_DEVICE, context_of
 from .params import (
     CONTEXTS,
     CREDITS,
@@ -22,9 +23,11 @@ from .params import (
     ERROR_EVERY,
     MRRS,
     NO_IOMMU,
+    PATH,
     QUANTUM_BYTES,
     REPLAY_UNITS,
     TAGS,
+    UPLINK,
     Iommu,
     link_row,
 )
@@ -34,6 +37,8 @@ from .places import PLACES
 Marker = Callable[[np.ndarray], np.ndarray]
 
 _FIRST_RING = 1 << 10
+# Bursts on their way to one station, at first.
+_FIRST_LINE = 1 << 6
 # 0.8 GiB of steps in flight.
 _LARGEST_RING = 1 << 22
 PS_PER_HOUR = 3_600 * 10**12
@@ -72,8 +77,9 @@ class Outcome:
     kept_ps, kept_io_ps : int64[D, K], latency of the first K requests of each device, -1 where not run.
     busy : per device and resource, the share of the device's time that the resource was busy.
     job_ps : per device, first start to last end of all steps.
-    maintenance_bytes : per device and direction (up, down), DLLPs and ordered sets put on the wire.
-    iotlb : lookups and misses of all devices. errors : of the wire, per device and direction.
+    maintenance_bytes : per link and direction (up, down), DLLPs and ordered sets put on the wire; first the
+        links of the devices, then those of the switches to their root ports.
+    iotlb : lookups and misses of all devices. errors : of the wire, per link and direction.
     seconds : CPU time of the event loop and of loading steps into it.
     """
 
@@ -99,9 +105,9 @@ _REFUSED = {
 def _grown(ring: np.ndarray, size: int, device: np.ndarray) -> np.ndarray:
     """Return a ring of `size` entries with the same steps, requests and queue, each in its slot there."""
     old_size = ring.shape[1]
-    new = np.zeros((len(device), size, layout.RING_COLUMNS), np.int64)
+    new = np.zeros((len(ring), size, layout.RING_COLUMNS), np.int64)
     new[..., layout.DONE] = 1
-    for d, row in enumerate(device):
+    for d, row in enumerate(device[: len(ring)]):
         loaded = int(row[layout.LOADED])
         steps = np.arange(max(0, loaded - old_size), loaded)
         requests = np.unique(ring[d, steps & (old_size - 1), layout.REQUEST])
@@ -119,8 +125,8 @@ def _grown(ring: np.ndarray, size: int, device: np.ndarray) -> np.ndarray:
 def _grown_ledger(ledger: np.ndarray, size: int, device: np.ndarray) -> np.ndarray:
     """Return the same for the ledgers of the steps."""
     old_size = ledger.shape[1]
-    new = np.zeros((len(device), size, layout.LEDGER_COLUMNS), np.int64)
-    for d, row in enumerate(device):
+    new = np.zeros((len(ledger), size, layout.LEDGER_COLUMNS), np.int64)
+    for d, row in enumerate(device[: len(ledger)]):
         loaded = int(row[layout.LOADED])
         steps = np.arange(max(0, loaded - old_size), loaded)
         new[d, steps & (size - 1)] = ledger[d, steps & (old_size - 1)]
@@ -128,11 +134,50 @@ def _grown_ledger(ledger: np.ndarray, size: int, device: np.ndarray) -> np.ndarr
 
 
 def _heap_and_queues(ring: np.ndarray, links: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Allocate for the most that can be in them: one entry per step in flight and per tag."""
+    """Allocate for the most that can be in them: one entry per step in flight and per tag.
+
+    Behind a first port more quanta of a step may wait; then the kernel asks for more.
+    """
     devices, size = ring.shape[:2]
     heap = np.zeros(2 * (1 + devices * size + int(links[:, TAGS].sum())), np.int64)
     entries = size + int(links[:, TAGS].max())
-    return heap, np.zeros((devices, 4, 1 << (entries - 1).bit_length()), np.int64)
+    return heap, np.zeros((len(links), 4, 1 << (entries - 1).bit_length()), np.int64)
+
+
+def _moved(old: np.ndarray, new: np.ndarray, head: int, tail: int) -> None:
+    """Copy what lies between two counts of a ring, each entry to its slot in a larger one."""
+    ids = np.arange(head, tail)
+    new[ids & (len(new) - 1)] = old[ids & (len(old) - 1)]
+
+
+def _grown_waiting(waiting: np.ndarray, new: np.ndarray, device: np.ndarray) -> np.ndarray:
+    """Return the larger queues with what waits in them."""
+    for row, queue in np.ndindex(waiting.shape[:2]):
+        head, tail = device[row, layout.HEAD + queue], device[row, layout.TAIL + queue]
+        _moved(waiting[row, queue], new[row, queue], int(head), int(tail))
+    return new
+
+
+def _grown_lines(state: layout.State) -> layout.State:
+    """Return the same with twice the room in all lines and queues of bursts on their way."""
+    lines, size, columns = state.line.shape
+    line = np.zeros((lines, 2 * size, columns), np.int64)
+    for station, (head, tail, _) in enumerate(state.line_at.tolist()):
+        _moved(state.line[station], line[station], head, tail)
+    rows, queues, entries = state.waiting.shape
+    waiting = np.zeros((rows, queues, 2 * entries), np.int64)
+    return state._replace(line=line, waiting=_grown_waiting(state.waiting, waiting, state.device))
+
+
+def _keys(links: np.ndarray, devices: int) -> np.ndarray:
+    """Return `State.key` before traffic: all keys are loaded, as far as they fit."""
+    key = np.full((2 * len(links) + 1, 1 + CONTEXTS_PER_DEVICE * devices), -1, np.int64)
+    for row in range(devices, len(links)):
+        mine = [d for d in range(devices) if links[d, UPLINK] == row]
+        contexts = [context_of(d, 0, sub) for d in mine for sub in range(CONTEXTS)]
+        key[2 * row : 2 * row + 2, 1 : 1 + len(contexts)] = contexts
+    key[-1, 1:] = np.arange(CONTEXTS_PER_DEVICE * devices)
+    return key
 
 
 def simulate(
@@ -153,7 +198,7 @@ def simulate(
     Parameters
     ----------
     programs : one per device.
-    links : int64[D, LINK_COLUMNS].
+    links : int64[D, LINK_COLUMNS], or with rows for the uplinks of switches behind: `params.behind_switches`.
     host_table : int64[4097], ps, see `stats.draw.quantile_table`.
     markers : per device, which steps are protected.
     iommu : before all devices; none by default.
@@ -169,15 +214,18 @@ def simulate(
     devices = len(programs)
     if not 0 < devices <= layout.MAX_DEVICES:
         raise MisuseError(f"{devices} devices; 1 to {layout.MAX_DEVICES} can run together")
+    rows = len(links)
     names = [(d, name) for d, p in enumerate(programs) for name in p.stats]
     first_class = np.cumsum([0, *[len(p.stats) for p in programs]])
     iterators = [p.chunks() for p in programs]
 
-    device = np.zeros((devices, layout.DEVICE_COLUMNS), np.int64)
+    device = np.zeros((rows, layout.DEVICE_COLUMNS), np.int64)
+    # Uplinks have no program.
+    device[devices:, layout.EXHAUSTED] = 1
     device[:, layout.STARVED_SINCE] = -1
     device[:, layout.FIRST_STEP] = FOREVER
     device[:, layout.FREE_TAGS] = links[:, TAGS]
-    device[:, layout.REACH] = [p.reach for p in programs]
+    device[:devices, layout.REACH] = [p.reach for p in programs]
     device[:, layout.ENGINE_LAST : layout.ENGINE_BUSY] = -1
     device[:, layout.RECENCY : layout.PR_SENT] = np.tile(np.arange(CONTEXTS), 4)
     device[:, layout.PARKED_SINCE] = -1
@@ -201,9 +249,10 @@ def simulate(
     ring[..., layout.DONE] = 1
     heap, waiting = _heap_and_queues(ring, links)
     heap[1] = stop_ps or FOREVER
+    stations = 3 * rows + 1 if links[:, PATH].any() else 0
     state = layout.State(
         heap=heap,
-        timer=np.full((devices * layout.TIMERS, 2), FOREVER, np.int64),
+        timer=np.full((rows * layout.TIMERS + stations, 2), FOREVER, np.int64),
         flight=np.zeros((devices, 2, 1 << int(links[:, TAGS].max()).bit_length(), 2), np.int64),
         scalar=np.zeros(layout.SCALARS, np.int64),
         device=device,
@@ -213,15 +262,18 @@ def simulate(
         count=count,
         histogram=np.zeros((2, len(names), BUCKETS), np.int64),
         kept=np.full((2, devices, keep), -1, np.int64),
-        parked=np.zeros((devices, 1 << int(links[:, TAGS].max()).bit_length()), np.int64),
-        owed=np.zeros((devices, 2, layout.OWED_ENTRIES, 2), np.int64),
-        credit=np.zeros((devices, 6, 1 << (max(most_headers, units) - 1).bit_length(), 3), np.int64),
+        parked=np.zeros((rows, 1 << int(links[:devices, TAGS].sum()).bit_length()), np.int64),
+        owed=np.zeros((rows, 2, layout.OWED_ENTRIES, 2), np.int64),
+        credit=np.zeros((rows, 6, 1 << (max(most_headers, units) - 1).bit_length(), 3), np.int64),
         tag=np.zeros((devices, 1 + tags, layout.TAG_COLUMNS), np.int64),
         free=np.tile(np.arange(tags)[::-1], (devices, 1)),
         ledger=np.zeros((devices, len(ring[0]) if ledger else 0, layout.LEDGER_COLUMNS), np.int64),
         spent=np.zeros((len(names), len(PLACES)), np.int64),
         iotlb=np.full((max(sets, 1), iommu.ways, 2), -1, np.int64),
         walker=np.zeros(iommu.walkers, np.int64),
+        line=np.zeros((stations, _FIRST_LINE, layout.LINE_COLUMNS), np.int64),
+        line_at=np.zeros((stations, 3), np.int64),
+        key=_keys(links, devices) if stations else np.zeros((2 * rows + 1, 1), np.int64),
     )
     # Positions count fractions of a ps in 64 bits; what is on its way then has room to arrive.
     latest = (1 << 62) // int(links[:, DEN].max())
@@ -229,6 +281,10 @@ def simulate(
     while True:
         begin = time.thread_time()
         d = kernel.advance(state, links, host, tables, seed, latest)
+        while d == kernel.GROW:
+            state = _grown_lines(state)
+            if kernel.resume(state, links, host, tables, seed) != kernel.GROW:
+                d = kernel.advance(state, links, host, tables, seed, latest)
         seconds += time.thread_time() - begin
         if d < 0:
             break
@@ -246,10 +302,9 @@ def simulate(
             ring = _grown(state.ring, 1 << (needed - 1).bit_length(), device)
             heap, waiting = _heap_and_queues(ring, links)
             heap[: len(state.heap)] = state.heap
-            for row, queue in np.ndindex(devices, 4):
-                ids = np.arange(int(device[row, layout.HEAD + queue]), int(device[row, layout.TAIL + queue]))
-                moved = state.waiting[row, queue, ids & (state.waiting.shape[2] - 1)]
-                waiting[row, queue, ids & (waiting.shape[2] - 1)] = moved
+            if waiting.shape[2] < state.waiting.shape[2]:
+                waiting = np.zeros_like(state.waiting)
+            waiting = _grown_waiting(state.waiting, waiting, device)
             accounts = _grown_ledger(state.ledger, ring.shape[1], device) if ledger else state.ledger
             state = state._replace(ring=ring, heap=heap, waiting=waiting, ledger=accounts)
         most = (layout.MAX_SPLITS - 2) * min(int(links[d, MRRS]), int(links[d, QUANTUM_BYTES]))
@@ -359,15 +414,21 @@ def _outcome(
         jobs.append(job)
         # The others are cores of the host; of arrays as long as the most servers of any device.
         own = programs[d].servers - programs[d].cores
+        # The links of its way. An engine that all share counts for each of them.
+        way = [d, *links[d : d + 1, UPLINK][links[d : d + 1, UPLINK] > 0].tolist()]
         busy.append(
             {
-                "link": float(
-                    s.device[d, layout.LINK_BUSY : layout.LINK_BUSY + 2].max() / links[d, DEN] / job
+                "link": max(
+                    float(s.device[r, layout.LINK_BUSY : layout.LINK_BUSY + 2].max() / links[r, DEN] / job)
+                    for r in way
                 ),
                 "tags": float(s.device[d, layout.STARVED] / job),
-                "credits": float(s.device[d, layout.PARKED] / job),
+                "credits": max(float(s.device[r, layout.PARKED] / job) for r in way),
                 "iommu": float(s.scalar[layout.WALKER_BUSY] / len(s.walker) / job),
-                "engine": float(s.device[d, layout.ENGINE_BUSY : layout.RECENCY].max() / job),
+                "engine": max(
+                    float(s.scalar[layout.SHARED_BUSY] / job),
+                    *(float(s.device[r, layout.ENGINE_BUSY : layout.RECENCY].max() / job) for r in way),
+                ),
                 "host": float(max(s.scalar[layout.HOST_BUSY], s.server[d, own:, 1].max(initial=0)) / job),
                 "device": float(s.server[d, :own, 1].max(initial=0) / job),
             }

@@ -24,6 +24,8 @@ from sevpcie_core.link.params import (
     EngineTiming,
     Iommu,
     RootPort,
+    Switch,
+    behind_switches,
     link_row,
 )
 from sevpcie_core.link.run import Outcome, simulate
@@ -106,6 +108,10 @@ class Case:
     seed: int = 1
     stop_ps: int = 0
     iommu: Iommu = NO_IOMMU
+    uplinks: Sequence[tuple[Port, Switch]] = ()
+    """Switches, each with its link to a root port."""
+    below: Sequence[int | None] = ()
+    """The switch of each device; empty: there is none."""
 
 
 @dataclass
@@ -173,27 +179,29 @@ def as_program(steps: Sequence[Step], cuts: Sequence[int] = ()) -> Program:
 
 
 def link_table(case: Case) -> np.ndarray:
-    """Return int64[D, LINK_COLUMNS]."""
-    return np.stack(
-        [
-            link_row(
-                generation=port.generation,
-                lanes=port.lanes,
-                mps=port.mps,
-                mrrs=port.mrrs,
-                rcb=port.rcb,
-                completion_bytes=port.completion_bytes,
-                propagation_ps=port.propagation_ps,
-                tags=port.tags,
-                engine=case.engine or NO_ENGINE,
-                up=port.up,
-                down=port.down,
-                data_link=port.data_link,
-                root_port=port.root_port,
-            )
-            for port in case.ports
-        ]
-    )
+    """Return int64[D + switches, LINK_COLUMNS]."""
+
+    def row_of(port: Port) -> np.ndarray:
+        return link_row(
+            generation=port.generation,
+            lanes=port.lanes,
+            mps=port.mps,
+            mrrs=port.mrrs,
+            rcb=port.rcb,
+            completion_bytes=port.completion_bytes,
+            propagation_ps=port.propagation_ps,
+            tags=port.tags,
+            engine=case.engine or NO_ENGINE,
+            up=port.up,
+            down=port.down,
+            data_link=port.data_link,
+            root_port=port.root_port,
+        )
+
+    links = np.stack([row_of(port) for port in case.ports])
+    if not case.uplinks:
+        return links
+    return behind_switches(links, [(row_of(port), switch) for port, switch in case.uplinks], case.below)
 
 
 def requests_of(steps: Sequence[Step]) -> int:
@@ -307,8 +315,8 @@ def oracle_outcome(case: Case) -> link_heapq.Outcome:
         }
         return {name: value for name, value in found.items() if value[0]}
 
-    links = [
-        link_heapq.Link(
+    def link_of(port: Port) -> link_heapq.Link:
+        return link_heapq.Link(
             ps_per_byte=ps_per_byte(port.generation, port.lanes),
             prop_ps=port.propagation_ps,
             mps=port.mps,
@@ -334,8 +342,7 @@ def oracle_outcome(case: Case) -> link_heapq.Outcome:
             ordered=port.root_port.ordered,
             rmp_check_ps=port.root_port.rmp_check_ps,
         )
-        for port in case.ports
-    ]
+
     engine = (
         None
         if case.engine is None
@@ -351,6 +358,9 @@ def oracle_outcome(case: Case) -> link_heapq.Outcome:
             key_entries=case.engine.key_entries,
             pcrc=case.engine.pcrc,
             hold_ps=case.engine.hold_ps,
+            link_stream=case.engine.link_stream,
+            shared=case.engine.shared,
+            fabric_ps=case.engine.fabric_ps,
         )
     )
     host = link_heapq.Host(
@@ -362,7 +372,18 @@ def oracle_outcome(case: Case) -> link_heapq.Outcome:
         walkers=case.iommu.walkers,
         walk=drawn(case.iommu.walk, WALK_STREAM),
     )
-    return link_heapq.simulate(links, host, engine, case.programs, case.protected, case.seed, case.stop_ps)
+    return link_heapq.simulate(
+        [link_of(port) for port in case.ports],
+        host,
+        engine,
+        case.programs,
+        case.protected,
+        case.seed,
+        case.stop_ps,
+        [link_of(port) for port, _ in case.uplinks],
+        [link_heapq.Switch(switch.latency_ps, switch.cut_through) for _, switch in case.uplinks],
+        case.below,
+    )
 
 
 def run_oracle(case: Case) -> Result:

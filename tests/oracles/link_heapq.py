@@ -19,6 +19,7 @@ DELAY, WRITE_UP, READ_UP, WRITE_DOWN = range(4)
 """Kinds of step."""
 
 READY, PORT, ARRIVE, DATA, ANSWERED = range(5)
+HOP = 7
 """Kinds of event, in the order in which they are handled when all else is equal."""
 
 POSTED, NON_POSTED, COMPLETION = range(3)
@@ -78,6 +79,14 @@ class Link:
 
 
 @dataclass(frozen=True)
+class Switch:
+    """What joins links of devices to one uplink. latency_ps: from the moment that a burst may go on."""
+
+    latency_ps: int = 0
+    cut_through: bool = True
+
+
+@dataclass(frozen=True)
 class Host:
     """The root complex: `read_latency(seed, device, transfer, split)` and the least spacing of reads, ps.
 
@@ -99,6 +108,8 @@ class EngineSpec:
 
     pipe_ps: a byte's way through it. mac_ps: from the last byte out to the MAC. check_ps: from the last byte
     in at the receiver to the release of the TLP; hold_ps: of that, what is waiting for the MAC.
+    link_stream: switches open and seal what passes them. shared: the host has one engine for all its ports
+    and both directions, fabric_ps away from each.
     """
 
     period_ps: int
@@ -112,6 +123,13 @@ class EngineSpec:
     key_entries: int = 8
     pcrc: bool = False
     hold_ps: int = 0
+    link_stream: bool = False
+    shared: bool = False
+    fabric_ps: int = 0
+
+
+Key = tuple[int | None, int | None, int]
+"""(device, direction, sub-stream) of a key; None where an engine serves only one of them."""
 
 
 @dataclass(frozen=True)
@@ -192,12 +210,12 @@ class Engine:
     """One cipher engine: what it holds, whom it served last, and until when it is taken."""
 
     spec: EngineSpec
-    cache: list[int]
-    last: int | None = None
+    cache: list[Key]
+    last: Key | None = None
     free_ps: int = 0
     finished_ps: int | None = None
 
-    def enter(self, context: int) -> tuple[int, int]:
+    def enter(self, context: Key) -> tuple[int, int]:
         """Take up a context. Return the bubble before it and the time to fetch its key, both ps."""
         gap = extra = 0
         if context != self.last:
@@ -218,22 +236,25 @@ class Engine:
         return cycles * self.spec.period_ps
 
 
-def make_engine(spec: EngineSpec) -> Engine:
-    """Return an engine before traffic: keys of all three sub-streams are loaded, as far as they fit."""
+def make_engine(spec: EngineSpec, owners: Sequence[tuple[int | None, int | None]]) -> Engine:
+    """Return an engine before traffic: the keys of all its streams are loaded, as far as they fit."""
     if spec.key_entries < 1:
         raise ValueError("an engine holds at least one key")
-    return Engine(spec, [POSTED, NON_POSTED, COMPLETION][: spec.key_entries])
+    keys = [(*owner, sub) for owner in owners for sub in (POSTED, NON_POSTED, COMPLETION)]
+    return Engine(spec, keys[: spec.key_entries])
 
 
 @dataclass(frozen=True)
 class Burst:
     """TLPs that go through a port together: a quantum of a write, a read request, the answer to one."""
 
+    device: int
     index: int
     split: int
     kind: str
     context: int
     tlps: list[tuple[int, int]]
+    way: int
 
 
 @dataclass
@@ -269,19 +290,20 @@ class Direction:
     errors: int = 0
     set_aside: deque[Burst] = field(default_factory=deque)
     """Read requests without a credit."""
-    posted_since: dict[int, int] = field(default_factory=lambda: {NON_POSTED: 0, COMPLETION: 0})
-    """Protected posted TLPs since the last TLP of each other sub-stream, or IDE Sync."""
+    posted_since: dict[int | None, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+    """Of each stream: protected posted TLPs since the last TLP of each other sub-stream, or IDE Sync."""
 
-    def sync_is_due(self, context: int) -> bool:
+    def sync_is_due(self, stream: int | None, context: int) -> bool:
         """A protected TLP goes out: return whether an IDE Sync has to follow it, and note that it does."""
+        since = self.posted_since[stream]
         if context != POSTED:
-            self.posted_since[context] = 0
+            since[context] = 0
             return False
-        for other in self.posted_since:
-            self.posted_since[other] += 1
-        due = max(self.posted_since.values()) >= 245
+        for other in (NON_POSTED, COMPLETION):
+            since[other] += 1
+        due = max(since.values()) >= 245
         if due:
-            self.posted_since = dict.fromkeys(self.posted_since, 0)
+            since.clear()
         return due
 
     def take_back(self, posted: bool) -> int:
@@ -343,9 +365,28 @@ class Direction:
             self.maintenance += link.skip_bytes
 
 
-def make_direction(spec: EngineSpec, credits: dict[bool, tuple[int, int]]) -> Direction:
+def make_direction(
+    tx: Engine, rx: Engine, credits: dict[bool, tuple[int, int]], replay_bytes: int
+) -> Direction:
     """Return an idle direction."""
-    return Direction(make_engine(spec), make_engine(spec), credits=dict(credits))
+    units = replay_bytes // 16 if replay_bytes else None
+    return Direction(tx, rx, credits=dict(credits), replay_free=units)
+
+
+@dataclass(frozen=True)
+class Passing:
+    """A burst on its way to a place between two ports; last: when its last byte has come over the wire."""
+
+    burst: Burst
+    last: int
+
+
+@dataclass
+class Line:
+    """Bursts that reach a place one after the other."""
+
+    bursts: deque[Passing] = field(default_factory=deque)
+    latest: int = 0
 
 
 @dataclass
@@ -399,13 +440,9 @@ def buffered_units(
     return math.ceil(Fraction(total, 16))
 
 
-@dataclass(frozen=True)
-class Passed:
-    """A burst that went through a port: when the next may enter; its ledger up to there, and to its end."""
-
-    accepted: int
-    entering: Ledger
-    ledger: Ledger
+def is_head(label: str) -> bool:
+    """Return whether a byte comes before what a TLP carries: a switch knows the way when it has these."""
+    return label in (wire_naive.LINK_LABELS[0], "ide:prefix") or label.startswith("header:")
 
 
 class Simulation:
@@ -420,8 +457,15 @@ class Simulation:
         protected_by_device: Sequence[Sequence[bool]],
         seed: int,
         stop_ps: int,
+        uplinks: Sequence[Link],
+        switches: Sequence[Switch],
+        below: Sequence[int | None],
     ) -> None:
-        self.links = devices
+        self.links = [*devices, *uplinks]
+        """Those of the devices, then those of the switches to their root ports: rows."""
+        self.switches = switches
+        self.below = below or [None for _ in devices]
+        """Of each device its switch, if it is behind one."""
         self.host = host
         self.engine = engine
         self.programs = steps_by_device
@@ -429,18 +473,12 @@ class Simulation:
         self.seed = seed
         self.stop_ps = stop_ps
         count = len(devices)
-        self.directions = [
-            {
-                way: make_direction(engine, {p: c for (w, p), c in link.credits.items() if w == way})
-                for way in (UP, DOWN)
-            }
-            for link in devices
-        ]
-        for link, lanes in zip(devices, self.directions, strict=True):
-            for lane in lanes.values():
-                lane.replay_free = link.replay_bytes // 16 if link.replay_bytes else None
+        self.directions = [self.make_directions(row) for row in range(len(self.links))]
+        everyone = [(d, way) for d in range(count) for way in (UP, DOWN)]
+        self.shared_engine = make_engine(engine, everyone)
+        self.lines: dict[int, Line] = defaultdict(Line)
         self.iotlb = make_iotlb(host)
-        self.drain_free = [0 for _ in devices]
+        self.drain_free = [0 for _ in self.links]
         self.visible = [0 for _ in devices]
         self.free_tags = [list(reversed(range(link.tags))) for link in devices]
         self.split_of: dict[tuple[int, int], int] = {}
@@ -474,6 +512,75 @@ class Simulation:
             self.on_answered,
         )
 
+    # --- the way from a device to the host ---
+
+    def uplink(self, device: int) -> int | None:
+        """Return the row of the uplink that a device is behind."""
+        switch = self.below[device]
+        return None if switch is None else len(self.programs) + switch
+
+    def route(self, device: int, way: int) -> list[int]:
+        """Return the links that a burst takes, in order."""
+        uplink = self.uplink(device)
+        rows = [device] if uplink is None else [device, uplink]
+        return rows if way == UP else rows[::-1]
+
+    def make_directions(self, row: int) -> dict[int, Direction]:
+        """Return both directions of a link. A switch takes in what comes: it has no credits to give."""
+        link = self.links[row]
+        is_uplink = row >= len(self.programs)
+        found = {}
+        for way in (UP, DOWN):
+            credits = {posted: c for (w, posted), c in link.credits.items() if w == way}
+            if (way == DOWN) if is_uplink else (way == UP and self.uplink(row) is not None):
+                credits = {}
+            owners: list[tuple[int | None, int | None]] = [(None, None)]
+            if is_uplink and not self.engine.link_stream:
+                # One end of the streams of all devices behind it.
+                owners = [(d, None) for d in range(len(self.programs)) if self.uplink(d) == row]
+            tx, rx = make_engine(self.engine, owners), make_engine(self.engine, owners)
+            found[way] = make_direction(tx, rx, credits, link.replay_bytes)
+        return found
+
+    def has_engine(self, device: int, way: int, row: int, *, sending: bool) -> bool:
+        """Return whether an engine stands at an end of a link that protected TLPs of a device pass."""
+        rows = self.route(device, way)
+        if row == rows[0] and sending:
+            return way == UP or not self.engine.shared
+        if row == rows[-1] and not sending:
+            return way == DOWN or not self.engine.shared
+        return self.engine.link_stream
+
+    def stream(self, device: int, row: int) -> int | None:
+        """Return which of the streams of a link a device's is: None if there is but one."""
+        return device if row >= len(self.programs) and not self.engine.link_stream else None
+
+    def protects(self, burst: Burst) -> bool:
+        """Return whether the policy protects a burst."""
+        return self.protected[burst.device][burst.index]
+
+    def by_engine(self, burst: Burst) -> bool:
+        """Return whether a burst goes to the host's one engine before it comes to a port."""
+        return self.engine.shared and burst.way == DOWN and self.protects(burst)
+
+    def is_last_quantum(self, burst: Burst) -> bool:
+        """Return whether nothing of a write comes after a burst."""
+        return burst.split + 1 == len(self.splits[burst.device, burst.index])
+
+    def is_accounted(self, burst: Burst, row: int) -> bool:
+        """Return whether a ledger follows a burst over a link: of a write, the quantum that is waited for."""
+        if burst.kind != wire_naive.MWR or self.is_last_quantum(burst):
+            return True
+        return row == self.route(burst.device, burst.way)[0] and not self.by_engine(burst)
+
+    def layouts(self, burst: Burst) -> list[list[str]]:
+        """Draw the TLPs of a burst."""
+        flit, pcrc, protected = self.links[burst.device].flit, self.engine.pcrc, self.protects(burst)
+        return [
+            wire_naive.lay_out(burst.kind, address, size, flit=flit, protected=protected, pcrc=pcrc)
+            for address, size in burst.tlps
+        ]
+
     # --- events ---
 
     def push(self, time: int, kind: int, device: int, step: int, split: int) -> None:
@@ -485,14 +592,23 @@ class Simulation:
         self.link_dependents()
         while self.heap:
             time, device, step, split, kind = heapq.heappop(self.heap)
-            if kind == PORT and self.directions[device][step].wake_ps != time:
+            row, way = (step // 2, step % 2) if kind == PORT and step > 1 else (device, step)
+            if kind == PORT and self.directions[row][way].wake_ps != time:
                 # An earlier one has taken its place.
                 continue
             self.log.append((time, kind, device, step, split))
-            self.handlers[kind](time, device, step, split)
-            self.issue_reads(time, device)
-            for way in (UP, DOWN):
-                self.serve_port(time, device, way)
+            if kind == HOP:
+                rows = self.on_hop(time, step)
+            elif row >= len(self.programs):
+                self.directions[row][way].wake_ps = None
+                rows = [row]
+            else:
+                self.handlers[kind](time, device, step, split)
+                self.issue_reads(time, device)
+                rows = self.route(device, UP)
+            for served in rows:
+                for way in (UP, DOWN):
+                    self.serve_port(time, served, way)
         return self.outcome()
 
     def link_dependents(self) -> None:
@@ -567,9 +683,9 @@ class Simulation:
             self.tag_queue[device].append(index)
         else:
             self.splits[device, index] = split_naive.cut_at_multiples(
-                step.address, step.bytes, self.links[device].quantum()
+                step.address, step.bytes, min(self.links[row].quantum() for row in self.route(device, UP))
             )
-            self.offer_quantum(device, index, 0)
+            self.offer_quantum(now, device, index, 0)
 
     def begin_delay(self, now: int, device: int, index: int) -> None:
         """A delay begins, if need be behind others at its server; its end is known at once."""
@@ -586,16 +702,97 @@ class Simulation:
         self.tell(now, device, index, start, early=True, ledger=ledger)
         self.tell(now, device, index, end, early=False, ledger=ledger.until(end, place))
 
-    def offer_quantum(self, device: int, index: int, number: int) -> None:
-        """Put one quantum of a write into its port's queue."""
+    def offer_quantum(self, now: int, device: int, index: int, number: int) -> None:
+        """Send one quantum of a write on its way."""
         step = self.programs[device][index]
         tlps = split_naive.write_tlps(*self.splits[device, index][number], self.links[device].mps)
-        burst = Burst(index, number, wire_naive.MWR, POSTED, tlps)
-        port = self.directions[device][UP if step.kind == WRITE_UP else DOWN]
-        if step.kind == WRITE_UP and step.buffer == BUFFER_DATA:
+        way = UP if step.kind == WRITE_UP else DOWN
+        self.depart(now, Burst(device, index, number, wire_naive.MWR, POSTED, tlps, way))
+
+    def depart(self, now: int, burst: Burst) -> None:
+        """A burst leaves the device, or the root complex: to its first port, or to the host's one engine."""
+        if self.by_engine(burst):
+            self.join(3 * len(self.links), now + self.engine.fabric_ps, burst)
+        else:
+            self.queue(self.route(burst.device, burst.way)[0], burst)
+
+    def queue(self, row: int, burst: Burst) -> None:
+        """Put a burst into the queue of a port."""
+        step = self.programs[burst.device][burst.index]
+        port = self.directions[row][burst.way]
+        data = burst.way == UP and step.buffer == BUFFER_DATA and burst.kind == wire_naive.MWR
+        if data or burst.kind == wire_naive.CPLD:
             port.bulk.append(burst)
         else:
             port.control.append(burst)
+
+    def join(self, station: int, time: int, burst: Burst, last: int = 0) -> int:
+        """Note when a burst reaches a place between ports: not before those that came before it."""
+        line = self.lines[station]
+        line.latest = max(line.latest, time)
+        line.bursts.append(Passing(burst, last))
+        self.push(line.latest, HOP, 0, station, 0)
+        return line.latest
+
+    def on_hop(self, now: int, station: int) -> list[int]:
+        """The first burst of a line is there. Return the links whose ports have more to send for it."""
+        passing = self.lines[station].bursts.popleft()
+        burst = passing.burst
+        place, row = divmod(station, len(self.links))
+        if place == 0:
+            # At a switch.
+            rows = self.route(burst.device, burst.way)
+            self.queue(rows[1], burst)
+            return [rows[1]]
+        if place == 1:
+            self.open_at_host(now, row, burst, passing.last)
+            return []
+        if place == 2:
+            self.queue(row, burst)
+            return [row]
+        self.seal_at_host(now, burst)
+        return []
+
+    def open_at_host(self, now: int, row: int, burst: Burst, last: int) -> None:
+        """A burst of a device is at the host's one engine, or passes it by in its turn."""
+        spec, engine = self.engine, self.shared_engine
+        checked = last
+        hold = 0
+        if self.protects(burst):
+            works = [engine.occupancy_ps(labels) for labels in self.layouts(burst)]
+            gap, extra = engine.enter((burst.device, UP, burst.context))
+            engine.free_ps = max(now, engine.free_ps + gap) + extra + sum(works)
+            # The last TLP has to be there.
+            finished = max(engine.free_ps, last + spec.fabric_ps + works[-1])
+            checked = finished + spec.check_ps + spec.fabric_ps
+            hold = spec.hold_ps
+        lane = self.directions[row][UP]
+        lane.last_delivered_ps = max(lane.last_delivered_ps, checked)
+        if burst.kind != wire_naive.MWR or self.is_last_quantum(burst):
+            self.account(burst, row, checked - hold, "engine")
+            self.account(burst, row, checked, "hold")
+            self.account(burst, row, lane.last_delivered_ps, "ordering")
+        self.reach(now, row, burst, now, lane.last_delivered_ps)
+
+    def seal_at_host(self, now: int, burst: Burst) -> None:
+        """A burst for a device is at the host's one engine."""
+        spec, engine = self.engine, self.shared_engine
+        row = self.route(burst.device, DOWN)[0]
+        layouts = self.layouts(burst)
+        works = [engine.occupancy_ps(labels) for labels in layouts]
+        gap, extra = engine.enter((burst.device, DOWN, burst.context))
+        start = max(now, engine.free_ps + gap) + extra
+        engine.free_ps = start + sum(works)
+        # The wire starts with the first TLP, and does not run dry before the last.
+        on_wire = math.floor(sum(len(labels) for labels in layouts) * self.links[row].ps_per_byte)
+        sealed = max(start + works[0], engine.free_ps - on_wire) + spec.pipe_ps + spec.mac_ps
+        at_port = self.join(2 * len(self.links) + row, sealed + spec.fabric_ps, burst)
+        if burst.kind == wire_naive.MWR and not self.is_last_quantum(burst):
+            ledger = self.ledgers[burst.device][burst.index]
+            self.ledgers[burst.device][burst.index] = ledger.until(now, "engine")
+            self.offer_quantum(now, burst.device, burst.index, burst.split + 1)
+        else:
+            self.account(burst, row, at_port, "engine")
 
     def issue_reads(self, now: int, device: int) -> None:
         """Give free tags to the waiting reads in turns; a request with a tag goes to the port."""
@@ -607,8 +804,7 @@ class Simulation:
             tag = self.free_tags[device].pop()
             self.split_of[device, tag] = number
             request = self.splits[device, index][number]
-            burst = Burst(index, tag, wire_naive.MRD, NON_POSTED, [request])
-            self.directions[device][UP].control.append(burst)
+            self.queue(device, Burst(device, index, tag, wire_naive.MRD, NON_POSTED, [request], UP))
             mine = self.ledgers[device][index]
             self.tag_ledger[device, tag] = mine.until(now, "tags")
             if number + 1 < len(self.splits[device, index]):
@@ -616,58 +812,88 @@ class Simulation:
             else:
                 self.tell(now, device, index, now, early=True, ledger=mine.until(now, "tags"))
 
-    def serve_port(self, now: int, device: int, way: int) -> None:
+    def serve_port(self, now: int, row: int, way: int) -> None:
         """Send what the port accepts by now, control before bulk; wake up when it accepts more.
 
         A read request without a credit lets others pass. It stays the first of all requests.
         """
-        port = self.directions[device][way]
+        port = self.directions[row][way]
         while port.control or port.bulk or port.set_aside:
             if port.accept_ps > now:
-                self.wake(port, port.accept_ps, device, way)
+                self.wake(port, port.accept_ps, row, way)
                 return
             if port.set_aside and self.request_may_go(port, now):
                 burst = port.set_aside.popleft()
-                self.account(device, burst, now, "credits")
+                self.account(burst, row, now, "credits")
             elif port.control:
                 burst = port.control.popleft()
             elif port.bulk:
                 burst = port.bulk.popleft()
             else:
                 if port.returning[False]:
-                    self.wake(port, port.returning[False][0][0], device, way)
+                    self.wake(port, port.returning[False][0][0], row, way)
                 return
             if burst.kind == wire_naive.MRD:
                 if not self.request_may_go(port, now):
-                    self.account(device, burst, now, "arbitration")
+                    self.account(burst, row, now, "arbitration")
                     port.set_aside.append(burst)
                     continue
                 port.acquire(False, 1, 0)
-            self.account(device, burst, now, "arbitration")
-            passed = self.send(device, way, burst, now)
-            port.accept_ps, delivered = passed.accepted, passed.ledger.at
-            if burst.kind != wire_naive.MWR:
-                self.tag_ledger[device, burst.split] = passed.ledger
-            if burst.kind == wire_naive.MRD:
-                if self.links[device].ordered:
-                    delivered = max(delivered, self.visible[device])
-                    self.account(device, burst, delivered, "ordering")
-                self.push(delivered, ARRIVE, device, burst.index, burst.split)
-            elif burst.kind == wire_naive.CPLD:
-                self.push(delivered, ANSWERED, device, burst.index, burst.split)
-            elif burst.split + 1 < len(self.splits[device, burst.index]):
-                self.ledgers[device][burst.index] = passed.entering
-                self.offer_quantum(device, burst.index, burst.split + 1)
-            else:
-                self.tell(now, device, burst.index, port.accept_ps, early=True, ledger=passed.entering)
-                self.tell(now, device, burst.index, delivered, early=False, ledger=passed.ledger)
+            self.account(burst, row, now, "arbitration")
+            self.send(row, way, burst, now)
 
-    def account(self, device: int, burst: Burst, time: int, place: str) -> None:
-        """Note where a burst was until now."""
-        if burst.kind == wire_naive.MWR:
-            self.ledgers[device][burst.index] = self.ledgers[device][burst.index].until(time, place)
-        else:
-            self.tag_ledger[device, burst.split] = self.tag_ledger[device, burst.split].until(time, place)
+    def account(self, burst: Burst, row: int, time: int, place: str) -> None:
+        """Note where a burst was until now, if a ledger follows it over this link."""
+        if burst.kind != wire_naive.MWR:
+            mine = self.tag_ledger[burst.device, burst.split]
+            self.tag_ledger[burst.device, burst.split] = mine.until(time, place)
+        elif self.is_accounted(burst, row):
+            self.ledgers[burst.device][burst.index] = self.ledgers[burst.device][burst.index].until(
+                time, place
+            )
+
+    def reach(self, now: int, row: int, burst: Burst, first: int, time: int) -> int:
+        """The last TLP of a burst can be used at the end of its way. Return when it leaves the buffer there.
+
+        first: when its first TLP could be there.
+        """
+        device = burst.device
+        link = self.links[row]
+        if burst.kind == wire_naive.MRD:
+            if link.ordered:
+                time = max(time, self.visible[device])
+                self.account(burst, row, time, "ordering")
+            self.push(time, ARRIVE, device, burst.index, burst.split)
+            return time
+        if burst.kind == wire_naive.CPLD:
+            self.push(time, ANSWERED, device, burst.index, burst.split)
+            return time
+        freed = time
+        if burst.way == UP:
+            translated = first
+            if self.host.iotlb_entries:
+                address, _ = self.splits[device, burst.index][burst.split]
+                translated = self.iotlb.translate(
+                    self.seed, device, self.ordinal(device, burst.index), burst.split, address, first
+                )
+            works = [
+                link.drain_tlp_ps
+                + (link.rmp_check_ps if self.protects(burst) else 0)
+                + math.ceil(Fraction(size, 64)) * link.drain_line_ps
+                for _, size in burst.tlps
+            ]
+            known = max(max(self.drain_free[row], first) + sum(works), time + works[-1])
+            freed = max(known, translated + sum(works))
+            self.drain_free[row] = freed
+            self.visible[device] = time = max(self.visible[device], freed + link.write_latency_ps)
+            if self.is_last_quantum(burst):
+                ledger = self.ledgers[device][burst.index]
+                ledger = ledger.until(ledger.at + freed - known, "iommu").until(time, "host")
+                self.ledgers[device][burst.index] = ledger
+        if self.is_last_quantum(burst):
+            ledger = self.ledgers[device][burst.index]
+            self.tell(now, device, burst.index, time, early=False, ledger=ledger)
+        return freed
 
     def request_may_go(self, port: Direction, now: int) -> bool:
         """Return whether a read request has a credit by now."""
@@ -677,11 +903,14 @@ class Simulation:
             port.take_back(False)
         return port.credits[False][0] > 0
 
-    def wake(self, port: Direction, time: int, device: int, way: int) -> None:
+    def wake(self, port: Direction, time: int, row: int, way: int) -> None:
         """Look at a port again at a time, or earlier if it is to be looked at earlier anyway."""
         if port.wake_ps is None or time < port.wake_ps:
             port.wake_ps = time
-            self.push(time, PORT, device, way, 0)
+            if row < len(self.programs):
+                self.push(time, PORT, row, way, 0)
+            else:
+                self.push(time, PORT, 0, 2 * row + way, 0)
 
     def on_port(self, now: int, device: int, way: int, split: int) -> None:
         self.directions[device][way].wake_ps = None
@@ -693,12 +922,13 @@ class Simulation:
     def on_arrive(self, now: int, device: int, index: int, split: int) -> None:
         start = max(now, self.rc_free_ps)
         self.rc_free_ps = start + self.host.read_interval_ps
-        lane = self.directions[device][UP]
+        row = self.route(device, UP)[-1]
+        lane = self.directions[row][UP]
         number = self.split_of[device, split]
         ledger = self.tag_ledger[device, split].until(start, "host")
         if False in lane.credits:
             # The request leaves the port's buffer.
-            lane.returning[False].append((start + self.links[device].credit_ps, 1, 0))
+            lane.returning[False].append((start + self.links[row].credit_ps, 1, 0))
         if self.host.iotlb_entries:
             address, _ = self.splits[device, index][number]
             start = self.iotlb.translate(
@@ -713,8 +943,7 @@ class Simulation:
         link = self.links[device]
         address, size = self.splits[device, index][self.split_of[device, split]]
         tlps = split_naive.completions(address, size, link.rcb, link.cpl_max)
-        burst = Burst(index, split, wire_naive.CPLD, COMPLETION, tlps)
-        self.directions[device][DOWN].bulk.append(burst)
+        self.depart(now, Burst(device, index, split, wire_naive.CPLD, COMPLETION, tlps, DOWN))
 
     def on_answered(self, now: int, device: int, index: int, split: int) -> None:
         self.free_tags[device].append(split)
@@ -724,23 +953,20 @@ class Simulation:
 
     # --- one burst of TLPs over one direction ---
 
-    def send(self, device: int, way: int, burst: Burst, ready: int) -> "Passed":
-        """Send a burst whose TLPs are all ready now."""
-        link = self.links[device]
-        lane = self.directions[device][way]
-        protected = self.protected[device][burst.index]
+    def send(self, row: int, way: int, burst: Burst, ready: int) -> None:
+        """Send a burst over one link. Its TLPs are all ready now, or follow so that the wire stays busy."""
+        device = burst.device
+        link = self.links[row]
+        lane = self.directions[row][way]
+        protected = self.protects(burst)
         spec = self.engine
         posted = burst.context == POSTED
-        layouts = [
-            wire_naive.lay_out(burst.kind, address, size, flit=link.flit, protected=protected, pcrc=spec.pcrc)
-            for address, size in burst.tlps
-        ]
-        translated = ready + link.prop_ps
-        if posted and way == UP and self.host.iotlb_entries:
-            address, _ = self.splits[device, burst.index][burst.split]
-            translated = self.iotlb.translate(
-                self.seed, device, self.ordinal(device, burst.index), burst.split, address, translated
-            )
+        layouts = self.layouts(burst)
+        rows = self.route(device, way)
+        stream = self.stream(device, row)
+        key = (stream, None, burst.context)
+        tx = lane.tx if protected and self.has_engine(device, way, row, sending=True) else None
+        rx = lane.rx if protected and self.has_engine(device, way, row, sending=False) else None
         lane.keep_going(link, ready)
         before = max(lane.free, Fraction(ready))
         units = sum(
@@ -755,126 +981,177 @@ class Simulation:
             buffered = buffered_units(link, burst.kind, burst.tlps, layouts, protected)
             enters = max(enters, lane.keep(buffered))
         begin = max(lane.free, Fraction(enters))
-        on_wire = sum(len(labels) for labels in layouts) * link.ps_per_byte
+        count = carried = 0
         syncs = 0
         arrived = 0
+        checked = 0
         for labels in layouts:
-            self.count(device, burst.index, labels)
-            delivered = self.cross(link, lane, burst.context, labels, enters, protected)
+            if row == device:
+                self.count(device, burst.index, labels)
+            checked = self.cross(link, lane, key, labels, enters, tx, rx)
             arrived = math.ceil(lane.free) + link.prop_ps
-            checked = delivered
-            lane.last_delivered_ps = max(delivered, lane.last_delivered_ps)
-            if protected and lane.sync_is_due(burst.context):
+            count += len(labels)
+            # A Sync behind the last TLP is no part of what others wait for.
+            carried = count
+            if protected and lane.sync_is_due(stream, burst.context):
                 # Nobody waits for it.
                 syncs += 1
                 labels = wire_naive.lay_out_sync(flit=link.flit)
-                on_wire += len(labels) * link.ps_per_byte
-                self.count(device, burst.index, labels)
-                self.cross(link, lane, POSTED, labels, enters, True)
+                count += len(labels)
+                if row == device:
+                    self.count(device, burst.index, labels)
+                self.cross(link, lane, (stream, None, POSTED), labels, enters, tx, rx)
+        on_wire = count * link.ps_per_byte
         # The same bytes pass once more; the engines do not see them again.
-        again = self.replay(device, way, on_wire / link.ps_per_byte)
+        again = self.replay(row, way, count)
         lane.free += again
         arrived += again
         checked += again
-        lane.last_delivered_ps = max(lane.last_delivered_ps, checked)
-        if protected and lane.rx.finished_ps is not None:
-            lane.rx.finished_ps += again
-        self.directions[device][1 - way].owe(link, arrived, len(layouts) + syncs, ready)
+        if rx is not None and rx.finished_ps is not None:
+            rx.finished_ps += again
+        self.directions[row][1 - way].owe(link, arrived, len(layouts) + syncs, ready)
         # What comes in then follows without a hole on the wire, through the engine if that is in use at all.
         ahead = spec.pipe_ps + spec.mac_ps if lane.tx.last is not None else 0
-        accepted = max(ready, math.floor(lane.free) - ahead)
+        lane.accept_ps = accepted = max(ready, math.floor(lane.free) - ahead)
+        if lane.replay_free is not None:
+            lane.kept.append((arrived + link.credit_ps, buffered))
         # Where the time went, up to the moment at which the next may enter and up to the end.
-        if burst.kind == wire_naive.MWR:
-            base = self.ledgers[device][burst.index]
-        else:
-            base = self.tag_ledger[device, burst.split]
+        base = Ledger(ready)
+        if self.is_accounted(burst, row):
+            if burst.kind == wire_naive.MWR:
+                base = self.ledgers[device][burst.index]
+            else:
+                base = self.tag_ledger[device, burst.split]
         stalled = max(Fraction(0), enters - before)
         entering = base.until(ready + min(math.floor(stalled), accepted - ready), "credits")
         entering = entering.until(entering.at + min(again, accepted - entering.at), "replay")
         entering = entering.until(accepted, "serialisation")
         ledger = base.until(enters, "credits").until(math.floor(begin), "arbitration")
-        on_wire_ps = min(math.floor(on_wire), arrived - link.prop_ps - ledger.at - again)
-        if not protected:
-            on_wire_ps = arrived - link.prop_ps - ledger.at - again
+        # Up to here, less the flight, it was on the wire or held up by the engine that sends.
+        until = arrived
+        goes_on = row != rows[-1]
+        if goes_on and not (protected and spec.link_stream):
+            following = self.links[rows[1]]
+            if self.switch(device).cut_through:
+                head = sum(is_head(label) for label in layouts[0])
+                until = max(
+                    arrived - math.floor((carried - head) * link.ps_per_byte),
+                    arrived - math.floor(carried * following.ps_per_byte),
+                )
+            checked = until
+        span = until - link.prop_ps - ledger.at - again
+        on_wire_ps = min(math.floor(on_wire), span) if protected else span
         ledger = ledger.until(ledger.at + on_wire_ps, "serialisation").until(
             ledger.at + on_wire_ps + again, "replay"
         )
-        ledger = ledger.until(arrived - link.prop_ps, "engine").until(arrived, "wire")
-        hold = spec.hold_ps if protected else 0
+        ledger = ledger.until(until - link.prop_ps, "engine").until(until, "wire")
+        hold = spec.hold_ps if rx is not None else 0
         ledger = ledger.until(checked - hold, "engine").until(checked, "hold")
-        ledger = ledger.until(lane.last_delivered_ps, "ordering")
-        freed = done = lane.last_delivered_ps
-        if posted and way == UP:
-            works = [
-                link.drain_tlp_ps
-                + (link.rmp_check_ps if protected else 0)
-                + math.ceil(Fraction(size, 64)) * link.drain_line_ps
-                for _, size in burst.tlps
-            ]
-            known = max(max(self.drain_free[device], ready + link.prop_ps) + sum(works), done + works[-1])
-            freed = max(known, translated + sum(works))
-            self.drain_free[device] = freed
-            self.visible[device] = done = max(self.visible[device], freed + link.write_latency_ps)
-            ledger = ledger.until(ledger.at + freed - known, "iommu").until(done, "host")
-        if lane.replay_free is not None:
-            lane.kept.append((arrived + link.credit_ps, buffered))
+        if goes_on:
+            checked += self.switch(device).latency_ps
+            ledger = ledger.until(checked, "wire")
+        # What is not protected goes there only to stay behind what is.
+        busy = bool(self.lines[len(self.links) + row].bursts)
+        to_engine = spec.shared and way == UP and not goes_on and (protected or busy)
+        if not to_engine:
+            lane.last_delivered_ps = max(checked, lane.last_delivered_ps)
+            ledger = ledger.until(lane.last_delivered_ps, "ordering")
+        self.entered(row, burst, ready, entering, ledger)
+        # Room comes back in order, and those before it may have waited for the drain.
+        freed = max(arrived + spec.fabric_ps, self.drain_free[row])
+        if to_engine:
+            there = arrived
+            if protected:
+                # From its first TLP on.
+                rest = math.floor((carried - len(layouts[0])) * link.ps_per_byte)
+                there = arrived - rest + spec.fabric_ps
+            self.join(len(self.links) + row, there, burst, arrived)
+        elif goes_on:
+            self.join(row, lane.last_delivered_ps, burst)
+        else:
+            freed = self.reach(ready, row, burst, ready + link.prop_ps, lane.last_delivered_ps)
         if posted in lane.credits and burst.kind != wire_naive.MRD:
             lane.returning[posted].append((freed + link.credit_ps, len(layouts), units))
-        return Passed(accepted, entering, ledger)
 
-    def replay(self, device: int, way: int, count: Fraction) -> int:
+    def switch(self, device: int) -> Switch:
+        """Return the switch that a device is behind."""
+        number = self.below[device]
+        assert number is not None
+        return self.switches[number]
+
+    def entered(self, row: int, burst: Burst, now: int, entering: Ledger, ledger: Ledger) -> None:
+        """A burst has entered a link: tell who waits for that of its first one, and keep its ledger."""
+        device = burst.device
+        if burst.kind != wire_naive.MWR:
+            self.tag_ledger[device, burst.split] = ledger
+            return
+        first = row == self.route(device, burst.way)[0]
+        if not self.is_last_quantum(burst):
+            if first and not self.by_engine(burst):
+                self.ledgers[device][burst.index] = entering
+                self.offer_quantum(now, device, burst.index, burst.split + 1)
+            return
+        self.ledgers[device][burst.index] = ledger
+        if first:
+            self.tell(now, device, burst.index, entering.at, early=True, ledger=entering)
+
+    def replay(self, row: int, way: int, count: int) -> int:
         """So many bytes pass the wire: return for how long errors keep them from it, ps."""
-        link = self.links[device]
-        lane = self.directions[device][way]
+        link = self.links[row]
+        lane = self.directions[row][way]
         if not link.error_every:
             return 0
 
         def distance(number: int) -> int:
-            return 1 + link.error_distance(self.seed, device, way, number)
+            return 1 + link.error_distance(self.seed, row, way, number)
 
         if lane.error_in is None:
             lane.error_in = distance(0)
-        left = lane.error_in - int(count)
+        left = lane.error_in - count
         time = 0
         while left <= 0:
             lane.errors += 1
             time += link.prop_ps + link.nak_ps + math.ceil(count * link.ps_per_byte)
-            left += distance(lane.errors) - int(count)
+            left += distance(lane.errors) - count
         lane.error_in = left
         return time
 
     def cross(
-        self, link: Link, lane: Direction, context: int, labels: list[str], ready: int, protected: bool
+        self,
+        link: Link,
+        lane: Direction,
+        key: Key,
+        labels: list[str],
+        ready: int,
+        tx: Engine | None,
+        rx: Engine | None,
     ) -> int:
         """Take one TLP over a direction; return when it can be used at the other end."""
         spec = self.engine
         wire_time = len(labels) * link.ps_per_byte
         lane.since_skip += len(labels)
-        occupancy = 0
-        if protected:
-            gap, extra = lane.tx.enter(context)
-            occupancy = lane.tx.occupancy_ps(labels)
-            start = max(ready, lane.tx.free_ps + gap) + extra
-            lane.tx.free_ps = start + occupancy
+        out = max(ready, lane.last_out_ps)
+        begin = max(lane.free, Fraction(out))
+        if tx is not None:
+            gap, extra = tx.enter(key)
+            start = max(ready, tx.free_ps + gap) + extra
+            tx.free_ps = start + tx.occupancy_ps(labels)
             out = max(start + spec.pipe_ps, lane.last_out_ps)
             # The MAC, behind the last byte, cannot leave before the engine has made it.
-            complete = Fraction(start + occupancy + spec.pipe_ps + spec.mac_ps)
+            complete = Fraction(tx.free_ps + spec.pipe_ps + spec.mac_ps)
             begin = max(lane.free, Fraction(out), complete - wire_time)
-        else:
-            out = max(ready, lane.last_out_ps)
-            begin = max(lane.free, Fraction(out))
         lane.last_out_ps = out
         lane.free = begin + wire_time
         arrive = math.ceil(lane.free) + link.prop_ps
-        if not protected:
+        if rx is None:
             return arrive
-        gap, extra = lane.rx.enter(context)
+        gap, extra = rx.enter(key)
         # The engine takes a byte in when it is here, and the TLP before has passed.
         taken = arrive - math.floor(wire_time)
-        if lane.rx.finished_ps is not None:
-            taken = max(taken, lane.rx.finished_ps + gap)
-        lane.rx.finished_ps = max(arrive, taken + occupancy) + extra
-        return lane.rx.finished_ps + spec.check_ps
+        if rx.finished_ps is not None:
+            taken = max(taken, rx.finished_ps + gap)
+        rx.finished_ps = max(arrive, taken + rx.occupancy_ps(labels)) + extra
+        return rx.finished_ps + spec.check_ps
 
     def count(self, device: int, index: int, labels: list[str]) -> None:
         counter = self.counters[device, self.programs[device][index].stat]
@@ -930,15 +1207,29 @@ def simulate(
     protected_by_device: Sequence[Sequence[bool]],
     seed: int,
     stop_ps: int = 0,
+    uplinks: Sequence[Link] = (),
+    switches: Sequence[Switch] = (),
+    below: Sequence[int | None] = (),
 ) -> Outcome:
     """Run programs over links and return what happened.
 
     `protected_by_device` marks the steps whose TLPs are encrypted; none may be marked without an engine.
     A step with `begin` that becomes ready after `stop_ps` (0: no stop) never runs, nor what waits for it.
+    `below` names the switch that each device is behind, None for none; `uplinks` are those of the switches.
     """
     if engine is None and any(any(marks) for marks in protected_by_device):
         raise ValueError("protected traffic needs an engine")
     unused = EngineSpec(0, 1, 0, 0, 0, 0)
+    engine = engine or unused
     return Simulation(
-        devices, host, engine or unused, steps_by_device, protected_by_device, seed, stop_ps
+        devices,
+        host,
+        engine,
+        steps_by_device,
+        protected_by_device,
+        seed,
+        stop_ps,
+        uplinks,
+        switches,
+        below,
     ).run()

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from sevpcie_core.link.params import Credits, DataLink, EngineTiming, Iommu, RootPort
+from sevpcie_core.link.params import Credits, DataLink, EngineTiming, Iommu, RootPort, Switch
 
 from .link_cases import Case, Port
 from .link_heapq import DELAY, READ_UP, WRITE_DOWN, WRITE_UP, Step
@@ -90,15 +90,19 @@ iommus = st.one_of(
 
 
 @st.composite
-def ports(draw: st.DrawFn) -> Port:
-    """Any link that can be configured."""
+def ports(draw: st.DrawFn, *, like: Port | None = None) -> Port:
+    """Any link that can be configured, or any whose TLPs are those of another."""
     mps = draw(st.sampled_from([128, 256, 512, 4096]))
     mrrs = draw(st.sampled_from([128, 256, 512, 4096]))
     rcb = draw(st.sampled_from([64, 128]))
     completion_bytes = draw(st.integers(1, mps // rcb)) * rcb
+    generations = (1, 7)
+    if like is not None:
+        mps, rcb, completion_bytes = like.mps, like.rcb, like.completion_bytes
+        generations = (6, 7) if like.generation >= 6 else (1, 5)
     limited = draw(st.booleans())
     return Port(
-        generation=draw(st.integers(1, 7)),
+        generation=draw(st.integers(*generations)),
         lanes=draw(st.sampled_from([1, 2, 4, 8, 16])),
         propagation_ps=draw(st.one_of(st.just(0), st.integers(0, 300_000))),
         mps=mps,
@@ -113,10 +117,14 @@ def ports(draw: st.DrawFn) -> Port:
     )
 
 
+switches = st.builds(Switch, latency_ps=st.sampled_from([0, 1000, 110_000]), cut_through=st.booleans())
+
+
 @st.composite
-def engines(draw: st.DrawFn, *, pcrc: bool | None = None) -> EngineTiming:
-    """Any engine, fast or slow, with few or many keys."""
+def engines(draw: st.DrawFn, *, pcrc: bool | None = None, anywhere: bool = False) -> EngineTiming:
+    """Any engine, fast or slow, with few or many keys; at ports, or one of the host for all of its ports."""
     check_ps = draw(st.integers(0, 30_000))
+    shared = anywhere and draw(st.sampled_from([False, False, True]))
     return EngineTiming(
         pipe_ps=draw(st.integers(0, 30_000)),
         mac_ps=draw(st.integers(0, 30_000)),
@@ -127,8 +135,11 @@ def engines(draw: st.DrawFn, *, pcrc: bool | None = None) -> EngineTiming:
         bytes_per_clock=draw(st.sampled_from([1, 16, 64, 128])),
         switch_ps=draw(st.sampled_from([0, 1000, 7777])),
         key_miss_ps=draw(st.sampled_from([0, 10_000, 33_333])),
-        key_entries=draw(st.integers(1, 3)),
+        key_entries=draw(st.sampled_from([1, 2, 3, 5, 9]) if anywhere else st.integers(1, 3)),
         pcrc=draw(st.booleans()) if pcrc is None else pcrc,
+        link_stream=anywhere and draw(st.booleans()),
+        shared=shared,
+        fabric_ps=draw(st.sampled_from([0, 5000, 50_000])) if shared else 0,
     )
 
 
@@ -198,24 +209,35 @@ host_points = st.one_of(
 
 
 @st.composite
+def trees(draw: st.DrawFn, count: int) -> tuple[list[Port], list[tuple[Port, Switch]], list[int | None]]:
+    """Links of some devices, each behind one of up to two switches or behind none."""
+    uplinks = [(draw(ports()), draw(switches)) for _ in range(draw(st.sampled_from([0, 0, 1, 1, 2])))]
+    below = [draw(st.sampled_from([None, *range(len(uplinks))])) for _ in range(count)]
+    return [draw(ports(like=None if u is None else uplinks[u][0])) for u in below], uplinks, below
+
+
+@st.composite
 def cases(draw: st.DrawFn, max_devices: int = 3, max_requests: int = 6) -> Case:
-    """Programs of one to three devices behind one root complex, partly protected."""
+    """Programs of one to three devices behind one root complex, some behind switches, partly protected."""
     count = draw(st.integers(1, max_devices))
+    links, uplinks, below = draw(trees(count))
     device_programs = [draw(programs(max_requests)) for _ in range(count)]
     how = draw(st.sampled_from(["all", "some", "none"]))
     protected = [
         [how == "all" or (how == "some" and draw(st.booleans())) for _ in steps] for steps in device_programs
     ]
     return Case(
-        ports=[draw(ports()) for _ in range(count)],
+        ports=links,
         programs=device_programs,
         protected=protected,
-        engine=draw(engines()),
+        engine=draw(engines(anywhere=True)),
         host_points=draw(host_points),
         read_interval_ps=draw(st.sampled_from([0, 0, 2000, 77_777])),
         seed=draw(st.integers(0, 2**32)),
         stop_ps=draw(st.sampled_from([0, 0, 0, 500_000, 2_000_000])),
         iommu=draw(iommus),
+        uplinks=uplinks,
+        below=below,
     )
 
 
@@ -252,8 +274,8 @@ def chains(draw: st.DrawFn) -> list[Step]:
 
 @st.composite
 def crowds(draw: st.DrawFn) -> Case:
-    """One or two devices on which many requests want the same things at the same times."""
-    count = draw(st.integers(1, 2))
+    """One to three devices on which many requests want the same things at the same times."""
+    count = draw(st.integers(1, 3))
     port = Port(
         generation=draw(st.sampled_from([3, 5, 6])),
         lanes=draw(st.sampled_from([4, 16])),
@@ -288,7 +310,8 @@ def crowds(draw: st.DrawFn) -> Case:
                 )
             )
         device_programs.append(steps)
-    engine = draw(engines())
+    engine = draw(engines(anywhere=True))
+    switch = draw(st.none() | switches)
     return Case(
         ports=[port] * count,
         programs=device_programs,
@@ -297,4 +320,6 @@ def crowds(draw: st.DrawFn) -> Case:
         host_points=((0.0, 1000), (1.0, 1000)),
         read_interval_ps=draw(st.sampled_from([0, 5000])),
         iommu=draw(iommus),
+        uplinks=[] if switch is None else [(port, switch)],
+        below=[None if switch is None else 0] * count,
     )

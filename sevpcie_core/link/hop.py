@@ -1,0 +1,412 @@
+"""One burst over one link of several, with the engines that stand at its ends; and the host's one engine.
+
+Rule: as `port`, TLP by TLP and in whole ps behind the wire. Where a way has but one link and all engines
+stand at its ends, `port` does the same faster.
+"""
+
+from typing import Final
+
+import numpy as np
+
+from .._jit import inline_kernel, kernel
+from ..spec import (
+    HEADER_4DW_BYTES,
+    HEADER_COMPLETION_BYTES,
+    IDE_MAC_BYTES,
+    IDE_PCRC_BYTES,
+    IDE_PREFIX_BYTES,
+    IDE_SYNC_AT,
+    SUB_STREAM_COMPLETION,
+    SUB_STREAM_NON_POSTED,
+    SUB_STREAM_POSTED,
+)
+from ..tlp.size import (
+    enables_bytes,
+    ide_bytes,
+    lower_address_bytes,
+    padded_payload_bytes,
+    request_header_bytes,
+    wire_bytes,
+)
+from ..tlp.split import completion_bytes
+from .layout import (
+    ENGINE_BUSY,
+    ENGINE_FREE,
+    ENGINE_LAST,
+    IDE,
+    LINK,
+    LINK_BUSY,
+    PAYLOAD,
+    POSITION,
+    REPLAY,
+    RX,
+    SHARED_BUSY,
+    SHARED_FREE,
+    SKIP_COUNT,
+    TLPS,
+    TX,
+    WIRE,
+)
+from .params import (
+    CHECK,
+    CONTEXTS,
+    CPL_MAX,
+    CREDIT_BYTES,
+    CREDIT_PS,
+    CREDITS,
+    DATA_LINK,
+    DEN,
+    DEN_SHIFT,
+    ERROR_EVERY,
+    KEY_ENTRIES,
+    KEY_MISS,
+    MAC,
+    MPS,
+    NUM,
+    PCRC,
+    PIPE,
+    PROP,
+    RCB,
+    REPLAY_UNITS,
+    SWITCH,
+)
+from .port import (
+    AS_COMPLETIONS,
+    AS_REQUEST,
+    AS_WRITE,
+    SYNC_IDE,
+    give_back,
+)
+from .port import _acquire as acquire
+from .port import _keep_going as keep_going
+from .port import _occupied as occupied
+from .port import _owe as owe
+from .port import _replay as replay
+from .port import _switch_context as switch_context
+from .port import _whole as whole
+
+# Sub-streams of a device in one direction, and in both.
+CONTEXTS_PER_DEVICE: Final = 2 * CONTEXTS
+
+
+@inline_kernel
+def context_of(device, direction, sub_stream):
+    """Return which context of the keys of a root port or of the host's one engine a TLP needs."""
+    return CONTEXTS_PER_DEVICE * device + CONTEXTS * direction + sub_stream
+
+
+@inline_kernel
+def _tlp(link, cut, address, rest, sealed):
+    """Return what the next TLP carries, its header and its payload in whole DW, bytes.
+
+    address, rest : where it starts, and all that it and those behind it carry or ask for.
+    """
+    flit = link[DATA_LINK] == 0
+    if cut == AS_REQUEST:
+        return rest, request_header_bytes(address) + enables_bytes(address, rest, flit), np.int64(0)
+    if cut == AS_COMPLETIONS:
+        size = completion_bytes(address, rest, link[CPL_MAX], link[RCB])
+        header = HEADER_COMPLETION_BYTES + lower_address_bytes(address, flit)
+    else:
+        size = min(rest, link[MPS] - (address & (link[MPS] - 1)))
+        header = request_header_bytes(address) + enables_bytes(address, size, flit)
+    return size, header, padded_payload_bytes(address, size)
+
+
+@inline_kernel
+def _work(link, header, padded):
+    """Return for how long a sealed TLP fills an engine's input, ps."""
+    return occupied(link, header + padded + ide_bytes(True, link[PCRC] != 0 and padded > 0) - IDE_MAC_BYTES)
+
+
+@kernel
+def measure(link, cut, address, size, sealed):
+    """Return what a burst is without IDE Syncs.
+
+    Returns
+    -------
+    Bytes of all its TLPs, of the head of the first one (up to its payload), and of the first one; for how long
+    all of them, the first and the last fill an engine's input, ps, 0 for what is not sealed.
+    """
+    total = np.int64(0)
+    head = np.int64(0)
+    first = np.int64(0)
+    works = np.int64(0)
+    first_work = np.int64(0)
+    work = np.int64(0)
+    while size > 0:
+        step, header, padded = _tlp(link, cut, address, size, sealed)
+        wire = wire_bytes(header, padded, link[DATA_LINK], sealed, link[PCRC] != 0)
+        if sealed:
+            work = _work(link, header, padded)
+        if total == 0:
+            first = wire
+            first_work = work
+            head += (link[DATA_LINK] >> 1) + header + (IDE_PREFIX_BYTES if sealed else 0)
+        total += wire
+        works += work
+        address += step
+        size -= step
+    return total, head, first, works, first_work, work
+
+
+@kernel
+def drain_work(link, address, size, each, line):
+    """Return how long the root port's drain works on a quantum of a write, and on its last TLP, ps."""
+    work = np.int64(0)
+    last = np.int64(0)
+    while size > 0:
+        part = min(size, link[MPS] - (address & (link[MPS] - 1)))
+        last = each + ((part + 63) >> 6) * line
+        work += last
+        address += part
+        size -= part
+    return work, last
+
+
+@kernel
+def switch_key(keys, link, context):
+    """Return (bubble, load) in ps that a context costs an engine with many. Modified in place: keys.
+
+    keys : int64[1 + contexts], see `State.key`.
+    """
+    last = keys[0]
+    if last == context:
+        return 0, 0
+    keys[0] = context
+    rank = 1
+    while keys[rank] != context:
+        rank += 1
+    load = link[KEY_MISS] if rank > link[KEY_ENTRIES] else 0
+    while rank > 1:
+        keys[rank] = keys[rank - 1]
+        rank -= 1
+    keys[1] = context
+    return link[SWITCH] if last >= 0 else 0, load
+
+
+@inline_kernel
+def _switch(port, keys, link, engine, sub_stream, context):
+    """Do the same at an end of a link: of the engine's own three, or of many (context not negative)."""
+    if context < 0:
+        return switch_context(port, link, engine, sub_stream)
+    port[ENGINE_LAST + engine] = sub_stream
+    return switch_key(keys, link, context)
+
+
+@inline_kernel
+def _cross(port, keys, link, direction, sub_stream, context, wire, work, enters, position, tx, rx):
+    """Take one TLP over a link. Modified in place: port, keys.
+
+    Returns when the wire is free, ticks, and when the engine that receives has it, ps.
+    """
+    den = link[DEN]
+    shift = link[DEN_SHIFT]
+    ticks = wire * link[NUM]
+    begin = max(position, enters * den)
+    if tx:
+        sender = 2 * direction + TX
+        gap, load = _switch(port, keys, link, sender, sub_stream, context)
+        start = max(enters, port[ENGINE_FREE + sender] + gap) + load
+        port[ENGINE_FREE + sender] = start + work
+        port[ENGINE_BUSY + sender] += work
+        # The MAC, behind the last byte, cannot leave before the engine has made it.
+        made = start + work + link[PIPE] + link[MAC]
+        begin = max(begin, max((start + link[PIPE]) * den, made * den - ticks))
+    position = begin + ticks
+    done = np.int64(0)
+    if rx:
+        receiver = 2 * direction + RX
+        gap, load = _switch(port, keys, link, receiver, sub_stream, context)
+        arrive = -whole(-position, den, shift) + link[PROP]
+        taken = max(arrive - whole(ticks, den, shift), port[ENGINE_FREE + receiver] + gap)
+        done = max(arrive, taken + work) + load
+        port[ENGINE_FREE + receiver] = done
+        port[ENGINE_BUSY + receiver] += work
+    return position, done
+
+
+@kernel
+def cross(
+    port,
+    keys,
+    link,
+    owed,
+    credit,
+    count,
+    counted,
+    sent,
+    sent_at,
+    direction,
+    sub_stream,
+    context,
+    address,
+    size,
+    cut,
+    ready,
+    sealed,
+    tx,
+    rx,
+    error_table,
+    error_stream,
+    seed,
+):
+    """Pass one burst over one link: credits, sender's engine, wire, receiver's engine.
+
+    Its TLPs are all ready, or follow so that the wire does not run dry. Modified in place: port, the row of
+    `State.device` of this link; keys, of `State.key`; owed and credit, the link's; count, one of
+    `State.count`, if counted; sent, the row that holds the IDE ordering counters from sent_at on. tx, rx :
+    whether engines stand at the link's ends. context : of `keys`, for the end at a root port, or negative.
+
+    Returns
+    -------
+    accepted : ps, when the next burst can enter without leaving a hole on the wire.
+    enters, begin, arrive : ps, when it had its credits, the wire was free, its last byte was there.
+    checked : ps, when the engine that receives has done with it; arrive without one.
+    stalled, replayed : ps, for how long credits and errors kept it.
+    total, carried : bytes, IDE Syncs included, of all and up to the last byte of its last TLP.
+    parts, units : credits that it took.
+    """
+    den = link[DEN]
+    shift = link[DEN_SHIFT]
+    data_link = link[DATA_LINK]
+    pcrc = link[PCRC] != 0
+    position = keep_going(port, link, owed, direction, ready)
+    ready_ticks = ready * den
+    place = 2 * direction + (0 if cut == AS_WRITE else 1)
+    limited = cut != AS_REQUEST and link[CREDITS + 2 * place] >= 0
+    buffers = link[REPLAY_UNITS] >= 0
+    parts = np.int64(0)
+    units = np.int64(0)
+    buffered = np.int64(0)
+    stalled = 0
+    enters = ready
+    if limited or buffers:
+        at = address
+        rest = size
+        overhead = data_link + (IDE_PREFIX_BYTES + IDE_MAC_BYTES + IDE_PCRC_BYTES if sealed else 0)
+        bare = HEADER_COMPLETION_BYTES if cut == AS_COMPLETIONS else request_header_bytes(address)
+        while rest > 0:
+            step, header, padded = _tlp(link, cut, at, rest, sealed)
+            parts += 1
+            units += (padded + CREDIT_BYTES - 1) // CREDIT_BYTES
+            buffered += padded + overhead + (header if cut == AS_REQUEST else bare)
+            at += step
+            rest -= step
+    if limited:
+        gate = acquire(port, credit[place], place, parts, units)
+        stalled = max(gate * den - max(position, ready_ticks), 0)
+        enters = max(ready, gate)
+        ready_ticks = enters * den
+    if buffers:
+        buffered = (buffered + CREDIT_BYTES - 1) // CREDIT_BYTES
+        gate = acquire(port, credit[REPLAY + direction], REPLAY + direction, 0, buffered)
+        stalled = max(gate * den - max(position, ready_ticks), stalled)
+        enters = max(enters, gate)
+        ready_ticks = enters * den
+    begin = max(position, ready_ticks)
+
+    total = np.int64(0)
+    carried = np.int64(0)
+    tlps = np.int64(0)
+    ide_sum = np.int64(0)
+    payload = np.int64(0)
+    done = np.int64(0)
+    last = position
+    at = address
+    rest = size
+    while rest > 0:
+        step, header, padded = _tlp(link, cut, at, rest, sealed)
+        wire = wire_bytes(header, padded, data_link, sealed, pcrc)
+        work = _work(link, header, padded) if sealed else 0
+        position, done = _cross(
+            port, keys, link, direction, sub_stream, context, wire, work, enters, position, tx, rx
+        )
+        last = position
+        total += wire
+        carried = total
+        tlps += 1
+        if cut != AS_REQUEST:
+            payload += step
+        at += step
+        rest -= step
+        if not sealed:
+            continue
+        ide_sum += ide_bytes(True, pcrc and padded > 0)
+        # The IDE ordering counters. Any other sub-stream's TLP tells how many posted ones came before it.
+        counters = sent_at + 2 * direction
+        if sub_stream == SUB_STREAM_NON_POSTED:
+            sent[counters] = 0
+        elif sub_stream == SUB_STREAM_COMPLETION:
+            sent[counters + 1] = 0
+        else:
+            sent[counters] += 1
+            sent[counters + 1] += 1
+            if sent[counters] >= IDE_SYNC_AT or sent[counters + 1] >= IDE_SYNC_AT:
+                # An IDE Sync: a message without data, which nobody waits for.
+                sent[counters] = 0
+                sent[counters + 1] = 0
+                wire = wire_bytes(HEADER_4DW_BYTES, 0, data_link, True, False)
+                work = occupied(link, HEADER_4DW_BYTES + SYNC_IDE - IDE_MAC_BYTES)
+                key = context - sub_stream + SUB_STREAM_POSTED if context >= 0 else context
+                position, _ = _cross(
+                    port,
+                    keys,
+                    link,
+                    direction,
+                    SUB_STREAM_POSTED,
+                    key,
+                    wire,
+                    work,
+                    enters,
+                    position,
+                    tx,
+                    rx,
+                )
+                total += wire
+                tlps += 1
+                ide_sum += SYNC_IDE
+    replayed = np.int64(0)
+    if link[ERROR_EVERY] > 0:
+        # The same bytes pass once more; the engines do not see them again.
+        replayed = replay(port, link, direction, total, error_table, error_stream, seed)
+        position += replayed * den
+        last += replayed * den
+        done += replayed
+        if rx:
+            port[ENGINE_FREE + 2 * direction + RX] += replayed
+    ahead = link[PIPE] + link[MAC] if port[ENGINE_LAST + 2 * direction + TX] >= 0 else 0
+    accepted = max(ready, whole(position, den, shift) - ahead)
+    port[POSITION + direction] = position
+    port[LINK_BUSY + direction] += total * link[NUM]
+    port[SKIP_COUNT + direction] += total
+    arrive = -whole(-last, den, shift) + link[PROP]
+    checked = done + link[CHECK] if rx else arrive
+    if counted:
+        count[PAYLOAD] += payload
+        count[WIRE] += total
+        count[TLPS] += tlps
+        count[LINK] += data_link * tlps
+        count[IDE] += ide_sum
+    owe(port, link, owed, 1 - direction, arrive, tlps, ready)
+    if buffers:
+        give_back(port, credit[REPLAY + direction], REPLAY + direction, arrive + link[CREDIT_PS], buffered, 0)
+    begin = whole(begin, den, shift)
+    stalled = whole(stalled, den, shift)
+    return accepted, enters, begin, arrive, checked, stalled, replayed, total, carried, parts, units
+
+
+@kernel
+def serve_shared(scalar, keys, link, context, now, works):
+    """Let the host's one engine work on a burst; return when it starts, ps. Modified in place: scalar, keys."""
+    gap, load = switch_key(keys, link, context)
+    start = max(now, scalar[SHARED_FREE] + gap) + load
+    scalar[SHARED_FREE] = start + works
+    scalar[SHARED_BUSY] += works
+    return start
+
+
+@inline_kernel
+def on_wire(link, count):
+    """Return the time of so many bytes on a wire, rounded down to whole ps."""
+    return whole(count * link[NUM], link[DEN], link[DEN_SHIFT])
