@@ -258,7 +258,7 @@ def test_a_shared_engine_keeps_up_with_the_wire_of_a_long_transfer() -> None:
 
 
 def test_a_shared_engine_limits_the_sum_of_both_directions() -> None:
-    """16 B per clock of 1 ns on links of 63 GB/s: up and down together take as long as one after the other."""
+    """16 B per clock of 1 ns on links of 63 GB/s: both directions take as long as one after the other."""
     slow = EngineTiming(1000, 6000, 7000, 1000, 1, 16, 0, 0, 96)
     port = Port(lanes=16, tags=256)
     up, down = writes(100, 4096), writes(100, 4096, kind=READ_UP)

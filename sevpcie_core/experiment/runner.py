@@ -70,7 +70,14 @@ def engine_of(scheme: Scheme, variant: Variant = "typical") -> EngineTiming:
     if scheme.mechanism != "ide":
         return NO_ENGINE
     values = at_variant(scheme.engine, variant)
-    return engine_timing(**values, rounds=scheme.rounds, hold=scheme.mac_rule == "hold", pcrc=scheme.pcrc)
+    return engine_timing(
+        **values,
+        rounds=scheme.rounds,
+        hold=scheme.mac_rule == "hold",
+        pcrc=scheme.pcrc,
+        shared=False,
+        link_stream=scheme.stream_kind == "link",
+    )
 
 
 def groups_of(workload: WorkloadRun, programs: Sequence[Program]) -> tuple[Group, ...]:

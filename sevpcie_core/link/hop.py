@@ -125,12 +125,12 @@ def measure(link, cut, address, size, sealed):
 
     Returns
     -------
-    Bytes of all its TLPs, of the head of the first one (up to its payload), and of the first one; for how long
-    all of them, the first and the last fill an engine's input, ps, 0 for what is not sealed.
+    Bytes of all its TLPs, of the head of the first one (up to its payload), and of the first one; for how
+    long all of them, the first and the last fill an engine's input, ps, 0 for what is not sealed.
     """
     total = np.int64(0)
     head = np.int64(0)
-    first = np.int64(0)
+    first = 0
     works = np.int64(0)
     first_work = np.int64(0)
     work = np.int64(0)
@@ -398,7 +398,7 @@ def cross(
 
 @kernel
 def serve_shared(scalar, keys, link, context, now, works):
-    """Let the host's one engine work on a burst; return when it starts, ps. Modified in place: scalar, keys."""
+    """Let the host's one engine work on a burst; return when it starts, ps. Modified in place."""
     gap, load = switch_key(keys, link, context)
     start = max(now, scalar[SHARED_FREE] + gap) + load
     scalar[SHARED_FREE] = start + works

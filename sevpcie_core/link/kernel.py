@@ -75,10 +75,10 @@ from .layout import (
     LAST_END,
     LAST_STEP,
     LATENCY,
-    LATEST,
     LEDGER_COLUMNS,
     LEFT,
     LINE_HEAD,
+    LINE_LATEST,
     LINE_TAIL,
     LOADED,
     LOOKUPS,
@@ -428,11 +428,11 @@ def _wait_on_the_way(state, row, queue, burst):
 
 @inline_kernel
 def _join(state, links, station, time, burst, last_byte):
-    """Note when a burst reaches a station: not before those before it. Modified in place. Returns when, ps."""
+    """Let a burst reach a station, not before those before it; return when, ps. Modified in place."""
     at = state.line_at[station]
     line = state.line[station]
-    there = max(time, at[LATEST])
-    at[LATEST] = there
+    there = max(time, at[LINE_LATEST])
+    at[LINE_LATEST] = there
     tail = at[LINE_TAIL]
     at[LINE_TAIL] = tail + 1
     passing = line[tail & (line.shape[0] - 1)]
@@ -832,7 +832,7 @@ def _wake(timer, at, time, event):
 
 @inline_kernel
 def _port_key(state, row, direction):
-    """Name the event of a port. Those of uplinks, whose rows come behind all devices', are ports of device 0."""
+    """Name the event of a port. Those of uplinks, whose rows come behind the devices', are device 0's."""
     uplink = row >= state.ring.shape[0]
     return key(0 if uplink else row, 2 * row + direction if uplink else direction, 0, PORT)
 

@@ -118,7 +118,7 @@ LINE_COLUMNS: Final = 3
 # Columns of `line_at`, one row per station.
 LINE_HEAD: Final = 0
 LINE_TAIL: Final = 1
-LATEST: Final = 2  # ps, when the last of its bursts is there
+LINE_LATEST: Final = 2  # ps, when the last of its bursts is there
 
 # Columns of `ring`, one row per step in flight. First the step ...
 ADDRESS: Final = 0
