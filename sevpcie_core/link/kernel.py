@@ -124,7 +124,7 @@ from .layout import (
     WAITING,
     WALKER_BUSY,
 )
-from .params import CREDIT_PS, CREDITS, MRRS, ORDERED, OTHER, PROP, QUANTUM_BYTES
+from .params import CREDIT_PS, CREDITS, MRRS, ORDERED, OTHER, PROP, QUANTUM_BYTES, RELAXED
 from .port import AS_COMPLETIONS, AS_REQUEST, AS_WRITE, give_back, send
 
 # Two queues feed a port. Control (read requests, queue entries, interrupts, doorbells) goes before bulk
@@ -333,7 +333,9 @@ def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
     port[ACCEPT + direction] = accepted
     if not write:
         then = ANSWERED if what == DATA else ARRIVE
-        if what == REQUEST_TLP and links[d, ORDERED]:
+        # RO lets a request pass posted writes, but not on a protected stream.
+        relaxed = links[d, RELAXED] != 0 and row[BUFFER] == BUFFER_DATA and not sealed
+        if what == REQUEST_TLP and links[d, ORDERED] and not relaxed:
             if kept and delivered < port[VISIBLE]:
                 ledger[ORDERING] += port[VISIBLE] - delivered
                 ledger[MARK] = port[VISIBLE]
@@ -510,7 +512,7 @@ def _translate(state, host, d, address, now, tables, seed, index):
 
 @inline_kernel
 def _fly(port, timer, flight, direction, time, event):
-    """Note when a burst arrives: later than those before it, or at the same time. Modified in place.
+    """Note when a burst arrives: seldom before others, by relaxed ordering only. Modified in place.
 
     timer : int64[TIMERS, 2] and flight : int64[2, F, 2] of the device.
     """
@@ -520,9 +522,12 @@ def _fly(port, timer, flight, direction, time, event):
     i = port[FLIGHT_TAIL + direction]
     port[FLIGHT_TAIL + direction] = i + 1
     # Where times are equal, the key decides.
-    while i > head and line[(i - 1) & mask, 0] == time and line[(i - 1) & mask, 1] > event:
-        line[i & mask, 0] = line[(i - 1) & mask, 0]
-        line[i & mask, 1] = line[(i - 1) & mask, 1]
+    while i > head:
+        before = line[(i - 1) & mask]
+        if before[0] < time or (before[0] == time and before[1] < event):
+            break
+        line[i & mask, 0] = before[0]
+        line[i & mask, 1] = before[1]
         i -= 1
     line[i & mask, 0] = time
     line[i & mask, 1] = event

@@ -48,9 +48,10 @@ DRAIN_TLP: Final = 34  # a posted write leaves the root port's buffer in this mu
 DRAIN_LINE: Final = 35  # ... and this per 64 B begun
 WRITE_LATENCY: Final = 36  # from there to visible in memory, ps
 ORDERED: Final = 37  # 1: a read waits until the posted writes before it are visible
-RMP_CHECK: Final = 38  # added to the drain of a protected posted TLP, ps
+RMP_CHECK: Final = 38  # added to the way of a protected write, ps
 HOLD_PS: Final = 39  # of CHECK: what is waiting for the MAC
-LINK_COLUMNS: Final = 43
+RELAXED: Final = 43  # 1: unprotected data transfers of the device carry the RO attribute
+LINK_COLUMNS: Final = 44
 
 # A burst keeps other traffic of its direction waiting for no longer than this.
 _QUANTUM_PS: Final = 80_000
@@ -111,8 +112,8 @@ class RootPort:
 
     drain_tlp_ps : it leaves the port's buffer in this much per TLP; drain_line_ps : and this per 64 B begun.
     write_latency_ps : from there to visible in memory. ordered : a read of the same device waits for that
-    (PCIe Base r6.x, section 2.4.1); not with relaxed ordering. rmp_check_ps : added to the drain of a
-    protected TLP.
+    (PCIe Base r6.x, section 2.4.1), unless it carries the RO attribute. rmp_check_ps : added to the
+    way of a protected one.
     """
 
     drain_tlp_ps: int = 0
@@ -244,11 +245,14 @@ def link_row(
     down: Credits = INFINITE,
     data_link: DataLink = BARE,
     root_port: RootPort = SINK,
+    relaxed: bool = False,
 ) -> np.ndarray:
     """Return int64[LINK_COLUMNS], one device's row.
 
     up : buffers of the root port; down : of the device. In flit mode DLLPs have bytes of their own in each
     flit, so `data_link` puts none on the wire.
+    relaxed : the device's data carry the RO attribute, which has no effect on protected streams (PCIe Base
+    r6.x, section 6.33).
 
     Raises MisuseError for buffers that no TLP of the link fits.
     """
@@ -312,6 +316,7 @@ def link_row(
     row[WRITE_LATENCY] = root_port.write_latency_ps
     row[ORDERED] = root_port.ordered
     row[RMP_CHECK] = root_port.rmp_check_ps
+    row[RELAXED] = relaxed
     row[HOLD_PS] = engine.hold_ps
     most = int(_QUANTUM_PS / byte_time)
     for credits in (up, down):

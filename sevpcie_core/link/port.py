@@ -597,7 +597,7 @@ def send(
         ledger[MARK] = deliver
     freed = deliver
     if direction == UP and cut == AS_WRITE:
-        each = link[DRAIN_TLP] + (link[RMP_CHECK] if sealed else 0)
+        each = link[DRAIN_TLP]
         lines = ((first + 63) >> 6) + whole_ones * ((limit + 63) >> 6) + ((last + 63) >> 6)
         final = each + (((last if last > 0 else first) + 63) >> 6) * link[DRAIN_LINE]
         # Its first TLP is there at `translated` at the earliest, its last one at `deliver`.
@@ -605,7 +605,7 @@ def send(
         known = max(max(port[DRAIN_FREE], ready + prop) + work, deliver + final)
         freed = max(known, translated + work)
         port[DRAIN_FREE] = freed
-        deliver = max(freed + link[WRITE_LATENCY], port[VISIBLE])
+        deliver = max(freed + link[WRITE_LATENCY] + (link[RMP_CHECK] if sealed else 0), port[VISIBLE])
         port[VISIBLE] = deliver
         if kept:
             ledger[IOMMU] += freed - known

@@ -22,6 +22,7 @@ from .params import (
     ERROR_EVERY,
     MRRS,
     NO_IOMMU,
+    NUM,
     QUANTUM_BYTES,
     REPLAY_UNITS,
     TAGS,
@@ -274,6 +275,13 @@ def simulate(
     return _outcome(programs, links, names, state, seconds)
 
 
+def _busy_link(device: np.ndarray, link: np.ndarray) -> float:
+    """Return for how long the busier direction carried TLPs, DLLPs and ordered sets, ps."""
+    ticks = device[layout.LINK_BUSY : layout.LINK_BUSY + 2]
+    rest = device[layout.DLLPS : layout.DLLPS + 2]
+    return float((ticks + rest * link[NUM]).max() / link[DEN])
+
+
 def warm_up() -> None:
     """Compile the simulator, or load it from the cache, so that no run's time holds that."""
     steps = np.zeros(1, STEP)
@@ -361,9 +369,7 @@ def _outcome(
         own = programs[d].servers - programs[d].cores
         busy.append(
             {
-                "link": float(
-                    s.device[d, layout.LINK_BUSY : layout.LINK_BUSY + 2].max() / links[d, DEN] / job
-                ),
+                "link": float(_busy_link(s.device[d], links[d]) / job),
                 "tags": float(s.device[d, layout.STARVED] / job),
                 "credits": float(s.device[d, layout.PARKED] / job),
                 "iommu": float(s.scalar[layout.WALKER_BUSY] / len(s.walker) / job),

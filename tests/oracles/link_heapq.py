@@ -59,6 +59,8 @@ class Link:
     drain_line_ps: int = 0
     write_latency_ps: int = 0
     ordered: bool = True
+    relaxed: bool = False
+    """Data of the device carry RO; what is protected waits all the same."""
     rmp_check_ps: int = 0
 
     def quantum(self) -> int:
@@ -649,7 +651,10 @@ class Simulation:
             if burst.kind != wire_naive.MWR:
                 self.tag_ledger[device, burst.split] = passed.ledger
             if burst.kind == wire_naive.MRD:
-                if self.links[device].ordered:
+                step = self.programs[device][burst.index]
+                link, protected = self.links[device], self.protected[device][burst.index]
+                passes = link.relaxed and step.buffer == BUFFER_DATA and not protected
+                if link.ordered and not passes:
                     delivered = max(delivered, self.visible[device])
                     self.account(device, burst, delivered, "ordering")
                 self.push(delivered, ARRIVE, device, burst.index, burst.split)
@@ -806,15 +811,14 @@ class Simulation:
         freed = done = lane.last_delivered_ps
         if posted and way == UP:
             works = [
-                link.drain_tlp_ps
-                + (link.rmp_check_ps if protected else 0)
-                + math.ceil(Fraction(size, 64)) * link.drain_line_ps
+                link.drain_tlp_ps + math.ceil(Fraction(size, 64)) * link.drain_line_ps
                 for _, size in burst.tlps
             ]
+            checked_in = link.write_latency_ps + (link.rmp_check_ps if protected else 0)
             known = max(max(self.drain_free[device], ready + link.prop_ps) + sum(works), done + works[-1])
             freed = max(known, translated + sum(works))
             self.drain_free[device] = freed
-            self.visible[device] = done = max(self.visible[device], freed + link.write_latency_ps)
+            self.visible[device] = done = max(self.visible[device], freed + checked_in)
             ledger = ledger.until(ledger.at + freed - known, "iommu").until(done, "host")
         if lane.replay_free is not None:
             lane.kept.append((arrived + link.credit_ps, buffered))
