@@ -28,6 +28,7 @@ from .layout import (
     ARBITRATION,
     ARRIVE,
     BEGUN,
+    BEGUN_AS,
     BUFFER,
     BURSTS,
     BYTES,
@@ -63,6 +64,7 @@ from .layout import (
     LAST_END,
     LAST_STEP,
     LATENCY,
+    LATEST,
     LEDGER_COLUMNS,
     LEFT,
     LOADED,
@@ -162,14 +164,17 @@ BAD_SERVER: Final = 3
 
 
 @inline_kernel
-def _start_when_met(heap, ring, d, step, now):
-    """Push the READY event of a step that waits no longer, unless it begins a request after the stop."""
-    slot = step & (ring.shape[1] - 1)
-    row = ring[d, slot]
+def _ready(row, now):
+    """Return when a step that waits no longer may start, ps."""
     ready = row[MET]
     if row[KIND] != DELAY:
         ready += row[PAUSE]
-    ready = max(max(ready, row[NOT_BEFORE]), now)
+    return max(max(ready, row[NOT_BEFORE]), now)
+
+
+@inline_kernel
+def _start_at(heap, row, d, step, ready):
+    """Push the READY event of a step, unless it begins a request after the stop. Modified in place."""
     if row[FLAGS] & BEGIN and ready > heap[1]:
         row[DONE] = 1
     else:
@@ -177,14 +182,85 @@ def _start_when_met(heap, ring, d, step, now):
 
 
 @inline_kernel
-def _tell(heap, ring, ledger, d, step, early, time, now):
+def _ends_behind(ring, d, child, request):
+    """Return whether this step, or the one that waits for it, ends the request."""
+    mask = ring.shape[1] - 1
+    row = ring[d, child & mask]
+    if row[FLAGS] & END and row[REQUEST] == request:
+        return True
+    if row[WAITING] < 0:
+        return False
+    row = ring[d, (row[WAITING] >> 1) & mask]
+    return row[FLAGS] & END != 0 and row[REQUEST] == request
+
+
+@inline_kernel
+def _only_passes_time(port, ring, d, step, row, ready):
+    """Return whether all that a step does is known before it is ready, whatever happens until then.
+
+    That is a delay without a server, to the end of which one step looks forward that waits for nothing else.
+    The port's events name a direction where others name a step, so the first two steps come between them
+    where times are equal. Time of media must be counted between the begin and the end of its request.
+    """
+    flags = row[FLAGS]
+    if (
+        row[KIND] != DELAY
+        or row[SERVER] >= 0
+        or flags & (BEGIN | END)
+        or step <= DOWN
+        or row[WAITING] < 0
+        or ready > port[LATEST]
+        or (port[EXHAUSTED] == 0 and step + port[REACH] >= port[LOADED])
+    ):
+        return False
+    child = row[WAITING] >> 1
+    mask = ring.shape[1] - 1
+    after = ring[d, child & mask]
+    if after[PENDING] != 1 or after[CHAIN + (row[WAITING] & 1)] >= 0:
+        return False
+    if flags & MEDIA:
+        request = row[REQUEST]
+        return ring[d, request & mask, BEGUN_AS] == request + 1 and _ends_behind(ring, d, child, request)
+    return True
+
+
+@inline_kernel
+def _go_on(heap, port, count, ring, kept, d, step, now):
+    """Start a step that waits no longer: at its event, or at once for as long as only time passes.
+
+    Modified in place. With a ledger every step has its event.
+    """
+    mask = ring.shape[1] - 1
+    row = ring[d, step & mask]
+    ready = _ready(row, now)
+    while not kept and _only_passes_time(port, ring, d, step, row, ready):
+        pause = row[PAUSE]
+        flags = row[FLAGS]
+        port[FIRST_STEP] = min(port[FIRST_STEP], ready)
+        port[LAST_STEP] = max(port[LAST_STEP], ready + pause)
+        count[row[STAT], STALL_HOST if flags & STAGE else STALL_DEVICE] += pause
+        if flags & MEDIA:
+            ring[d, row[REQUEST] & mask, MEDIA_TIME] += pause
+        row[DONE] = 1
+        which = row[WAITING] & 1
+        step = row[WAITING] >> 1
+        row = ring[d, step & mask]
+        early = row[FLAGS] & (EARLY2 if which else EARLY1)
+        row[MET] = max(row[MET], ready if early else ready + pause)
+        row[PENDING] = 0
+        ready = _ready(row, now)
+    _start_at(heap, row, d, step, ready)
+
+
+@inline_kernel
+def _tell(heap, port, count, ring, ledger, d, step, early, time, now):
     """Tell the steps that wait for a moment of this one when it is. Modified in place."""
     if ring[d, step & (ring.shape[1] - 1), FLAGS] & (_EARLY_WAITED if early else _END_WAITED):
-        _tell_waiting(heap, ring, ledger, d, step, early, time, now)
+        _tell_waiting(heap, port, count, ring, ledger, d, step, early, time, now)
 
 
 @kernel
-def _tell_waiting(heap, ring, ledger, d, step, early, time, now):
+def _tell_waiting(heap, port, count, ring, ledger, d, step, early, time, now):
     """Tell every step that waits for this moment; start those that wait no longer. Modified in place.
 
     A step's ledger goes on from that of the latest step of its own request that it waits for, if that one
@@ -211,7 +287,7 @@ def _tell_waiting(heap, ring, ledger, d, step, early, time, now):
                     ledger[d, slot, place] = ledger[d, step & mask, place]
                 ledger[d, slot, MARK] = time
             if row[PENDING] == 0:
-                _start_when_met(heap, ring, d, child, now)
+                _go_on(heap, port, count, ring, ledger.shape[1] > 0, d, child, now)
         waiting = row[CHAIN + which]
 
 
@@ -224,7 +300,7 @@ def _finish(state, d, step, end, now):
     mask = ring.shape[1] - 1
     slot = step & mask
     row = ring[d, slot]
-    _tell(heap, ring, state.ledger, d, step, False, end, now)
+    _tell(heap, port, state.count, ring, state.ledger, d, step, False, end, now)
     port[LAST_STEP] = max(port[LAST_STEP], end)
     if row[FLAGS] & END:
         request = row[REQUEST]
@@ -357,14 +433,14 @@ def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
             own[CREDIT_WAIT] += stalled
             own[REPLAYED] += replayed
             own[SERIALISATION] += serialised
-            _tell(heap, ring, state.ledger, d, step, True, accepted, now)
+            _tell(heap, port, state.count, ring, state.ledger, d, step, True, accepted, now)
             own[CREDIT_WAIT] -= stalled
             own[REPLAYED] -= replayed
             own[SERIALISATION] -= serialised
             for place in range(MARK):
                 own[place] += ledger[place]
         else:
-            _tell(heap, ring, state.ledger, d, step, True, accepted, now)
+            _tell(heap, port, state.count, ring, state.ledger, d, step, True, accepted, now)
     _finish(state, d, step, delivered, now)
 
 
@@ -582,7 +658,7 @@ def _issue_reads(state, d, now):
             if kept:
                 state.ledger[d, slot, TAG_WAIT] += now - state.ledger[d, slot, MARK]
                 state.ledger[d, slot, MARK] = now
-            _tell(heap, ring, state.ledger, d, step, True, now, now)
+            _tell(heap, port, state.count, ring, state.ledger, d, step, True, now, now)
     starved = port[QUEUE_HEAD] < port[QUEUE_TAIL]
     if starved and port[STARVED_SINCE] < 0:
         port[STARVED_SINCE] = now
@@ -606,6 +682,7 @@ def _start(state, links, d, step, now):
     if row[FLAGS] & BEGIN:
         ring[d, at, BEGUN] = now
         ring[d, at, MEDIA_TIME] = 0
+        ring[d, at, BEGUN_AS] = row[REQUEST] + 1
         count[stat, FIRST_START] = min(count[stat, FIRST_START], now)
     port[FIRST_STEP] = min(port[FIRST_STEP], now)
     kept = state.ledger.shape[1] > 0
@@ -636,7 +713,7 @@ def _start(state, links, d, step, now):
         place = MEDIUM if media else STAGING if row[FLAGS] & STAGE else DEVICE
         if kept:
             state.ledger[d, slot, place] += begin - now
-        _tell(heap, ring, state.ledger, d, step, True, begin, now)
+        _tell(heap, port, state.count, ring, state.ledger, d, step, True, begin, now)
         if kept:
             state.ledger[d, slot, place] += end - begin
         _finish(state, d, step, end, now)
@@ -832,5 +909,5 @@ def load(state, d, first_class, reach, servers, most_bytes, steps, sealed):
                 pending += 1
         row[PENDING] = pending
         if pending == 0:
-            _start_when_met(heap, ring, d, step, 0)
+            _start_at(heap, row, d, step, _ready(row, 0))
     return LOADED_OK

@@ -94,7 +94,8 @@ DRAIN_FREE: Final = PARKED + 1
 VISIBLE: Final = DRAIN_FREE + 1
 TRANSFERS: Final = VISIBLE + 1  # loaded so far
 BURSTS: Final = TRANSFERS + 1  # two columns by direction: bursts that wait for the port, set aside or not
-DEVICE_COLUMNS: Final = BURSTS + 2
+LATEST: Final = BURSTS + 2  # ps, the last time that positions on the wire can count
+DEVICE_COLUMNS: Final = LATEST + 1
 
 # A device's timers: events that come in order need no heap. One per port, and the first of each flight.
 TIMER_PORT: Final = 0  # two columns by direction
@@ -125,11 +126,12 @@ LEFT: Final = 19  # splits of a read not yet answered, or quanta of a write
 SPLITS: Final = 20  # of a read
 CURSOR: Final = 21  # next split of a read
 ENTERED: Final = 22  # when a read began to wait for its next tag
-# ... and three that use the same slots under another number: a request's, and a place in the tag queue.
+# ... and some that use the same slots under another number: a request's, and a place in the tag queue.
 BEGUN: Final = 23
 MEDIA_TIME: Final = 24
-QUEUED: Final = 25
-RING_COLUMNS: Final = 26
+BEGUN_AS: Final = 25  # one more than the request that BEGUN and MEDIA_TIME are of; 0 for none
+QUEUED: Final = 26
+RING_COLUMNS: Final = 27
 
 # Columns of `count`, one row per request class.
 REQUESTS: Final = 0

@@ -226,6 +226,7 @@ def simulate(
     )
     # Positions count fractions of a ps in 64 bits; what is on its way then has room to arrive.
     latest = (1 << 62) // int(links[:, DEN].max())
+    device[:, layout.LATEST] = latest
     seconds = 0.0
     while True:
         begin = time.thread_time()
