@@ -14,6 +14,7 @@ from ..experiment.fingerprint import host_facts, versions
 from ..experiment.resolved import Resolved
 from ..experiment.runner import Task
 from ..experiment.scenario import Scenario, load_scheme
+from ..experiment.traffic import Reference
 from .timing import Slice, Timing, pinned
 
 Progress = Callable[[str, int, int], object]
@@ -117,18 +118,31 @@ class Result:
         }
 
 
+def reads(
+    depth: int,
+    requests: int,
+    *,
+    link: Reference = "gen5x4",
+    host: Reference = "server",
+    device: Reference = "nvme-dram",
+) -> Task:
+    """Return 4 KiB random reads of a DRAM-like NVMe device on Gen5 x4, so many at a time."""
+    traffic = {"kind": "nvme", "queue_depth": depth, "block": "4KiB", "read_share": 1.0}
+    entry = {"preset": device, "link": link, "traffic": traffic}
+    workload = {"name": "randread4k", "device": {"nvme": entry}}
+    scenario = Scenario.from_dict(
+        {"name": "nvme", "requests": requests, "host": host, "workload": [workload]}
+    ).resolve()
+    return Task.prepare(scenario, scenario.workloads[0], seed=1)
+
+
 class _Case:
     """One scenario, while it is measured."""
 
     def __init__(self, depth: int, scheme: str, requests: int):
-        traffic = {"kind": "nvme", "queue_depth": depth, "block": "4KiB", "read_share": 1.0}
-        device = {"preset": "nvme-dram", "link": "gen5x4", "traffic": traffic}
-        workload = {"name": "randread4k", "device": {"nvme": device}}
-        scenario = Scenario.from_dict({"name": "nvme", "requests": requests, "workload": [workload]})
-        resolved = scenario.resolve()
-        self._mechanisms = mechanisms_of(resolved, scheme != "none")
         self.depth, self.scheme = depth, scheme
-        self._task = Task.prepare(resolved, resolved.workloads[0], seed=1)
+        self._task = reads(depth, requests)
+        self._mechanisms = mechanisms_of(self._task.scenario, scheme != "none")
         self._loaded = load_scheme(scheme)
         # Compiles, or reads the cache; and is the same every time.
         outcome = self._task.simulate(self._loaded, "all")
