@@ -314,6 +314,86 @@ def test_what_came_out_of_a_run_is_not_read(data, reference_data):
     assert cocotbext.compare(folder) == cocotbext.compare(reference_data)
 
 
+# --- Rows that are passed over, each with its reason --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("copy_bidir,both,2048,2,GB_per_s_sum,1", "copy_bidir below 4 KiB"),
+        ("copy_stream,h2d,64,1,GB_per_s,0.03", "copy_stream below 4 KiB"),
+        ("copy_stream,d2d,8192,1,GB_per_s,300", "copy_stream direction d2d"),
+        ("copy_stream,h2d,8192,1,GB_per_s,0", "copy_stream of nothing"),
+        ("copy_stream,h2d,8192,1,us_p50,2", "copy_stream us_p50"),
+        ("copy_sync,h2d,64,1,us_p99,9", "copy_sync us_p99"),
+        ("copy_sync,d2h,8192,1,us_p50,9", "copy_sync above 4 KiB"),
+        ("zerocopy_chase,read,268435456,1,ns_mean,1500", "zerocopy_chase span above 64 MiB"),
+        # Nobody waits for a simulation of these.
+        ("zerocopy_read,read,999999999999,64,GB_per_s,9", "zerocopy_read requests above 1024 KiB"),
+        ("zerocopy_write,write,64,99999999,GB_per_s,9", "zerocopy_write more than 131072 in flight"),
+    ],
+)
+def test_rows_of_the_gpu_that_are_passed_over(row, reason, data):
+    folder = data({"measured/gpu_gen5x16.csv": "\n".join([GPU.splitlines()[0], row, row])})
+    found = sets_of(folder)
+    assert not any(one.points for one in found.values())
+    assert found["gpu_chase"].not_modelled == {f"gpu_gen5x16 {reason}": 2}
+
+
+def test_another_gpu_is_counted_whatever_its_columns(data):
+    """Nothing of a file that is not compared is read, but what its rows are about."""
+    other = "experiment,seconds\ncopy_bidir,nan\ncopy_bidir,\nwarp_shuffle,1\n"
+    folder = data({"measured/gpu_gen5x16.csv": GPU, "measured/gpu_gen4x16_a100.csv": other})
+    skipped = sets_of(folder)["gpu_chase"].not_modelled
+    assert skipped["gpu_gen4x16_a100 copy_bidir"] == 2
+    assert skipped["gpu_gen4x16_a100 warp_shuffle"] == 1
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        ("8192,32", "below 64 B"),
+        ("8192,2097152", "above 1 MiB"),
+        ("2147483648,64", "window above 1 GiB"),
+    ],
+)
+def test_rows_of_pcie_bench_that_are_passed_over(cells, reason, data):
+    rows = [SIZES.splitlines()[0], f"{E5},BW_DMA_RD,Rand,HWarm,0,0,{cells},30"]
+    folder = data({"pcie-bench/systems.csv": SYSTEMS, "pcie-bench/bw_dma_sz_sweep.csv": "\n".join(rows)})
+    found = sets_of(folder)
+    assert not found["pb_bw_read"].points
+    assert found["pb_bw_write"].not_modelled == {f"bw_dma_sz_sweep {reason}": 1}
+
+
+def test_curves_that_are_passed_over(data):
+    rows = ["system,test,size_bytes,window_bytes,cache,ns,cdf"]
+    rows += [f"{E5},LAT_DMA_RD,64,8192,hwarm,{ns},{cdf}" for ns, cdf in ((520, 0), (547, 0.5), (573, 1))]
+    rows += [f"{E5},LAT_DMA_RD,128,8388608,hwarm,520,0", f"{E5},LAT_CMD_RD,8,8192,cold,450,0"]
+    rows += [f"{V4},LAT_DMA_RD,64,8192,hwarm,520,0"]
+    folder = data({"pcie-bench/systems.csv": SYSTEMS, "pcie-bench/lat_cdf.csv": "\n".join(rows)})
+    found = pcie_bench.distribution(folder)
+    assert len(found.points) == 4
+    assert found.not_modelled == {
+        f"lat_cdf {E5}, 128 B, hwarm, 8 MiB": 1,
+        "lat_cdf LAT_CMD_RD": 1,
+        f"lat_cdf {V4}": 1,
+    }
+
+
+def test_runs_of_cocotbext_that_are_too_long_are_passed_over(data):
+    rows = ["gen,lanes,mps,mrrs,op,size_B,ops,payload_gbps", "3,8,256,512,wr,64,999999999,48"]
+    found = cocotbext.compare(data({"cocotbext/sim_dma.csv": "\n".join(rows)}))
+    assert not found.points
+    assert found.not_modelled == {"runs of more than 10^7 TLPs": 1}
+
+
+def test_rows_twice_are_points_twice(data):
+    rows = SIZES.splitlines()
+    folder = data({"pcie-bench/bw_dma_sz_sweep.csv": "\n".join([*rows[:2], rows[1]])})
+    one, other = sets_of(folder)["pb_bw_write"].points
+    assert one == other
+
+
 # --- Broken tables ----------------------------------------------------------------------------------------
 
 
