@@ -17,7 +17,7 @@ CAPS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help compare test lint format nojit backends readme bench bench-check peers setup-run setup-test venv
+.PHONY: help compare test lint format nojit backends readme bench bench-check peers setup-run setup-peers setup-test venv
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,7 +59,7 @@ bench-check: setup-test ## import the benchmarks without running them
 	@$(BIN)/asv machine --yes --machine $(MACHINE) >/dev/null
 	$(BIN)/asv check --python=same
 
-peers: setup-run ## time our AES-GCM beside other people's (libipsec-mb-dev and gcc help; ARGS="--quick --json")
+peers: setup-peers ## time our AES-GCM and simulator beside other people's (libipsec-mb-dev, gcc help; ARGS="--quick --json")
 	@$(BIN)/python bench/peers/peers.py $(ARGS)
 
 # --- Set-up -------------------------------------------------------------------------------------------
@@ -77,6 +77,15 @@ endef
 
 setup-run: venv
 	$(call install,stamp-run,,what a comparison needs)
+
+# Other people's simulators: those that the index does not have are missing from the table, with their reason.
+setup-peers: setup-run
+	@want="$$(sha256sum < pyproject.toml)"; \
+	if [ "$$(cat .venv/stamp-peers 2>/dev/null)" != "$$want" ]; then \
+	  echo "sevpcie: installing other people's simulators into .venv (once) ..." >&2; \
+	  if $(PIP) install --editable '.[peers]'; then printf '%s\n' "$$want" > .venv/stamp-peers; \
+	  else echo "sevpcie: pip failed (above); going on without them" >&2; fi; \
+	fi
 
 setup-test: venv
 	$(call install,stamp-test,[test$(,)notebooks$(,)bench],what the tests need)

@@ -7,8 +7,9 @@ import pytest
 
 from sevpcie_core import Comparison, Scenario, compare
 from sevpcie_core.experiment import staged
+from sevpcie_core.experiment.hardware import engine_of
 from sevpcie_core.experiment.resolved import BOUNCE_PARAMETERS
-from sevpcie_core.experiment.runner import Task, engine_of
+from sevpcie_core.experiment.runner import Task
 from sevpcie_core.experiment.scenario import json_schema, load_scheme
 from sevpcie_core.link.params import NO_ENGINE
 from sevpcie_core.report import view
@@ -159,9 +160,9 @@ def test_copies_of_no_time_cost_nothing() -> None:
     ).resolve()
     task = Task.prepare(scenario, scenario.workloads[0], 1)
     plain = task.simulate(load_scheme("none"), "off", keep=300)
-    # 10^15 B/s leave 4 ps of a block, and 9 ns of the largest copy.
+    # 10^15 B/s leave 4 ps of a block, and 9 ns of the largest copy; what they put off may put off others.
     bounce = task.simulate(scenario.arms[0].scheme, "all", keep=300)
-    assert abs(bounce.kept_ps - plain.kept_ps).max() < 10_000
+    assert abs(bounce.kept_ps - plain.kept_ps).mean() < 1000
     assert engine_of(scenario.arms[0].scheme) == NO_ENGINE
 
 

@@ -8,8 +8,9 @@ import pytest
 from sevpcie_core import Comparison, Scenario, compare, load
 from sevpcie_core.errors import ConfigError, NothingMeasuredError, SevPcieError
 from sevpcie_core.experiment import overhead
+from sevpcie_core.experiment.hardware import engine_of
 from sevpcie_core.experiment.resolved import Arm, GpuTraffic
-from sevpcie_core.experiment.runner import Task, engine_of
+from sevpcie_core.experiment.runner import Task
 from sevpcie_core.experiment.scenario import load_scenario, load_scheme
 from sevpcie_core.workload.traces import read_gpu
 

@@ -109,6 +109,37 @@ def test_the_ledger_sums_to_the_latency(case: Case) -> None:
     assert with_it == without
 
 
+@pytest.mark.parametrize("early", [False, True], ids=["their end", "their begin"])
+def test_delays_in_a_row_pass_without_events(early: bool) -> None:
+    """Media before the end of their request, after it, and before its begin; what waits for begin or end.
+
+    With a ledger every step has its event: the outcome is the same.
+    """
+    steps = []
+    for request in range(40):
+        media = 100_000 * (request % 7)
+        back = 8 if request >= 4 else 0
+        steps += [
+            Step(DELAY, delay_ps=1000 * request, request=request, after=back, media=request % 3 == 0),
+            Step(WRITE_DOWN, 64, 4, request=request, after=1, begin=True),
+            Step(DELAY, delay_ps=5000, request=request, after=1, media=request % 5 == 0),
+            Step(
+                DELAY, delay_ps=media, not_before_ps=media, request=request, after=1, early1=early, media=True
+            ),
+            Step(DELAY, delay_ps=3000, request=request, after=1, early1=early, stage=True),
+            Step(READ_UP, 4096 * request, 700, request=request, after=1, early1=early, delay_ps=200),
+            Step(WRITE_UP, 64, 16, request=request, after=4 if request % 4 == 0 else 1, end=True),
+            Step(DELAY, delay_ps=media, request=request, after=1, media=True),
+        ]
+    case = Case([Port()], [steps], [[False] * len(steps)], host_points=HOST)
+    for cuts in (None, [list(range(len(steps)))]):
+        plain = everything(outcome_of_package(case, cuts, ledger=False))
+        with_ledger = everything(outcome_of_package(case, cuts))
+        for c in (*plain["classes"], *with_ledger["classes"]):
+            del c["ledger_ps"]
+        assert plain == with_ledger
+
+
 def test_the_ledger_counts_from_the_begin_of_a_request() -> None:
     """A step that prepares a request is no part of it; what goes by way of another request is `device`."""
     steps = [
@@ -151,13 +182,15 @@ def everything(outcome: Outcome) -> dict[str, Any]:
 def test_chunks_do_not_matter(case: Case, data: st.DataObject) -> None:
     """However a program comes in pieces, the outcome is the same in every number.
 
-    With a stop, a chunk ends between requests: after the stop no more are loaded.
+    With a stop, a chunk ends between requests: after the stop no more are loaded. Without a ledger, steps
+    that only pass time have no events of their own.
     """
-    whole = everything(outcome_of_package(case))
     places = [[i for i, s in enumerate(p) if s.begin or case.stop_ps == 0] for p in case.programs]
     cuts = [data.draw(st.lists(st.sampled_from(where), max_size=4)) for where in places]
-    assert everything(outcome_of_package(case, cuts)) == whole
-    assert everything(outcome_of_package(case, places)) == whole
+    for ledger in (True, False):
+        whole = everything(outcome_of_package(case, ledger=ledger))
+        assert everything(outcome_of_package(case, cuts, ledger=ledger)) == whole
+        assert everything(outcome_of_package(case, places, ledger=ledger)) == whole
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 5000])

@@ -1,5 +1,6 @@
-"""`make peers`: intel-ipsec-mb seals and opens the same bits, and the ratios are the right ones."""
+"""`make peers`: others do the same work, by bits or by requests, and the ratios are the right ones."""
 
+import importlib.util
 import json
 import os
 import sys
@@ -16,7 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench" / "peers
 import contenders
 import criteria
 import ipsec_mb
+import link_cocotbext
 import peers
+import simulators
 
 SHAPES = [
     Shape(128, 64, 16, 33),
@@ -186,7 +189,7 @@ def check(document, who):
 
 @pytest.mark.skipif(JIT_DISABLED, reason="measures compiled code")
 def test_peers_prints_json(program, few, capsys):
-    assert peers.main(["--quick", "--json"]) in (0, 99)
+    assert peers.main(["--quick", "--json", "--only", "crypto"]) in (0, 99)
     captured = capsys.readouterr()
     document = json.loads(captured.out)
     check(document, {"sevpcie", "sevpcie kernel", "ipsec-mb", "cryptography"})
@@ -198,7 +201,7 @@ def test_peers_prints_json(program, few, capsys):
 @pytest.mark.skipif(JIT_DISABLED, reason="measures compiled code")
 def test_without_the_library_the_rest_is_measured(few, capsys, monkeypatch):
     monkeypatch.setattr(ipsec_mb, "missing", lambda: "install this")
-    assert peers.main(["--quick", "--json"]) in (0, 99)
+    assert peers.main(["--quick", "--json", "--only", "crypto"]) in (0, 99)
     captured = capsys.readouterr()
     document = json.loads(captured.out)
     check(document, {"sevpcie", "sevpcie kernel", "cryptography"})
@@ -214,8 +217,144 @@ def test_a_missed_bar_ends_with_99(bar, code, few, capsys, monkeypatch):
     monkeypatch.setattr(criteria, "CRYPTOGRAPHY_BYTES", 96)
     monkeypatch.setattr(criteria, "CRYPTOGRAPHY_BAR", bar)
     monkeypatch.setattr(criteria, "OPEN_BAR", 1000.0)
-    assert peers.main(["--quick"]) == code
+    assert peers.main(["--quick", "--only", "crypto"]) == code
     captured = capsys.readouterr()
     assert ("peers: missed: cryptography / sevpcie, seal, AES-128, 96 B" in captured.err) == (code == 99)
     assert "ns per packet, best of many" in captured.out
     assert ("(>= 1000)" in captured.out) == (code == 99)
+
+
+# --- Simulators ---------------------------------------------------------------------------------------------
+
+FEW = simulators.Sizes(ours=200, oracle=12, simpy=60, dma=16)
+
+
+@pytest.fixture
+def simpy_port():
+    """Return the port to SimPy."""
+    return pytest.importorskip("link_simpy", reason="simpy is not installed", exc_type=ImportError)
+
+
+@pytest.fixture
+def cocotb_link():
+    """Skip where cocotbext-pcie is not there."""
+    missing = link_cocotbext.missing()
+    if missing:
+        pytest.skip(missing)
+
+
+def test_the_simpy_port_is_the_same_model(simpy_port, monkeypatch):
+    """Every latency and the end to the picosecond, at several depths; and the check sees what is not."""
+    for depth, requests in ((1, 20), (5, 150), (32, 300)):
+        monkeypatch.setattr(simulators, "DEPTH", depth)
+        assert simulators._simpy(requests).agrees == f"{requests} latencies equal"
+    monkeypatch.setattr(simpy_port, "_DATA_LINK", 9)
+    with pytest.raises(RuntimeError, match=r"SimPy port: \d+ of 40 latencies differ"):
+        simulators._simpy(40)
+
+
+def test_the_end_of_a_run_is_the_same(simpy_port):
+    of = simulators.task(50)
+    link, work = simulators.simpy_work(of)
+    assert simpy_port.simulate(link, work, simulators.DEPTH).last_ps == simulators.outcome(of).job_ps[0]
+
+
+@pytest.mark.parametrize(
+    ("address", "size", "tlps", "wire"),
+    # Completions end at multiples of 64 B and carry 256 B at most, as tests/oracles/split_naive has it.
+    [(0x1000, 512, 2, 552), (0x1010, 512, 3, 572), (0x10C4, 4, 1, 24), (0x1000, 64, 1, 84)],
+)
+def test_completions_of_the_simpy_port(simpy_port, address, size, tlps, wire):
+    from fractions import Fraction
+
+    from oracles.split_naive import completions
+
+    link = simpy_port.Link(Fraction(1), 0, 256, 512, 64, 256, 8, 0)
+    found = simpy_port._answer(link, address, size)
+    assert (found.tlps, found.wire) == (tlps, wire)
+    assert tlps == len(completions(address, size, 64, 256))
+
+
+def test_the_oracle_is_compared_to_the_picosecond(monkeypatch):
+    assert simulators._oracle(12).agrees == "12 latencies equal"
+    monkeypatch.setattr(simulators, "_TESTS", Path("/nowhere"))
+    assert simulators._oracle(12).missing == "/nowhere/oracles is not there"
+
+
+def test_cocotbext_says_the_same_throughput(cocotb_link, monkeypatch):
+    for kind in ("read", "write"):
+        assert simulators._near(kind, 32).startswith("throughput ")
+    monkeypatch.setattr(simulators, "TOLERANCE_PCT", 0.0)
+    with pytest.raises(RuntimeError, match="cocotbext-pcie: reads off by"):
+        simulators._near("read", 32)
+
+
+def test_cocotbext_is_as_in_the_reference_data(cocotb_link):
+    """4,096 B reads at Gen3 x8: 58.34 Gb/s, 768 TLPs (README of the reference data)."""
+    found = link_cocotbext.dma(3, 8, "read", 4096, 32)
+    assert found.tlps == 768
+    assert 8e3 * 4096 * 32 / found.ps == pytest.approx(58.34, rel=1e-3)
+
+
+def test_simulators_print_json(capsys, monkeypatch):
+    monkeypatch.setattr(simulators, "QUICK", FEW)
+    assert peers.main(["--quick", "--json", "--only", "simulators"]) == 0
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    rows = document["simulators"]["rows"]
+    assert document["simulators"]["options"]["simpy"] == 60
+    assert [(r["contender"], r["workload"]) for r in rows] == [
+        ("sevpcie", simulators.NVME),
+        ("heapq oracle", simulators.NVME),
+        ("SimPy port", simulators.NVME),
+        ("sevpcie", simulators.DMA["read"]),
+        ("cocotbext-pcie", simulators.DMA["read"]),
+        ("sevpcie", simulators.DMA["write"]),
+        ("cocotbext-pcie", simulators.DMA["write"]),
+    ]
+    for row in rows:
+        if row["missing"]:
+            assert row["tlps_per_s"] is row["ratio"] is None
+        else:
+            assert row["tlps_per_s"] >= row["tlps_per_s_median"] > 0
+            assert row["version"]
+            assert (row["ratio"] == 1) == (row["contender"] == "sevpcie")
+    assert "peers: simulators, round 3 of 3" in captured.err
+
+
+def test_who_is_missing_is_a_row_with_its_reason(capsys, monkeypatch):
+    monkeypatch.setattr(simulators, "QUICK", FEW)
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "simpy" else find(name, *a)
+    )
+    monkeypatch.setattr(link_cocotbext, "PACKAGES", ("cocotbext-of-nowhere",))
+    assert peers.main(["--quick", "--only", "simulators"]) == 0
+    out = capsys.readouterr().out
+    assert "absent: see below" in out
+    assert "SimPy port: simpy is not installed (pip install '.[peers]')" in out
+    assert out.count("cocotbext-of-nowhere is not installed") == 1
+
+
+def test_another_cocotb_is_a_reason(cocotb_link, monkeypatch):
+    monkeypatch.setitem(link_cocotbext._PRIVATE, "cocotb.simtime", ("not_there",))
+    assert "does not run without an HDL simulator" in link_cocotbext.missing()
+
+
+def test_ratios_are_of_times_per_tlp():
+    ours = simulators.Contender("sevpcie", "w", "1", lambda: simulators.Run(1000, 0.001))
+    slow = simulators.Contender("SimPy port", "w", "1", lambda: simulators.Run(10, 0.004))
+    for contender in (ours, slow):
+        contender.slice()
+    mine, theirs = simulators.rows([ours, slow])
+    assert mine["tlps_per_s"] == pytest.approx(1e6)
+    assert theirs["ratio"] == theirs["ratio_median"] == pytest.approx(400)
+    assert simulators.missed([mine, theirs]) == ["SimPy port: 2500 TLPs/s, expected at least 5000"]
+    assert simulators.missed([mine, theirs | {"tlps_per_s": 5001.0}]) == []
+
+
+def test_a_port_that_is_too_slow_ends_with_99(simpy_port, capsys, monkeypatch):
+    monkeypatch.setattr(simulators, "QUICK", FEW)
+    monkeypatch.setattr(simulators, "SIMPY_LEAST", 1e12)
+    assert peers.main(["--quick", "--only", "simulators"]) == 99
+    assert "peers: missed: SimPy port" in capsys.readouterr().err

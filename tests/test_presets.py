@@ -29,6 +29,8 @@ WITHOUT_SOURCE = {
     "pcrc",
     "engine",
     "bounce",
+    "host",
+    *("data_link", "root_port", "credits", "iommu"),
 }
 
 
@@ -39,7 +41,7 @@ def test_what_is_shipped():
     assert list(found["schemes"]) == ["bounce-buffer", "none", "pcie-ide", "sev-pcie"]
     links = {"gen3x8", "gen4x4", "gen4x16", "gen5x4", "gen5x8", "gen5x16", "gen6x16"}
     assert set(found["links"]) == links
-    assert "server" in found["hosts"]
+    assert set(found["hosts"]) == {"server", "server-remote"}
     assert set(found["devices"]) == {"nvme-dram", "nvme-tlc", "nic-400g", "gpu-gen5"}
     assert "h100-tdx" in found["platforms"]
     assert set(found["samples"]) == {"train_resnet50", "llm_decode", "kv_swap", "redis"}
@@ -49,6 +51,10 @@ def test_what_is_shipped():
 @pytest.mark.parametrize(("kind", "name"), SHIPPED)
 def test_every_number_has_a_source(kind, name):
     table, _ = READ[kind](name, ORIGIN, ())
+    for part in ("data_link", "root_port", "credits", "iommu"):
+        if inside := getattr(table, part, None):
+            unsaid = {key for key, value in inside if key != "source" and value} - set(inside.source)
+            assert not unsaid, f"{kind}/{name}.{part}: no source of {', '.join(sorted(unsaid))}"
     numbers = {key for key, value in table if key not in WITHOUT_SOURCE and value not in (None, 0, "", ())}
     if kind == "schemes" and table.mechanism == "none":
         assert not numbers

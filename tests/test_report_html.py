@@ -217,7 +217,7 @@ def test_it_says_what_the_numbers_rest_on(page_text: str) -> None:
         "SEV-PCIe is a profile of this project",
         "PCIe IDE is the standard",
         "No public measurement",
-        "not yet calibrated",
+        "fitted to one machine",
         "Not modelled",
     ):
         assert said in page_text

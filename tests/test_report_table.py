@@ -325,7 +325,7 @@ def test_sentence_says_on_what_it_rests() -> None:
         "not measured",
         "profile",
         "PCIe IDE is the standard",
-        "not yet calibrated",
+        "fitted to one machine",
     ):
         assert said in text
     only_standard = " ".join(basis(make_record(["nvme"], arms=(("pcie-ide", "all"),))))

@@ -19,6 +19,7 @@ from sevpcie_core.experiment.scenario import (
     scenario_from_trace,
 )
 from sevpcie_core.experiment.toml_text import dumps
+from sevpcie_core.link.params import INFINITE, NO_IOMMU, SINK
 
 SCENARIOS = ["gpu", "mix", "nic", "nvme"]
 
@@ -38,7 +39,7 @@ NVME = {
     "msi": True,
 }
 IDE = {"name": "x", "mechanism": "ide", "key_bits": 256, "tag_bytes": 12, "prefix_bytes": 4}
-PINNED = "1f0978e85f919ab7a4cfebc432576247e312c50f63d4b2eba80431f6c95067dc"
+PINNED = "8934d38f05a0137e216cc4ca30eb6a53829fcf97ba2e8b0d9c4bff51ecbf817e"
 
 
 def changed(**keys):
@@ -114,7 +115,15 @@ def test_references_of_every_form(tmp_path):
     assert device.device.media_read == ((0.0, 10**6), (1.0, 3 * 10**6))
     assert device.device.controller_ps == 500_000
     assert device.device.name == "nvme-dram-custom"
-    assert run.host == resolved.Host(((0.0, 400_000), (1.0, 400_000)), 0, "custom")
+    assert run.host == resolved.Host(
+        read_latency=((0.0, 400_000), (1.0, 400_000)),
+        read_interval_ps=0,
+        root_port=SINK,
+        credits=INFINITE,
+        iommu=NO_IOMMU,
+        name="custom",
+    )
+    assert device.device.credits.posted_headers == 64
     ours = run.arms[0].scheme
     assert (ours.name, ours.title) == ("ours", "ours")
     assert dataclasses.astuple(ours.engine["mac_cycles"])[:3] == (7, 7, 7)

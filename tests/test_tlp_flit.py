@@ -186,7 +186,8 @@ def test_every_kind(kind: int) -> None:
 def test_size_is_that_of_the_simulator(fields: tlp_naive.Fields) -> None:
     """A memory request takes the header and the word of its byte enables that `tlp.size` says."""
     address, size = span(fields)
-    if size == 0:
+    # The simulator counts addresses in 63 bits.
+    if size == 0 or address + size >= 1 << 63:
         return
     # What `pack` makes of the fields alone.
     batch = parse(tlp_naive.write(fields, flit=True), flit=True)

@@ -8,7 +8,7 @@ import pytest
 from sevpcie_core import cli
 from sevpcie_core.errors import FormatError
 from sevpcie_core.link import analytic
-from sevpcie_core.report.style import svg
+from sevpcie_core.report.style import Drawing, svg
 from sevpcie_core.report.validation import fig_validation
 from sevpcie_core.validate import pcie_model, run
 from sevpcie_core.validate.points import DataSet, Point
@@ -164,3 +164,54 @@ def test_a_picture_is_the_same_each_time_and_of_something():
     assert svg(fig_validation(found)) == svg(fig_validation(found))
     with pytest.raises(ValueError, match="a has no points"):
         fig_validation(DataSet("a", "", "", "", 1, 1))
+
+
+def drawn(curves, at_unit="bytes", values=(10.0, 30.0)) -> Drawing:
+    places = (2, 10, 100, 1000)
+    points = [
+        Point("", name, at, values[i % 2], values[i % 2]) for name in curves for i, at in enumerate(places)
+    ]
+    return fig_validation(DataSet("a", "Title " * 30, "ns", at_unit, 1, 2, points=points))
+
+
+def test_the_legend_covers_no_point():
+    figure = drawn([f"{kind} {size} B" for kind in ("RD", "WR") for size in (64, 128, 256, 512, 1024)])
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    for axes in figure.axes:
+        assert not box.overlaps(axes.get_window_extent())
+    # No title leaves the picture either.
+    title = figure._suptitle.get_window_extent()
+    assert title.x1 <= figure.bbox.x1
+
+
+def test_many_curves_of_two_kinds_have_a_panel_each():
+    figure = drawn([f"{kind} {size} B" for kind in ("RD", "WR") for size in (64, 128, 256, 512, 1024)])
+    assert [axes.get_title() for axes in figure.axes] == ["RD", "WR", "", ""]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["64 B", "128 B", "256 B", "512 B", "1024 B", "line: model", "circle: reference"]
+    # Of other curves, or few, there is one panel, and what does not fit is counted.
+    assert len(drawn([f"{kind} x" for kind in "abcdefghij"]).axes) == 2
+    assert "(2 more curves not drawn)" in drawn([f"{kind} x" for kind in "abcdefghij"])._suptitle.get_text()
+    assert len(drawn(["RD 1", "WR 1"]).axes) == 2
+
+
+def test_few_places_have_a_mark_each():
+    lower = drawn(["a"], at_unit="one in so many").axes[1]
+    assert lower.get_xticks().tolist() == [2, 10, 100, 1000]
+
+
+def test_little_is_not_drawn_as_much():
+    """Values 1 % apart do not fill the height."""
+    low, high = drawn(["a"], values=(100.0, 101.0)).axes[0].get_ylim()
+    assert low < 90
+    assert high > 110
+
+
+def test_links_that_the_standard_does_not_have_are_counted(data):
+    found = pcie_model.compare(
+        data("gen3,x8,256,62.9", "gen3,x32,256,250", name="link_bw.csv", header="gen,lanes,mps,tlp_gbps")
+    )
+    assert len(found.points) == 1
+    assert found.not_modelled == {"link_bw x32": 1}

@@ -192,10 +192,22 @@ def test_other_rows_are_compared_and_unknown_ones_are_counted(data):
         "bw_dma_sz_sweep BW_DMA_SCATTER": 1,
         "bw_dma_sz_sweep other-nic_gen4": 1,
         "bw_dma_sz_sweep unheard-of": 1,
+        "bw_dma_sz_sweep below 64 B": 1,
     }
     skipped = dict(found["gpu_chase"].not_modelled)
     assert skipped["gpu_gen5x16 pingpong"] == skipped["gpu_gen5x16 launch_sync"] == 1
     assert skipped["gpu_gen4x16 copy_bidir"] == 2
+
+
+def test_many_kinds_that_are_not_modelled_are_counted_by_table(data, capsys):
+    rows = "".join(f"thing{i},read,4,1,ns,0\n" for i in range(20))
+    folder = data({"measured/gpu_gen5x16.csv": GPU.splitlines()[0] + "\n" + rows + GPU.split("\n", 1)[1]})
+    assert cli.main(["validate", "--data", str(folder), "--quiet"]) in (0, 99)
+    out = capsys.readouterr().out
+    assert "thing3" not in out
+    assert "--json names each kind" in out
+    assert cli.main(["validate", "--data", str(folder), "--json", "--quiet"]) in (0, 99)
+    assert "thing3" in str(json.loads(capsys.readouterr().out)["not_modelled"])
 
 
 def test_not_modelled_is_said_and_no_failure(data, capsys):
@@ -206,7 +218,12 @@ def test_not_modelled_is_said_and_no_failure(data, capsys):
     assert "gpu_copy_both" in out
     assert cli.main(["validate", "--data", str(folder), "--json", "--quiet"]) in (0, 99)
     document = json.loads(capsys.readouterr().out)
-    assert document["not_modelled"] == {"gpu_gen5x16 launch_sync": 1, "gpu_gen5x16 pingpong": 1}
+    assert document["not_modelled"] == {
+        "gpu_gen5x16 launch_sync": 1,
+        "gpu_gen5x16 pingpong": 1,
+        "gpu_gen5x16 copy_stream direction d2d": 1,
+        "gpu_gen5x16 zerocopy_chase cycles_p50": 1,
+    }
     both = next(one for one in document["datasets"] if one["name"] == "gpu_copy_both")
     assert both["bar_max_pct"] is None
     assert list(both) == [
@@ -260,16 +277,121 @@ def test_without_a_table_of_systems_the_platforms_own_are_known(data):
 
 
 def test_cocotbext_rows_say_their_conditions(data, capsys):
-    header = "gen,lanes,mps,mrrs,op,size_B,ops,tlps_on_link,dllps_on_link,payload_gbps"
+    header = "gen,lanes,mps,mrrs,op,size_B,ops,payload_gbps"
     rows = [
-        "3,8,256,512,wr,64,4096,4098,524,47.98",
-        "5,16,512,1024,rd,2048,400,2400,0,400",
-        "3,8,256,512,atomic,8,1,1,1,1",
+        "3,8,256,512,wr,64,4096,47.98",
+        "5,16,512,1024,rd,2048,400,400",
+        "3,8,256,512,atomic,8,1,1",
     ]
     found = cocotbext.compare(data({"cocotbext/sim_dma.csv": "\n".join([header, *rows])}))
     assert abs(found.points[0].error_pct) < 0.1
     assert len(found.points) == 2
     assert found.not_modelled == {"op atomic": 1}
+
+
+@pytest.mark.parametrize(
+    ("link", "kind", "size", "tlps"),
+    [
+        # 163.75 symbols of 1.0156 ns on one lane: 166.3 ns, in which 84 B pass 15.6 times.
+        ((3, 8), "write", 64, 16),
+        ((3, 8), "write", 4096, 5),
+        ((3, 8), "read", 512, 3),
+        ((4, 4), "write", 64, 9),
+        ((1, 1), "write", 128, 2),
+    ],
+)
+def test_dllps_follow_from_that_simulators_timer(link, kind, size, tlps):
+    assert cocotbext.tlps_per_dllp(*link, 256, 512, kind, size) == tlps
+
+
+def test_what_came_out_of_a_run_is_not_read(data, reference_data):
+    """Rows without the counts that the run put out: the same points."""
+    text = (reference_data / "cocotbext" / "sim_dma.csv").read_text().splitlines()
+    columns = text[0].split(",")
+    kept = [i for i, name in enumerate(columns) if name not in ("tlps_on_link", "dllps_on_link", "sim_ns")]
+    rows = [",".join(line.split(",")[i] for i in kept) for line in text]
+    folder = data({"cocotbext/sim_dma.csv": "\n".join(rows)})
+    assert cocotbext.compare(folder) == cocotbext.compare(reference_data)
+
+
+# --- Rows that are passed over, each with its reason --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("copy_bidir,both,2048,2,GB_per_s_sum,1", "copy_bidir below 4 KiB"),
+        ("copy_stream,h2d,64,1,GB_per_s,0.03", "copy_stream below 4 KiB"),
+        ("copy_stream,d2d,8192,1,GB_per_s,300", "copy_stream direction d2d"),
+        ("copy_stream,h2d,8192,1,GB_per_s,0", "copy_stream of nothing"),
+        ("copy_stream,h2d,8192,1,us_p50,2", "copy_stream us_p50"),
+        ("copy_sync,h2d,64,1,us_p99,9", "copy_sync us_p99"),
+        ("copy_sync,d2h,8192,1,us_p50,9", "copy_sync above 4 KiB"),
+        ("zerocopy_chase,read,268435456,1,ns_mean,1500", "zerocopy_chase span above 64 MiB"),
+        # Nobody waits for a simulation of these.
+        ("zerocopy_read,read,999999999999,64,GB_per_s,9", "zerocopy_read requests above 1024 KiB"),
+        ("zerocopy_write,write,64,99999999,GB_per_s,9", "zerocopy_write more than 131072 in flight"),
+    ],
+)
+def test_rows_of_the_gpu_that_are_passed_over(row, reason, data):
+    folder = data({"measured/gpu_gen5x16.csv": "\n".join([GPU.splitlines()[0], row, row])})
+    found = sets_of(folder)
+    assert not any(one.points for one in found.values())
+    assert found["gpu_chase"].not_modelled == {f"gpu_gen5x16 {reason}": 2}
+
+
+def test_another_gpu_is_counted_whatever_its_columns(data):
+    """Nothing of a file that is not compared is read, but what its rows are about."""
+    other = "experiment,seconds\ncopy_bidir,nan\ncopy_bidir,\nwarp_shuffle,1\n"
+    folder = data({"measured/gpu_gen5x16.csv": GPU, "measured/gpu_gen4x16_a100.csv": other})
+    skipped = sets_of(folder)["gpu_chase"].not_modelled
+    assert skipped["gpu_gen4x16_a100 copy_bidir"] == 2
+    assert skipped["gpu_gen4x16_a100 warp_shuffle"] == 1
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        ("8192,32", "below 64 B"),
+        ("8192,2097152", "above 1 MiB"),
+        ("2147483648,64", "window above 1 GiB"),
+    ],
+)
+def test_rows_of_pcie_bench_that_are_passed_over(cells, reason, data):
+    rows = [SIZES.splitlines()[0], f"{E5},BW_DMA_RD,Rand,HWarm,0,0,{cells},30"]
+    folder = data({"pcie-bench/systems.csv": SYSTEMS, "pcie-bench/bw_dma_sz_sweep.csv": "\n".join(rows)})
+    found = sets_of(folder)
+    assert not found["pb_bw_read"].points
+    assert found["pb_bw_write"].not_modelled == {f"bw_dma_sz_sweep {reason}": 1}
+
+
+def test_curves_that_are_passed_over(data):
+    rows = ["system,test,size_bytes,window_bytes,cache,ns,cdf"]
+    rows += [f"{E5},LAT_DMA_RD,64,8192,hwarm,{ns},{cdf}" for ns, cdf in ((520, 0), (547, 0.5), (573, 1))]
+    rows += [f"{E5},LAT_DMA_RD,128,8388608,hwarm,520,0", f"{E5},LAT_CMD_RD,8,8192,cold,450,0"]
+    rows += [f"{V4},LAT_DMA_RD,64,8192,hwarm,520,0"]
+    folder = data({"pcie-bench/systems.csv": SYSTEMS, "pcie-bench/lat_cdf.csv": "\n".join(rows)})
+    found = pcie_bench.distribution(folder)
+    assert len(found.points) == 4
+    assert found.not_modelled == {
+        f"lat_cdf {E5}, 128 B, hwarm, 8 MiB": 1,
+        "lat_cdf LAT_CMD_RD": 1,
+        f"lat_cdf {V4}": 1,
+    }
+
+
+def test_runs_of_cocotbext_that_are_too_long_are_passed_over(data):
+    rows = ["gen,lanes,mps,mrrs,op,size_B,ops,payload_gbps", "3,8,256,512,wr,64,999999999,48"]
+    found = cocotbext.compare(data({"cocotbext/sim_dma.csv": "\n".join(rows)}))
+    assert not found.points
+    assert found.not_modelled == {"runs of more than 10^7 TLPs": 1}
+
+
+def test_rows_twice_are_points_twice(data):
+    rows = SIZES.splitlines()
+    folder = data({"pcie-bench/bw_dma_sz_sweep.csv": "\n".join([*rows[:2], rows[1]])})
+    one, other = sets_of(folder)["pb_bw_write"].points
+    assert one == other
 
 
 # --- Broken tables ----------------------------------------------------------------------------------------
@@ -301,7 +423,7 @@ def broken(text: str, old: str, new: str) -> str:
         ),
         (
             "cocotbext/sim_dma.csv",
-            "gen,lanes,mps,mrrs,op,size_B,ops,tlps_on_link,dllps_on_link,payload_gbps\n3,7,256,512,wr,64,1,1,1,1\n",
+            "gen,lanes,mps,mrrs,op,size_B,ops,payload_gbps\n3,7,256,512,wr,64,1,1\n",
             "sim_dma.csv:2: lanes: 7",
         ),
     ],

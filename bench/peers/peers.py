@@ -1,10 +1,11 @@
-"""Our AES-GCM kernels beside other people's, in one run (`make peers`).
+"""Our AES-GCM kernels and our link simulator beside other people's, in one run (`make peers`).
 
 Rules: everybody gets the same packets in the same buffers (`sevpcie_core.measure.pool`), on one CPU, a slice
 of each after the other, many times; what they write is compared with `cryptography` first. The best pass of
-many counts, and the fastest of somebody's interfaces.
+many counts, and the fastest of somebody's interfaces. Simulators simulate the same, which is compared first.
 
-Ends with 99 if a criterion that is judged is missed, else with 0.
+Who is not installed is a line with its reason. Ends with 99 if a criterion that is judged is missed, else
+with 0.
 """
 
 import argparse
@@ -19,10 +20,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import ipsec_mb
+import simulators
 from contenders import OPENSSL, Contender, cryptography, openssl, ours
 from contenders import ipsec_mb as with_ipsec_mb
 from criteria import Criterion, Field, criteria
-from printing import print_tables
+from printing import print_simulators, print_tables
 
 from sevpcie_core import spec
 from sevpcie_core._jit import cpu as cpu_features
@@ -44,8 +46,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make peers ARGS=...", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--quick", action="store_true", help="a few short slices: a first look")
+    parser.add_argument("--only", choices=("crypto", "simulators"), help="one half of it")
     options = parser.parse_args(arguments)
-    rounds, slice_ns = (4, 4_000_000) if options.quick else (12, 20_000_000)
+    document: dict[str, Any] = {
+        "schema_version": 1,
+        "command": "make peers",
+        "versions": {**versions(), "openssl": _openssl_version()},
+        "host": host_facts().model_dump(),
+    }
+    missed: list[str] = []
+    if options.only != "simulators":
+        missed += _crypto(options.quick, options.json, document)
+    if options.only != "crypto":
+        missed += _simulators(options.quick, options.json, document)
+    if options.json:
+        print(json.dumps(document, indent=2, allow_nan=False))
+    for words in missed:
+        print(f"peers: missed: {words}", file=sys.stderr)
+    return MISSED if missed else 0
+
+
+# --- AES-GCM ------------------------------------------------------------------------------------------------
+
+
+def _crypto(quick: bool, as_json: bool, document: dict[str, Any]) -> list[str]:
+    """Measure AES-GCM; print it or put it into the document. Return what is missed."""
+    rounds, slice_ns = (4, 4_000_000) if quick else (12, 20_000_000)
     missing = ipsec_mb.missing()
     if missing:
         print(f"peers: without intel-ipsec-mb: {missing}", file=sys.stderr)
@@ -58,12 +84,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             child = stack.enter_context(ipsec_mb.IpsecMb(ipsec_mb.build(folder), shared))
         groups = [list(group) for group in _groups(shapes, shared, child)]
-        ports = _measure(groups, rounds, slice_ns, options.quick)
+        ports = _measure(groups, rounds, slice_ns, quick)
     contenders = [c for group in groups for c in group]
     field = Field(contenders, backends.available()[-1])
     judged = cpu_features.features() >= _JUDGED_ON
     found = criteria(field, ports, judged)
-    if options.json:
+    if as_json:
         facts = {
             "cpu": cpu,
             "packets": PACKETS,
@@ -71,13 +97,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "rounds": rounds,
             "slice_ns": slice_ns,
         }
-        _print_json(contenders, ports, found, facts, child.facts if child else None, missing)
+        document |= _plain(contenders, ports, found, facts, child.facts if child else None, missing)
     else:
         print_tables(contenders, field, ports, found, child.facts if child else None)
-    missed = [c for c in found if c.judged and not c.met]
-    for criterion in missed:
-        print(f"peers: missed: {_words(criterion)}", file=sys.stderr)
-    return MISSED if missed else 0
+    return [_words(c) for c in found if c.judged and not c.met]
 
 
 def _shapes() -> list[Shape]:
@@ -135,21 +158,17 @@ def _words(c: Criterion) -> str:
     )
 
 
-def _print_json(
+def _plain(
     contenders: list[Contender],
     ports: Ports | None,
     found: list[Criterion],
     facts: dict[str, Any],
     library: dict[str, Any] | None,
     missing: str | None,
-) -> None:
+) -> dict[str, Any]:
     measured = [c for c in contenders if c.timing.slices]
     shapes = dict.fromkeys(c.shape for c in measured if c.shape.keys == 1)
-    document = {
-        "schema_version": 1,
-        "command": "make peers",
-        "versions": {**versions(), "openssl": _openssl_version()},
-        "host": host_facts().model_dump(),
+    return {
         "options": facts,
         "ipsec_mb": library,
         "missing": missing,
@@ -166,7 +185,6 @@ def _print_json(
         "measurements": [c.to_dict() for c in measured],
         "criteria": [c.to_dict() for c in found],
     }
-    print(json.dumps(document, indent=2, allow_nan=False))
 
 
 def _openssl_version() -> str | None:
@@ -176,6 +194,27 @@ def _openssl_version() -> str | None:
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+# --- The link simulator -------------------------------------------------------------------------------------
+
+
+def _simulators(quick: bool, as_json: bool, document: dict[str, Any]) -> list[str]:
+    """Measure simulators; print them or put them into the document. Return what is missed."""
+    rounds, sizes = (3, simulators.QUICK) if quick else (12, simulators.Sizes())
+    with pinned() as cpu:
+        print("peers: comparing what the simulators say", file=sys.stderr)
+        contenders = simulators.contenders(sizes)
+        for turn in range(rounds):
+            print(f"peers: simulators, round {turn + 1} of {rounds}", file=sys.stderr)
+            for contender in contenders:
+                contender.slice()
+    rows = simulators.rows(contenders)
+    if as_json:
+        document["simulators"] = {"options": {"cpu": cpu, "rounds": rounds, **asdict(sizes)}, "rows": rows}
+    else:
+        print_simulators(rows, rounds, cpu)
+    return simulators.missed(rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tables of `make peers`: times, then what they mean. Everything else is in its JSON."""
+"""The tables of `make peers`: times, then what they mean, then simulators. Everything else is in its JSON."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -83,6 +83,35 @@ def print_tables(
         )
     if library:
         console.print(f"intel-ipsec-mb {library['library']}, its code for {library['arch']}")
+
+
+def print_simulators(rows: list[dict[str, Any]], rounds: int, cpu: int) -> None:
+    """Print the simulators, a line each, and under them who is not there."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    console.print("link simulators: thousand TLPs per second of CPU time")
+    table = Table(box=None, header_style="", pad_edge=False)
+    table.add_column("workload", no_wrap=True)
+    table.add_column("simulator", no_wrap=True)
+    for name in ("best", "median", "spread", "sevpcie / it", "of medians"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("checked", no_wrap=True)
+    for row in rows:
+        if row["missing"]:
+            cells = ["-"] * 5 + ["absent: see below"]
+        else:
+            cells = [f"{row[name] / 1e3:,.1f}" for name in ("tlps_per_s", "tlps_per_s_median")]
+            cells.append(f"{row['spread_pct']:.1f} %")
+            cells += [f"{row[name]:,.0f} x" for name in ("ratio", "ratio_median")]
+            cells.append(row["agrees"] or "")
+        table.add_row(row["workload"], row["contender"], *cells)
+    console.print(table)
+    versions = dict.fromkeys(row["version"] for row in rows if row["version"])
+    console.print(f"of {', '.join(versions)}", markup=False)
+    for words in dict.fromkeys(f"{row['contender']}: {row['missing']}" for row in rows if row["missing"]):
+        console.print(words, markup=False, soft_wrap=True)
+    console.print(f"{rounds} rounds by turns on CPU {cpu}; checked: what it says beside what sevpcie says")
 
 
 def _show_ratios(

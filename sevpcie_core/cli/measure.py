@@ -12,10 +12,13 @@ from .progress import Progress
 
 if TYPE_CHECKING:
     from ..measure.crypto import Result
+    from ..measure.scaling import Result as Scaling
     from ..validate.calibrate import Calibration
 
-_HELP: Final = """Measure what this machine does: the speed of its AES-GCM, and of the simulator. Find a
-platform's parameters with measurements."""
+_HELP: Final = """Measure what this machine does: the speed of its AES-GCM, and speed and memory of the
+simulator. Find a platform's parameters with measurements."""
+# A bar was missed.
+MISSED: Final = 99
 
 app = typer.Typer(help=_HELP, rich_markup_mode=None)
 
@@ -107,6 +110,63 @@ def simulator(
             )
         of = f"{result.plan.rounds} runs of {result.plan.requests} reads, CPU {result.cpu}"
         print(f"\nbest and median of {of}; --json lists the mechanisms that are on")
+
+
+@app.command(
+    "scaling",
+    epilog="""Example: sevpcie measure scaling --tlps 100000000 --depth 32,256. Exit code 0: the longest run
+stayed under 500 MB; 99: it did not.""",
+)
+def scaling(
+    tlps: Annotated[
+        int, typer.Option("--tlps", metavar="N", help="TLPs of the longest run, at depth 32.")
+    ] = 1_000_000_000,
+    depth: Annotated[
+        str, typer.Option("--depth", metavar="N,N,...", help="Queue depths of the shorter runs.")
+    ] = "1,8,64,512,4096",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Measure how time and memory of a simulation grow with its length and its queue depth.
+
+    4 KiB random reads of a DRAM-like NVMe device on Gen5 x4, in plaintext: at depth 32 a thousandth, a
+    hundredth, a tenth and all of the TLPs, then each depth at all lengths but the longest. Takes minutes.
+    """
+    from ..measure.scaling import Plan, measure
+
+    with Progress(quiet) as progress:
+        result = measure(Plan(tlps=tlps, depths=_numbers("--depth", depth)), progress)
+    with output.pipe():
+        if json:
+            output.print_json(result.to_dict())
+        else:
+            _print_scaling(result)
+    return 0 if result.within else MISSED
+
+
+def _print_scaling(result: "Scaling") -> None:
+    """Print the runs, then depths by lengths."""
+    from ..measure.scaling import MEMORY_BAR_MB
+
+    print("depth           TLPs   seconds  ns per TLP  peak memory, MB")
+    for row in result.lengths:
+        print(
+            f"{row.queue_depth:>5}  {row.tlps:>13,}  {row.seconds:>8.2f}  {row.ns_per_tlp:>10.1f}  "
+            f"{row.peak_mb:>15.0f}"
+        )
+    columns = list(dict.fromkeys(f"{row.tlps / 1e6:.2g}" for row in result.depths))
+    if columns:
+        print("\nns per TLP by depth and million TLPs")
+        print("depth" + "".join(f"  {millions:>8}" for millions in columns))
+    for depth in dict.fromkeys(row.queue_depth for row in result.depths):
+        mine = [row.ns_per_tlp for row in result.depths if row.queue_depth == depth]
+        print(f"{depth:>5}" + "".join(f"  {ns:>8.1f}" for ns in mine))
+    last = result.lengths[-1]
+    print(
+        f"\n{last.tlps:,} TLPs: {last.seconds:.1f} s, {result.peak_mb:.0f} MB at most (bar "
+        f"{MEMORY_BAR_MB:.0f} MB), {result.growth_mb:.1f} MB more than a hundredth of them\n"
+        f"CPU time of the event loop on CPU {result.cpu}; memory of the whole process, MB of 10^6 bytes"
+    )
 
 
 @app.command(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 DEVIATION: Final = 99
 SCHEMA_VERSION: Final = 1
+# So many kinds of rows without a model are named one by one.
+_MANY: Final = 12
 
 EPILOG: Final = """A set that is not in the folder has no points and no verdict; experiments and systems that
 the model does not know are counted as not modelled. Exit code 0: all sets that are there meet their bars; 99:
@@ -153,8 +155,20 @@ def _print(found: "list[DataSet]") -> None:
     skipped = _not_modelled(found)
     if skipped:
         print("\nrows that are in the data and not in the model:")
-        for what, count in skipped.items():
-            print(f"  {what}: not modelled, {count} {'row' if count == 1 else 'rows'}")
+        if len(skipped) > _MANY:
+            tables: dict[str, list[int]] = {}
+            for what, count in skipped.items():
+                tables.setdefault(what.split()[0], []).append(count)
+            for table, counts in tables.items():
+                print(f"  {table}: not modelled, {_rows(sum(counts))} of {len(counts)} kinds")
+            print("  (--json names each kind)")
+        else:
+            for what, count in skipped.items():
+                print(f"  {what}: not modelled, {_rows(count)}")
+
+
+def _rows(count: int) -> str:
+    return f"{count} row{'' if count == 1 else 's'}"
 
 
 def _pct(value: float | None) -> str:

@@ -19,9 +19,10 @@ from ..record import RunRecord, results_digest
 from ..stats.hist import Histogram
 from . import overhead
 from .fingerprint import host_facts, versions
+from .hardware import engine_of
 from .model import Scenario
 from .resolved import Arm, Resolved, Scheme, WorkloadRun, at_variant
-from .runner import Sample, Task, engine_of, ranged, shortened
+from .runner import Sample, Task, ranged, shortened
 from .scenario import load_scheme
 
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -146,7 +147,7 @@ def _work_of(cell: Cell, seed_index: int, meter: _Meter) -> Callable[[], None]:
             scheme = arm.scheme
             key = (
                 engine_of(scheme, variant),
-                tuple(at_variant(scheme.bounce, variant).items()),
+                tuple(at_variant({**scheme.bounce, **scheme.host}, variant).items()),
                 scheme.cipher_devices,
                 _key(arm)[1],
                 scheme.mechanism,
@@ -346,8 +347,8 @@ def _name_reasons(
                     p: abs(metric(f"{end}:{p}", name, row["class"]) - typical)
                     for p in _parameters(arm.scheme)
                 }
-                table, _ = arm.scheme.parameters
-                row["decided_by"] = f"{table}.{max(effects, key=lambda p: effects[p])}"
+                decisive = max(effects, key=lambda p: effects[p])
+                row["decided_by"] = f"{arm.scheme.table_of(decisive)}.{decisive}"
 
         return work
 

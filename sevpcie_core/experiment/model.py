@@ -9,17 +9,19 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeAlias
 
 from pydantic import Field, PrivateAttr, ValidationError
 
 from .. import spec
-from ..errors import ConfigError, FormatError
+from ..errors import ConfigError, FormatError, MisuseError
 from ..units import format_rate
 from ..workload import traces
 from . import presets, resolved
 from .fields import Choice, Name, Number, Text, Whole
+from .hardware import row_of
 from .problems import Origin, Place, first_problem
 from .quantities import Time
 from .tables import NicTable, Table
@@ -210,7 +212,13 @@ class Scenario(Table):
         runs: list[list[resolved.DeviceRun]] = [[] for _ in self.workload]
         for place, entry in self._devices():
             runs[place[1]].append(self._device(place, entry, trace_file))
-        host, host_name = presets.host(self.host, self._origin, ("host",))
+        table, host_name = presets.host(self.host, self._origin, ("host",))
+        host = table.build(host_name)
+        for (place, _), run in zip(self._devices(), chain(*runs), strict=True):
+            try:
+                row_of(host, run)
+            except MisuseError as error:
+                raise fail(place, f"{error} (link {run.link.name}, host {host_name})") from None
         return resolved.Resolved(
             name=self.name,
             title=self.title,
@@ -218,7 +226,7 @@ class Scenario(Table):
             seeds=self.seeds,
             budget_pct=self.budget_pct,
             duration_ps=self.duration,
-            host=host.build(host_name),
+            host=host,
             arms=self._arms(),
             regions=self.regions.build(),
             workloads=tuple(

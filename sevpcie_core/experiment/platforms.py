@@ -17,14 +17,23 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from .. import spec
-from ..link.params import Credits, DataLink, Iommu, RootPort, link_row
+from ..link.params import NO_IOMMU, Credits, Iommu, link_row
 from ..units import TIME_UNITS, format_time
-from .fields import Choice, Flag, Number, Text, Whole
+from .fields import Choice, Number, Text, Whole
 from .free import FreeTable, find, platform_file, problems
 from .problems import Origin, first_problem, shown
 from .quantities import Size, Time
 from .resolved import Quantiles
-from .tables import LinkTable, Preset, Table
+from .tables import (
+    DataLinkTable,
+    DeviceCreditsTable,
+    HostCreditsTable,
+    IommuTable,
+    LinkTable,
+    Preset,
+    RootPortTable,
+    Table,
+)
 from .toml_text import dumps
 from .traffic import names_file
 
@@ -41,41 +50,8 @@ _SHAPE_HIGH: Final = 2
 _GRID: Final = (*(k / 100 for k in range(100)), 0.992, 0.995, 0.998, 0.999, 0.9995, 0.9999, 1.0)
 
 
-class CreditsTable(Preset):
-    """Buffers at both ends, as credits; 0 is infinite."""
-
-    posted_headers: Annotated[int, Whole(0, 2048)] = 0
-    posted_data: Annotated[int, Whole(0, 32768)] = 0
-    non_posted_headers: Annotated[int, Whole(0, 2048)] = 0
-    completion_headers: Annotated[int, Whole(0, 2048)] = 0
-    completion_data: Annotated[int, Whole(0, 32768)] = 0
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield headers without data, and the reverse."""
-        yield from super().problems()
-        for kind in ("posted", "completion"):
-            headers, data = getattr(self, f"{kind}_headers"), getattr(self, f"{kind}_data")
-            if bool(headers) != bool(data):
-                yield f"{kind}_headers", f"{headers} with {kind}_data {data}; expected both or neither"
-
-
-class DataLinkTable(Preset):
-    """What the link carries beside TLPs."""
-
-    ack_every: Annotated[int, Whole(0, 4096)] = 0
-    update_every: Annotated[int, Whole(0, 4096)] = 0
-    credit: Annotated[int, Time(_MS)] = 0
-    skip_every: Annotated[int, Size(0, 1 << 20)] = 0
-    skip_bytes: Annotated[int, Size(0, 1 << 16)] = 0
-
-
-class RootPortTable(Preset):
-    """What becomes of posted writes."""
-
-    drain_tlp: Annotated[int, Time(_MS)] = 0
-    drain_line: Annotated[int, Time(_MS)] = 0
-    write_latency: Annotated[int, Time(_MS)] = 0
-    ordered: Annotated[bool, Flag()] = True
+class CreditsTable(HostCreditsTable, DeviceCreditsTable):
+    """Buffers at both ends, as credits; 0 is infinite. Posted ones are the root port's."""
 
 
 class MemoryTable(Preset):
@@ -103,23 +79,6 @@ class MemoryTable(Preset):
         if self.refresh and self.refresh >= self.refresh_interval:
             most = format_time(self.refresh_interval)
             yield "refresh", f"{format_time(self.refresh)!r}; expected less than refresh_interval ({most!r})"
-
-
-class IommuTable(Preset):
-    """Address translation."""
-
-    entries: Annotated[int, Whole(1, 1 << 16)]
-    ways: Annotated[int, Whole(1, 1 << 16)]
-    page: Annotated[int, Choice((1 << 12, 1 << 21, 1 << 30))] = 1 << 12
-    walkers: Annotated[int, Whole(1, 64)]
-    walk: Annotated[int, Time(_MS)]
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield sets that are not a power of two."""
-        yield from super().problems()
-        sets = self.entries // self.ways
-        if sets * self.ways != self.entries or sets & (sets - 1):
-            yield "ways", f"{self.ways} of {self.entries} entries; expected 1, 2, 4 ... whole sets"
 
 
 class DmaTable(Preset):
@@ -274,46 +233,24 @@ class Platform:
             completion_bytes=min(t.link.completion_bytes or payload, payload),
             propagation_ps=t.link.propagation,
             tags=t.device.tags,
-            up=Credits(
-                posted_headers=t.credits.posted_headers,
-                posted_data=t.credits.posted_data,
-                non_posted_headers=t.credits.non_posted_headers,
-            ),
+            up=t.credits.build(),
             down=Credits(
                 completion_headers=t.credits.completion_headers, completion_data=t.credits.completion_data
             ),
-            data_link=DataLink(
-                ack_every=t.data_link.ack_every,
-                update_every=t.data_link.update_every,
-                credit_ps=t.data_link.credit,
-                skip_every=t.data_link.skip_every,
-                skip_bytes=t.data_link.skip_bytes,
-            ),
-            root_port=RootPort(
-                drain_tlp_ps=t.root_port.drain_tlp,
-                drain_line_ps=t.root_port.drain_line,
-                write_latency_ps=t.root_port.write_latency,
-                ordered=t.root_port.ordered,
-            ),
+            data_link=t.data_link.build(),
+            root_port=t.root_port.build(),
         )
 
     def translation(self) -> Iommu:
         """Return the IOMMU, switched on."""
         io = self.table.iommu
         if io is None:
-            return Iommu()
+            return NO_IOMMU
         # What a walk reads lies in memory, and is refreshed like any data.
         share, wait = self._refresh()
-        walk: Quantiles = ((0.0, io.walk), (1.0, io.walk))
-        if share:
-            walk = ((0.0, io.walk), (1 - share, io.walk), (1.0, io.walk + wait))
-        return Iommu(
-            entries=io.entries,
-            ways=io.ways,
-            page_shift=io.page.bit_length() - 1,
-            walkers=io.walkers,
-            walk=walk,
-        )
+        if not share:
+            return io.build()
+        return io.build(((0.0, io.walk), (1 - share, io.walk), (1.0, io.walk + wait)))
 
     def _refresh(self) -> tuple[float, int]:
         """Return how likely an access to memory meets a refresh, and how long it waits at most, ps.

@@ -24,8 +24,9 @@ KINDS = ("scenarios", "schemes", "links", "hosts", "devices", "platforms", "samp
 
 _ONE = {"scenarios": "scenario", "schemes": "scheme", "links": "link", "hosts": "host", "devices": "device"}
 _MAX_BASES = 8
-# Tables of a scheme that hold its ranges.
-_RANGES = ("engine", "bounce")
+# Tables within a preset: those of a scheme hold its ranges, the others have sources of their own.
+_RANGES = ("engine", "bounce", "host")
+_PARTS = ("data_link", "root_port", "credits", "iommu")
 BASELINE = "none"
 """Name of the scheme that protects nothing, under which every baseline runs."""
 
@@ -128,7 +129,7 @@ def _expand(kind: str, reference: Reference, origin: Origin, place: Place) -> tu
         table = model.model_validate(raw)
     except ValidationError as error:
         raise first_problem(error, raw, origin, place) from None
-    inside = [(getattr(table, name, None), (*place, name)) for name in _RANGES]
+    inside = [(getattr(table, name, None), (*place, name)) for name in (*_RANGES, *_PARTS)]
     for part, where in ((table, place), *inside):
         for key, tail in part.problems() if part is not None else ():
             raise origin.error((*where, key), tail)
@@ -204,6 +205,10 @@ def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(over.get(name, {}), Mapping):
             ranges = {**under.get(name, {}), **over.get(name, {})}
             merged |= {name: ranges} if ranges else {}
+    for name in _PARTS:
+        below, above = under.get(name), over.get(name)
+        if isinstance(below, Mapping) and isinstance(above, Mapping):
+            merged[name] = _merge(below, above)
     if "name" in under and "name" not in over and over:
         del merged["name"]
     return merged

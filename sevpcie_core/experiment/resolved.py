@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from .. import spec
+from ..link.params import Credits, DataLink, Iommu, RootPort
 
 Kind: TypeAlias = Literal["nvme", "nic", "gpu"]
 KINDS: tuple[Kind, ...] = ("nvme", "nic", "gpu")
@@ -47,6 +48,8 @@ class Link:
     """One way: PHY, data-link and transaction logic of both ends and the flight, without serialisation."""
     flit: bool
     """Flit mode: always on from generation 6."""
+    data_link: DataLink
+    """What it carries beside TLPs, errors, and the replay buffers."""
     name: str = _cosmetic()
 
 
@@ -58,6 +61,11 @@ class Host:
     """From a read request delivered at the root complex to its data ready there."""
     read_interval_ps: int
     """Smallest spacing of two reads, shared by all devices: the root complex's pipeline. 0: no limit."""
+    root_port: RootPort
+    """What becomes of posted writes."""
+    credits: Credits
+    """The root port's buffers."""
+    iommu: Iommu
     name: str = _cosmetic()
 
 
@@ -76,6 +84,10 @@ class NvmeDevice:
     """Decoding of one command."""
     msi: bool
     """Whether a completion raises an interrupt message."""
+    relaxed_ordering: bool
+    """Whether its data carry the RO attribute."""
+    credits: Credits
+    """Its buffers."""
     name: str = _cosmetic()
 
 
@@ -98,6 +110,10 @@ class NicDevice:
     """Packets per interrupt message; 0: polling, none is sent."""
     pipeline_ps: int
     """Time of a packet inside the device."""
+    relaxed_ordering: bool
+    """Whether its data carry the RO attribute."""
+    credits: Credits
+    """Its buffers."""
     name: str = _cosmetic()
 
 
@@ -117,6 +133,10 @@ class GpuDevice:
     """How long before its recorded start the command of an event is rung in by the host."""
     front_end_ps: int
     """From fetched command to the start of the work on the device."""
+    relaxed_ordering: bool
+    """Whether its data carry the RO attribute."""
+    credits: Credits
+    """Its buffers."""
     name: str = _cosmetic()
 
 
@@ -235,6 +255,10 @@ BOUNCE_PARAMETERS: dict[str, Literal["low", "high"]] = {
 """Every bounce buffer has exactly these, in this order, each with the end that makes it cheaper."""
 
 
+HOST_PARAMETERS: dict[str, Literal["low", "high"]] = {"rmp_check_ns": "low", "hook_ns": "low"}
+"""What a scheme on the link may ask of the host, in this order, each with the end that makes it cheaper."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scheme:
     """A way to protect transfers.
@@ -263,10 +287,18 @@ class Scheme:
     cipher_devices: tuple[Kind, ...] = field(default=(), metadata={"sparse": True})
     """Kinds of devices that want ciphertext in the bounce buffer; the others want a copy."""
 
+    host: dict[str, Range] = field(default_factory=dict, hash=False, metadata={"sparse": True})
+    """By the names of HOST_PARAMETERS; empty unless the mechanism is `ide`."""
+
     @property
-    def parameters(self) -> tuple[str, dict[str, Range]]:
-        """Return the ranges of the mechanism and the name of their table: engine or bounce."""
-        return ("bounce", self.bounce) if self.mechanism == "bounce" else ("engine", self.engine)
+    def parameters(self) -> dict[str, Range]:
+        """Return all ranges."""
+        return {**self.engine, **self.bounce, **self.host}
+
+    def table_of(self, parameter: str) -> str:
+        """Return the name of the table of a range: engine, bounce or host."""
+        tables = {"engine": self.engine, "bounce": self.bounce, "host": self.host}
+        return next(name for name, ranges in tables.items() if parameter in ranges)
 
     @property
     def rounds(self) -> int:

@@ -10,16 +10,17 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ..link.params import NO_ENGINE, EngineTiming, engine_timing, link_row
+from ..link.params import NO_ENGINE
 from ..link.run import ClassResult, Marker, Outcome, simulate
 from ..policy import decide, draw_map
 from ..spec import BUFFER_NAMES
 from ..stats.draw import quantile_table
 from ..stats.hist import Histogram
 from ..workload.program import Program, remembered
+from .hardware import engine_of, host_work_of, row_of
 from .programs import build
-from .resolved import Arm, Regions, Resolved, Scheme, WorkloadRun, at_variant
-from .staged import stage_all
+from .resolved import Arm, Regions, Resolved, Scheme, WorkloadRun
+from .staged import hook_all, stage_all
 
 # Where the unknown parameters stand: "typical", all at an end ("favourable", "unfavourable"), or one
 # of them alone ("unfavourable:mac_cycles").
@@ -63,21 +64,6 @@ class Sample:
     job_ps: int | None
     limited_by: str
     ledger_ps: Mapping[str, int]
-
-
-def engine_of(scheme: Scheme, variant: Variant = "typical") -> EngineTiming:
-    """Return a scheme's engine with its parameters typical, at one end, or one of them at an end."""
-    if scheme.mechanism != "ide":
-        return NO_ENGINE
-    values = at_variant(scheme.engine, variant)
-    return engine_timing(
-        **values,
-        rounds=scheme.rounds,
-        hold=scheme.mac_rule == "hold",
-        pcrc=scheme.pcrc,
-        shared=False,
-        link_stream=scheme.stream_kind == "link",
-    )
 
 
 def groups_of(workload: WorkloadRun, programs: Sequence[Program]) -> tuple[Group, ...]:
@@ -164,21 +150,10 @@ class Task:
             policy = "off"
         # An engine that has nothing to do is bypassed: `off` is plaintext under any scheme.
         engine = NO_ENGINE if policy == "off" else engine_of(scheme, variant)
+        work = host_work_of(scheme, variant)
+        host = self.scenario.host
         links = np.stack(
-            [
-                link_row(
-                    generation=run.link.gen,
-                    lanes=run.link.lanes,
-                    mps=run.link.mps,
-                    mrrs=run.link.mrrs,
-                    rcb=run.link.rcb,
-                    completion_bytes=run.link.completion_bytes,
-                    propagation_ps=run.link.propagation_ps,
-                    tags=run.device.tags,
-                    engine=engine,
-                )
-                for run in self.workload.devices
-            ]
+            [row_of(host, run, engine, work.get("rmp_check", 0)) for run in self.workload.devices]
         )
         shares = region_shares(self.scenario.regions)
         markers: list[Marker] = [
@@ -190,11 +165,14 @@ class Task:
         programs: Sequence[Program] = self.programs
         if scheme.mechanism == "bounce":
             programs, markers = stage_all(programs, self.workload.devices, scheme, variant, markers)
+        elif policy != "off" and (hook_ps := work.get("hook", 0)):
+            programs = hook_all(programs, hook_ps, markers)
         return simulate(
             programs,
             links,
             host_table=self.host_table,
-            read_interval_ps=self.scenario.host.read_interval_ps,
+            read_interval_ps=host.read_interval_ps,
+            iommu=host.iommu,
             seed=self.seed,
             markers=markers,
             stop_ps=self.scenario.duration_ps,
@@ -230,4 +208,4 @@ def _mark(policy: str, region_map: np.ndarray, steps: np.ndarray) -> np.ndarray:
 
 def ranged(scheme: Scheme) -> Mapping[str, object]:
     """Return the parameters whose ends differ: the unknowns."""
-    return {name: r for name, r in scheme.parameters[1].items() if r.low != r.high}
+    return {name: r for name, r in scheme.parameters.items() if r.low != r.high}

@@ -1,6 +1,7 @@
-"""A scheme of mechanism `bounce` at work: programs of a workload whose data the host's cores stage.
+"""A scheme whose cost lies with the host's cores: programs of a workload whose protected data they handle.
 
-Rule: the link is plain, so nothing is sealed; which data are staged is the policy's decision, as elsewhere.
+Rule: which data are handled is the policy's decision, as elsewhere. A bounce buffer stages them, and the link
+is plain, so nothing is sealed; a scheme on the link may have a hook in the driver's mapping of each.
 What the cores do counts as the host's in what limits a run, not as the device's (`Program.cores`).
 """
 
@@ -14,6 +15,9 @@ from ..workload.program import Program
 from .resolved import DeviceRun, Kind, Scheme, at_variant
 
 _PS_PER_NS = 1000
+# A hook runs on the core that maps the buffer, so cores are never what it waits for.
+_HOOK_CORES = 1024
+_NO_TIME_PER_BYTE = 10**15
 
 
 def staging_of(scheme: Scheme, kind: Kind, variant: str = "typical") -> Staging:
@@ -37,6 +41,15 @@ def stage_all(
     stagings = [staging_of(scheme, run.device.kind, variant) for run in devices]
     parts = zip(programs, stagings, markers, strict=True)
     return [staged(*part) for part in parts], [_nothing for _ in programs]
+
+
+def hook_all(programs: Sequence[Program], hook_ps: int, markers: Sequence[Marker]) -> list[Program]:
+    """Return the programs with a hook per mapping of protected data: before a read of them, after a write.
+
+    It takes as long for many bytes as for few.
+    """
+    hook = Staging(_HOOK_CORES, hook_ps, _NO_TIME_PER_BYTE)
+    return [staged(program, hook, marker) for program, marker in zip(programs, markers, strict=True)]
 
 
 def _nothing(steps: np.ndarray) -> np.ndarray:

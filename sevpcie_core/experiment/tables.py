@@ -6,14 +6,27 @@ named by `problems`.
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, TypeAlias
+from dataclasses import replace
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from .. import spec
+from ..link.params import (
+    MAX_BIT_ERROR_RATE,
+    MAX_HEADERS,
+    MAX_REPLAY_BYTES,
+    MAX_WALKERS,
+    MIN_BIT_ERROR_RATE,
+    NO_IOMMU,
+    Credits,
+    DataLink,
+    Iommu,
+    RootPort,
+)
 from ..units import format_bytes
 from . import resolved
-from .fields import Choice, Flag, Name, Several, Text, Whole
+from .fields import Choice, Flag, Name, Number, Several, Text, Whole
 from .problems import check_table, shown
 from .quantities import Interval, PowerSize, Rate, Size, Spread, Time
 
@@ -52,6 +65,121 @@ class Preset(Table):
                 yield "source", f"source of {key!r}; expected the name of a key of this table"
 
 
+class DataLinkTable(Preset):
+    """What a link carries beside TLPs, and what its ends keep for that."""
+
+    ack_every: Annotated[int, Whole(0, 4096)] = 0
+    update_every: Annotated[int, Whole(0, 4096)] = 0
+    credit: Annotated[int, Time(_MS)] = 0
+    skip_every: Annotated[int, Size(0, 1 << 20)] = 0
+    skip_bytes: Annotated[int, Size(0, 1 << 16)] = 0
+    replay_bytes: Annotated[int, Size(0, MAX_REPLAY_BYTES)] = 0
+    bit_error_rate: Annotated[float, Number(0, MAX_BIT_ERROR_RATE)] = 0.0
+    nak: Annotated[int, Time(_MS)] = 0
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield an error rate that no draw can tell from none."""
+        yield from super().problems()
+        if self.bit_error_rate and self.bit_error_rate < MIN_BIT_ERROR_RATE:
+            yield "bit_error_rate", f"{self.bit_error_rate:g}; expected 0, or {MIN_BIT_ERROR_RATE:g} at least"
+
+    def build(self) -> DataLink:
+        """Return the simulator's values."""
+        return DataLink(
+            ack_every=self.ack_every,
+            update_every=self.update_every,
+            credit_ps=self.credit,
+            skip_every=self.skip_every,
+            skip_bytes=self.skip_bytes,
+            replay_bytes=self.replay_bytes,
+            bit_error_rate=self.bit_error_rate,
+            nak_ps=self.nak,
+        )
+
+
+_Headers: TypeAlias = Annotated[int, Whole(0, MAX_HEADERS)]
+# PCIe Base r6.x, section 2.6.1: 2047 units without scaling, 16 times as many with the largest scale.
+_Units: TypeAlias = Annotated[int, Whole(0, 32768)]
+
+
+class PostedTable(Preset):
+    """A receiver's buffer for posted requests, as credits; 0 is infinite."""
+
+    posted_headers: _Headers = 0
+    posted_data: _Units = 0
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield headers without data, and the reverse."""
+        yield from super().problems()
+        for kind in ("posted", "completion"):
+            headers, data = getattr(self, f"{kind}_headers", 0), getattr(self, f"{kind}_data", 0)
+            if bool(headers) != bool(data):
+                yield f"{kind}_headers", f"{headers} with {kind}_data {data}; expected both or neither"
+
+
+class HostCreditsTable(PostedTable):
+    """Buffers of a root port. No completions go up to it: the host reads nothing from devices."""
+
+    non_posted_headers: _Headers = 0
+
+    def build(self) -> Credits:
+        """Return the simulator's values."""
+        return Credits(self.posted_headers, self.posted_data, self.non_posted_headers)
+
+
+class DeviceCreditsTable(PostedTable):
+    """Buffers of a device. An endpoint has infinite ones for completions (PCIe Base r6.x, section 2.6.1)."""
+
+    completion_headers: _Headers = 0
+    completion_data: _Units = 0
+
+    def build(self) -> Credits:
+        """Return the simulator's values."""
+        return Credits(
+            self.posted_headers, self.posted_data, 0, self.completion_headers, self.completion_data
+        )
+
+
+class RootPortTable(Preset):
+    """What becomes of posted writes."""
+
+    drain_tlp: Annotated[int, Time(_MS)] = 0
+    drain_line: Annotated[int, Time(_MS)] = 0
+    write_latency: Annotated[int, Time(_MS)] = 0
+    ordered: Annotated[bool, Flag()] = True
+
+    def build(self) -> RootPort:
+        """Return the simulator's values."""
+        return RootPort(self.drain_tlp, self.drain_line, self.write_latency, self.ordered)
+
+
+class IommuTable(Preset):
+    """Address translation; without entries there is none."""
+
+    entries: Annotated[int, Whole(0, 1 << 16)]
+    ways: Annotated[int, Whole(1, 1 << 16)]
+    page: Annotated[int, Choice((1 << 12, 1 << 21, 1 << 30))] = 1 << 12
+    walkers: Annotated[int, Whole(1, MAX_WALKERS)]
+    walk: Annotated[int, Time(_MS)]
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield sets that are not a power of two."""
+        yield from super().problems()
+        sets = self.entries // self.ways
+        if self.entries and (sets * self.ways != self.entries or sets & (sets - 1)):
+            yield "ways", f"{self.ways} of {self.entries} entries; expected 1, 2, 4 ... whole sets"
+
+    def build(self, walk: resolved.Quantiles | None = None) -> Iommu:
+        """Return the simulator's values; `walk` replaces the constant time of one."""
+        return Iommu(
+            entries=self.entries,
+            ways=self.ways,
+            page_shift=self.page.bit_length() - 1,
+            walkers=self.walkers,
+            walk=walk or ((0.0, self.walk), (1.0, self.walk)),
+        )
+
+
 class LinkTable(Preset):
     """A PCIe link."""
 
@@ -62,6 +190,7 @@ class LinkTable(Preset):
     rcb: Annotated[int, PowerSize(*spec.READ_COMPLETION_BOUNDARIES)]
     completion_bytes: Annotated[int | None, Size(1, max(spec.PAYLOAD_SIZES))] = None
     propagation: Annotated[int, Time(_MS)]
+    data_link: DataLinkTable = DataLinkTable()
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield what is wrong with completion_bytes."""
@@ -82,6 +211,7 @@ class LinkTable(Preset):
             completion_bytes=self.mps if self.completion_bytes is None else self.completion_bytes,
             propagation_ps=self.propagation,
             flit=self.gen >= spec.FIRST_FLIT_GENERATION,
+            data_link=self.data_link.build(),
             name=name,
         )
 
@@ -91,10 +221,23 @@ class HostTable(Preset):
 
     read_latency: Annotated[resolved.Quantiles, Spread()]
     read_interval: Annotated[int, Time(_MS)]
+    numa_hop: Annotated[int, Time(_MS)] = 0
+    root_port: RootPortTable = RootPortTable()
+    credits: HostCreditsTable = HostCreditsTable()
+    iommu: IommuTable | None = None
 
     def build(self, name: str) -> resolved.Host:
-        """Return the frozen host."""
-        return resolved.Host(self.read_latency, self.read_interval, name)
+        """Return the frozen host: a hop to memory of another socket comes to every read and write."""
+        port = self.root_port.build()
+        hop = self.numa_hop
+        return resolved.Host(
+            read_latency=tuple((p, time + 2 * hop) for p, time in self.read_latency),
+            read_interval_ps=self.read_interval,
+            root_port=replace(port, write_latency_ps=port.write_latency_ps + hop),
+            credits=self.credits.build(),
+            iommu=NO_IOMMU if self.iommu is None else self.iommu.build(),
+            name=name,
+        )
 
 
 _Tags: TypeAlias = Annotated[int, Whole(1, spec.MAX_TAGS)]
@@ -110,11 +253,21 @@ class NvmeTable(Preset):
     dies: Annotated[int, Whole(0, 65536)]
     controller: Annotated[int, Time()]
     msi: Annotated[bool, Flag()]
+    relaxed_ordering: Annotated[bool, Flag()] = False
+    credits: DeviceCreditsTable = DeviceCreditsTable()
 
     def build(self, name: str) -> resolved.NvmeDevice:
         """Return the frozen device."""
         return resolved.NvmeDevice(
-            self.tags, self.media_read, self.media_write, self.dies, self.controller, self.msi, name
+            tags=self.tags,
+            media_read=self.media_read,
+            media_write=self.media_write,
+            dies=self.dies,
+            controller_ps=self.controller,
+            msi=self.msi,
+            relaxed_ordering=self.relaxed_ordering,
+            credits=self.credits.build(),
+            name=name,
         )
 
 
@@ -130,6 +283,8 @@ class NicTable(Preset):
     completion_batch: Annotated[int, Whole(1, 1024)]
     msi_batch: Annotated[int, Whole(0, 65536)]
     pipeline: Annotated[int, Time()]
+    relaxed_ordering: Annotated[bool, Flag()] = False
+    credits: DeviceCreditsTable = DeviceCreditsTable()
 
     def build(self, name: str) -> resolved.NicDevice:
         """Return the frozen device."""
@@ -142,6 +297,8 @@ class NicTable(Preset):
             completion_batch=self.completion_batch,
             msi_batch=self.msi_batch,
             pipeline_ps=self.pipeline,
+            relaxed_ordering=self.relaxed_ordering,
+            credits=self.credits.build(),
             name=name,
         )
 
@@ -156,6 +313,8 @@ class GpuTable(Preset):
     pushbuffer_bytes: Annotated[int, Size(4, 65536, 4)]
     launch_lead: Annotated[int, Time()]
     front_end: Annotated[int, Time()]
+    relaxed_ordering: Annotated[bool, Flag()] = False
+    credits: DeviceCreditsTable = DeviceCreditsTable()
 
     def build(self, name: str) -> resolved.GpuDevice:
         """Return the frozen device."""
@@ -166,6 +325,8 @@ class GpuTable(Preset):
             pushbuffer_bytes=self.pushbuffer_bytes,
             launch_lead_ps=self.launch_lead,
             front_end_ps=self.front_end,
+            relaxed_ordering=self.relaxed_ordering,
+            credits=self.credits.build(),
             name=name,
         )
 
@@ -175,7 +336,8 @@ DEVICES: dict[str, type[DeviceTable]] = {"nvme": NvmeTable, "nic": NicTable, "gp
 
 
 def _interval(name: str, low: int, high: int) -> Any:
-    return Interval(low, high, {**resolved.ENGINE_PARAMETERS, **resolved.BOUNCE_PARAMETERS}[name])
+    better = resolved.ENGINE_PARAMETERS | resolved.BOUNCE_PARAMETERS | resolved.HOST_PARAMETERS
+    return Interval(low, high, better[name])
 
 
 class EngineTable(Table):
@@ -202,6 +364,16 @@ class BounceTable(Table):
     cipher_setup_ns: Annotated[resolved.Range, _interval("cipher_setup_ns", 0, 10**9)]
 
 
+_FREE: Final = resolved.Range(0, 0, 0, "low")
+
+
+class HostWorkTable(Table):
+    """What a scheme on the link asks of the host, as ranges; nothing unless a file says so."""
+
+    rmp_check_ns: Annotated[resolved.Range, _interval("rmp_check_ns", 0, 10**6)] = _FREE
+    hook_ns: Annotated[resolved.Range, _interval("hook_ns", 0, 10**9)] = _FREE
+
+
 class SchemeTable(Preset):
     """A protection scheme."""
 
@@ -214,13 +386,14 @@ class SchemeTable(Preset):
     mac_rule: Annotated[Literal["hold", "skid"], Choice(("hold", "skid"))] = "hold"
     stream_kind: Annotated[Literal["selective", "link"], Choice(("selective", "link"))] = "selective"
     engine: EngineTable | None = None
+    host: HostWorkTable | None = None
     cipher_devices: Annotated[tuple[resolved.Kind, ...], Several(resolved.KINDS)] = ()
     bounce: BounceTable | None = None
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield what a mechanism needs and does not have, or has and cannot use."""
         yield from super().problems()
-        on_the_link = ("key_bits", "tag_bytes", "prefix_bytes", "pcrc", "engine")
+        on_the_link = ("key_bits", "tag_bytes", "prefix_bytes", "pcrc", "engine", "host")
         in_memory = ("cipher_devices", "bounce")
         without = {
             "none": ("without a mechanism", (*on_the_link, *in_memory)),
@@ -266,4 +439,7 @@ class SchemeTable(Preset):
             if bounce is None
             else {key: getattr(bounce, key) for key in resolved.BOUNCE_PARAMETERS},
             cipher_devices=self.cipher_devices,
+            host={}
+            if self.host is None
+            else {key: getattr(self.host, key) for key in resolved.HOST_PARAMETERS},
         )

@@ -30,6 +30,7 @@ from .layout import (
     ARRIVE,
     AT_SWITCH,
     BEGUN,
+    BEGUN_AS,
     BUFFER,
     BURST,
     BURSTS,
@@ -75,6 +76,7 @@ from .layout import (
     LAST_END,
     LAST_STEP,
     LATENCY,
+    LATEST,
     LEDGER_COLUMNS,
     LEFT,
     LINE_HEAD,
@@ -87,6 +89,7 @@ from .layout import (
     MEDIUM,
     MET,
     MISSES,
+    NAMED,
     NOT_BEFORE,
     OCCUPY,
     OLDEST,
@@ -167,6 +170,7 @@ from .params import (
     PIPE,
     PROP,
     QUANTUM_BYTES,
+    RELAXED,
     RMP_CHECK,
     SHARED,
     STORES,
@@ -213,14 +217,17 @@ BAD_SERVER: Final = 3
 
 
 @inline_kernel
-def _start_when_met(heap, ring, d, step, now):
-    """Push the READY event of a step that waits no longer, unless it begins a request after the stop."""
-    slot = step & (ring.shape[1] - 1)
-    row = ring[d, slot]
+def _ready(row, now):
+    """Return when a step that waits no longer may start, ps."""
     ready = row[MET]
     if row[KIND] != DELAY:
         ready += row[PAUSE]
-    ready = max(max(ready, row[NOT_BEFORE]), now)
+    return max(max(ready, row[NOT_BEFORE]), now)
+
+
+@inline_kernel
+def _start_at(heap, row, d, step, ready):
+    """Push the READY event of a step, unless it begins a request after the stop. Modified in place."""
     if row[FLAGS] & BEGIN and ready > heap[1]:
         row[DONE] = 1
     else:
@@ -228,14 +235,86 @@ def _start_when_met(heap, ring, d, step, now):
 
 
 @inline_kernel
-def _tell(heap, ring, ledger, d, step, early, time, now):
+def _ends_behind(ring, d, child, request):
+    """Return whether this step, or the one that waits for it, ends the request."""
+    mask = ring.shape[1] - 1
+    row = ring[d, child & mask]
+    if row[FLAGS] & END and row[REQUEST] == request:
+        return True
+    if row[WAITING] < 0:
+        return False
+    row = ring[d, (row[WAITING] >> 1) & mask]
+    return row[FLAGS] & END != 0 and row[REQUEST] == request
+
+
+@inline_kernel
+def _only_passes_time(port, ring, d, step, row, ready):
+    """Return whether all that a step does is known before it is ready, whatever happens until then.
+
+    That is a delay without a server, to the end of which one step looks forward that waits for nothing else.
+    Events of ports and stations name a direction or a line where others name a step, so the first steps come
+    between them where times are equal. Time of media must be counted between the begin and the end of its
+    request.
+    """
+    flags = row[FLAGS]
+    if (
+        row[KIND] != DELAY
+        or row[SERVER] >= 0
+        or flags & (BEGIN | END)
+        or step <= port[NAMED]
+        or row[WAITING] < 0
+        or ready > port[LATEST]
+        or (port[EXHAUSTED] == 0 and step + port[REACH] >= port[LOADED])
+    ):
+        return False
+    child = row[WAITING] >> 1
+    mask = ring.shape[1] - 1
+    after = ring[d, child & mask]
+    if after[PENDING] != 1 or after[CHAIN + (row[WAITING] & 1)] >= 0:
+        return False
+    if flags & MEDIA:
+        request = row[REQUEST]
+        return ring[d, request & mask, BEGUN_AS] == request + 1 and _ends_behind(ring, d, child, request)
+    return True
+
+
+@inline_kernel
+def _go_on(heap, port, count, ring, kept, d, step, now):
+    """Start a step that waits no longer: at its event, or at once for as long as only time passes.
+
+    Modified in place. With a ledger every step has its event.
+    """
+    mask = ring.shape[1] - 1
+    row = ring[d, step & mask]
+    ready = _ready(row, now)
+    while not kept and _only_passes_time(port, ring, d, step, row, ready):
+        pause = row[PAUSE]
+        flags = row[FLAGS]
+        port[FIRST_STEP] = min(port[FIRST_STEP], ready)
+        port[LAST_STEP] = max(port[LAST_STEP], ready + pause)
+        count[row[STAT], STALL_HOST if flags & STAGE else STALL_DEVICE] += pause
+        if flags & MEDIA:
+            ring[d, row[REQUEST] & mask, MEDIA_TIME] += pause
+        row[DONE] = 1
+        which = row[WAITING] & 1
+        step = row[WAITING] >> 1
+        row = ring[d, step & mask]
+        early = row[FLAGS] & (EARLY2 if which else EARLY1)
+        row[MET] = max(row[MET], ready if early else ready + pause)
+        row[PENDING] = 0
+        ready = _ready(row, now)
+    _start_at(heap, row, d, step, ready)
+
+
+@inline_kernel
+def _tell(heap, port, count, ring, ledger, d, step, early, time, now):
     """Tell the steps that wait for a moment of this one when it is. Modified in place."""
     if ring[d, step & (ring.shape[1] - 1), FLAGS] & (_EARLY_WAITED if early else _END_WAITED):
-        _tell_waiting(heap, ring, ledger, d, step, early, time, now)
+        _tell_waiting(heap, port, count, ring, ledger, d, step, early, time, now)
 
 
 @kernel
-def _tell_waiting(heap, ring, ledger, d, step, early, time, now):
+def _tell_waiting(heap, port, count, ring, ledger, d, step, early, time, now):
     """Tell every step that waits for this moment; start those that wait no longer. Modified in place.
 
     A step's ledger goes on from that of the latest step of its own request that it waits for, if that one
@@ -262,7 +341,7 @@ def _tell_waiting(heap, ring, ledger, d, step, early, time, now):
                     ledger[d, slot, place] = ledger[d, step & mask, place]
                 ledger[d, slot, MARK] = time
             if row[PENDING] == 0:
-                _start_when_met(heap, ring, d, child, now)
+                _go_on(heap, port, count, ring, ledger.shape[1] > 0, d, child, now)
         waiting = row[CHAIN + which]
 
 
@@ -275,7 +354,7 @@ def _finish(state, d, step, end, now):
     mask = ring.shape[1] - 1
     slot = step & mask
     row = ring[d, slot]
-    _tell(heap, ring, state.ledger, d, step, False, end, now)
+    _tell(heap, port, state.count, ring, state.ledger, d, step, False, end, now)
     port[LAST_STEP] = max(port[LAST_STEP], end)
     if row[FLAGS] & END:
         request = row[REQUEST]
@@ -384,7 +463,9 @@ def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
     port[ACCEPT + direction] = accepted
     if not write:
         then = ANSWERED if what == DATA else ARRIVE
-        if what == REQUEST_TLP and links[d, ORDERED]:
+        # RO lets a request pass posted writes, but not on a protected stream.
+        relaxed = links[d, RELAXED] != 0 and row[BUFFER] == BUFFER_DATA and not sealed
+        if what == REQUEST_TLP and links[d, ORDERED] and not relaxed:
             if kept and delivered < port[VISIBLE]:
                 ledger[ORDERING] += port[VISIBLE] - delivered
                 ledger[MARK] = port[VISIBLE]
@@ -406,14 +487,14 @@ def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
             own[CREDIT_WAIT] += stalled
             own[REPLAYED] += replayed
             own[SERIALISATION] += serialised
-            _tell(heap, ring, state.ledger, d, step, True, accepted, now)
+            _tell(heap, port, state.count, ring, state.ledger, d, step, True, accepted, now)
             own[CREDIT_WAIT] -= stalled
             own[REPLAYED] -= replayed
             own[SERIALISATION] -= serialised
             for place in range(MARK):
                 own[place] += ledger[place]
         else:
-            _tell(heap, ring, state.ledger, d, step, True, accepted, now)
+            _tell(heap, port, state.count, ring, state.ledger, d, step, True, accepted, now)
     _finish(state, d, step, delivered, now)
 
 
@@ -487,7 +568,10 @@ def _reach(state, links, host, tables, seed, root, direction, burst, first, time
     port = state.device[d]
     if what != QUANTUM:
         then = ANSWERED if what == DATA else ARRIVE
-        if what == REQUEST_TLP and links[root, ORDERED]:
+        at = state.ring[d, step & (state.ring.shape[1] - 1)]
+        # RO lets a request pass posted writes, but not on a protected stream.
+        relaxed = links[d, RELAXED] != 0 and at[BUFFER] == BUFFER_DATA and at[SEALED] == 0
+        if what == REQUEST_TLP and links[root, ORDERED] and not relaxed:
             if kept and time < port[VISIBLE]:
                 tag = state.tag[d, number]
                 tag[ORDERING] += port[VISIBLE] - time
@@ -508,13 +592,12 @@ def _reach(state, links, host, tables, seed, root, direction, burst, first, time
         if host[SET_MASK] >= 0:
             index = (row[TRANSFER] << SPLIT_BITS) + number
             translated = _translate(state, host, d, address, first, tables, seed, index)
-        each = link[DRAIN_TLP] + (link[RMP_CHECK] if sealed else 0)
-        work, final = drain_work(link, address, size, each, link[DRAIN_LINE])
+        work, final = drain_work(link, address, size, link[DRAIN_TLP], link[DRAIN_LINE])
         # The root port is that of all devices behind the same switch.
         known = max(max(state.device[root, DRAIN_FREE], first) + work, time + final)
         freed = max(known, translated + work)
         state.device[root, DRAIN_FREE] = freed
-        visible = max(freed + link[WRITE_LATENCY], port[VISIBLE])
+        visible = max(freed + link[WRITE_LATENCY] + (link[RMP_CHECK] if sealed else 0), port[VISIBLE])
         port[VISIBLE] = visible
         if kept and last:
             own = state.ledger[d, slot]
@@ -537,6 +620,7 @@ def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, n
     port = state.device[row]
     link = links[row]
     d = burst >> DEVICE_SHIFT
+    device = state.device[d]
     what = burst & ((1 << KIND_BITS) - 1)
     number = (burst >> KIND_BITS) & ((1 << SPLIT_BITS) - 1)
     step = (burst >> STEP_SHIFT) & ((1 << STEP_BITS) - 1)
@@ -563,7 +647,7 @@ def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, n
     # An uplink carries the selective streams of all its devices, each with its keys and counters.
     several = row != d and not stream
     context = context_of(d, UP, sub_stream) if several else np.int64(-1)
-    sent = state.device[d] if several else port
+    sent = device if several else port
     last = not write or split + 1 >= at[LEFT]
     # Who comes by the host's one engine is followed by its next quantum from there.
     leads = write and first and not (shared and direction == DOWN and sealed)
@@ -656,7 +740,7 @@ def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, n
             own[CREDIT_WAIT] += stalled
             own[REPLAYED] += replayed
             own[SERIALISATION] += serialised
-            _tell(state.heap, ring, state.ledger, d, step, True, accepted, now)
+            _tell(state.heap, device, state.count, ring, state.ledger, d, step, True, accepted, now)
             own[CREDIT_WAIT] -= stalled
             own[REPLAYED] -= replayed
             own[SERIALISATION] -= serialised
@@ -664,7 +748,7 @@ def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, n
                 own[place] += ledger[place]
             own[MARK] = deliver
         else:
-            _tell(state.heap, ring, state.ledger, d, step, True, accepted, now)
+            _tell(state.heap, device, state.count, ring, state.ledger, d, step, True, accepted, now)
     # Those before it may have been drained later than they could have gone to the engine.
     freed = max(arrive + link[FABRIC], port[DRAIN_FREE])
     if to_engine:
@@ -925,7 +1009,7 @@ def _translate(state, host, d, address, now, tables, seed, index):
 
 @inline_kernel
 def _fly(port, timer, flight, direction, time, event):
-    """Note when a burst arrives: later than those before it, or at the same time. Modified in place.
+    """Note when a burst arrives: seldom before others, by relaxed ordering only. Modified in place.
 
     timer : int64[TIMERS, 2] and flight : int64[2, F, 2] of the device.
     """
@@ -935,9 +1019,12 @@ def _fly(port, timer, flight, direction, time, event):
     i = port[FLIGHT_TAIL + direction]
     port[FLIGHT_TAIL + direction] = i + 1
     # Where times are equal, the key decides.
-    while i > head and line[(i - 1) & mask, 0] == time and line[(i - 1) & mask, 1] > event:
-        line[i & mask, 0] = line[(i - 1) & mask, 0]
-        line[i & mask, 1] = line[(i - 1) & mask, 1]
+    while i > head:
+        before = line[(i - 1) & mask]
+        if before[0] < time or (before[0] == time and before[1] < event):
+            break
+        line[i & mask, 0] = before[0]
+        line[i & mask, 1] = before[1]
         i -= 1
     line[i & mask, 0] = time
     line[i & mask, 1] = event
@@ -992,7 +1079,7 @@ def _issue_reads(state, d, now):
             if kept:
                 state.ledger[d, slot, TAG_WAIT] += now - state.ledger[d, slot, MARK]
                 state.ledger[d, slot, MARK] = now
-            _tell(heap, ring, state.ledger, d, step, True, now, now)
+            _tell(heap, port, state.count, ring, state.ledger, d, step, True, now, now)
     starved = port[QUEUE_HEAD] < port[QUEUE_TAIL]
     if starved and port[STARVED_SINCE] < 0:
         port[STARVED_SINCE] = now
@@ -1016,6 +1103,7 @@ def _start(state, links, d, step, now):
     if row[FLAGS] & BEGIN:
         ring[d, at, BEGUN] = now
         ring[d, at, MEDIA_TIME] = 0
+        ring[d, at, BEGUN_AS] = row[REQUEST] + 1
         count[stat, FIRST_START] = min(count[stat, FIRST_START], now)
     port[FIRST_STEP] = min(port[FIRST_STEP], now)
     kept = state.ledger.shape[1] > 0
@@ -1046,7 +1134,7 @@ def _start(state, links, d, step, now):
         place = MEDIUM if media else STAGING if row[FLAGS] & STAGE else DEVICE
         if kept:
             state.ledger[d, slot, place] += begin - now
-        _tell(heap, ring, state.ledger, d, step, True, begin, now)
+        _tell(heap, port, state.count, ring, state.ledger, d, step, True, begin, now)
         if kept:
             state.ledger[d, slot, place] += end - begin
         _finish(state, d, step, end, now)
@@ -1289,5 +1377,5 @@ def load(state, d, first_class, reach, servers, most_bytes, steps, sealed):
                 pending += 1
         row[PENDING] = pending
         if pending == 0:
-            _start_when_met(heap, ring, d, step, 0)
+            _start_at(heap, row, d, step, _ready(row, 0))
     return LOADED_OK

@@ -95,9 +95,12 @@ DRAIN_FREE: Final = PARKED + 1
 VISIBLE: Final = DRAIN_FREE + 1
 TRANSFERS: Final = VISIBLE + 1  # loaded so far
 BURSTS: Final = TRANSFERS + 1  # two columns by direction: bursts that wait for the port, set aside or not
+LATEST: Final = BURSTS + 2  # ps, the last time that positions on the wire can count
 # As PR_SENT, of the device's streams on the uplink that it shares with others.
-HOP_SENT: Final = BURSTS + 2
-DEVICE_COLUMNS: Final = HOP_SENT + 4
+HOP_SENT: Final = LATEST + 1
+# The last number by which ports and stations are named where others name a step of this device.
+NAMED: Final = HOP_SENT + 4
+DEVICE_COLUMNS: Final = NAMED + 1
 
 # A device's timers: events that come in order need no heap. One per port, and the first of each flight.
 TIMER_PORT: Final = 0  # two columns by direction
@@ -144,11 +147,12 @@ LEFT: Final = 19  # splits of a read not yet answered, or quanta of a write
 SPLITS: Final = 20  # of a read
 CURSOR: Final = 21  # next split of a read
 ENTERED: Final = 22  # when a read began to wait for its next tag
-# ... and three that use the same slots under another number: a request's, and a place in the tag queue.
+# ... and some that use the same slots under another number: a request's, and a place in the tag queue.
 BEGUN: Final = 23
 MEDIA_TIME: Final = 24
-QUEUED: Final = 25
-RING_COLUMNS: Final = 26
+BEGUN_AS: Final = 25  # one more than the request that BEGUN and MEDIA_TIME are of; 0 for none
+QUEUED: Final = 26
+RING_COLUMNS: Final = 27
 
 # Columns of `count`, one row per request class.
 REQUESTS: Final = 0

@@ -49,17 +49,18 @@ DRAIN_TLP: Final = 34  # a posted write leaves the root port's buffer in this mu
 DRAIN_LINE: Final = 35  # ... and this per 64 B begun
 WRITE_LATENCY: Final = 36  # from there to visible in memory, ps
 ORDERED: Final = 37  # 1: a read waits until the posted writes before it are visible
-RMP_CHECK: Final = 38  # added to the drain of a protected posted TLP, ps
+RMP_CHECK: Final = 38  # added to the way of a protected write, ps
 HOLD_PS: Final = 39  # of CHECK: what is waiting for the MAC
+RELAXED: Final = 43  # 1: unprotected data transfers of the device carry the RO attribute
 # What lies between this link and the root complex, if anything.
-PATH: Final = 43  # 1: bursts pass a switch or the host's one engine
-UPLINK: Final = 44  # row of the uplink that a device is behind, or 0
-SWITCH_PS: Final = 45  # of an uplink: from the moment that a burst may go on to its entry into the next port
-STORES: Final = 46  # of an uplink, 1: a burst may go on when its last byte is there; 0: it is cut through
-LINK_STREAM: Final = 47  # 1: switches open and seal what passes them
-SHARED: Final = 48  # 1: the host has one engine for all ports and both directions ...
-FABRIC: Final = 49  # ... this far from each, ps one way
-LINK_COLUMNS: Final = 50
+PATH: Final = 44  # 1: bursts pass a switch or the host's one engine
+UPLINK: Final = 45  # row of the uplink that a device is behind, or 0
+SWITCH_PS: Final = 46  # of an uplink: from the moment that a burst may go on to its entry into the next port
+STORES: Final = 47  # of an uplink, 1: a burst may go on when its last byte is there; 0: it is cut through
+LINK_STREAM: Final = 48  # 1: switches open and seal what passes them
+SHARED: Final = 49  # 1: the host has one engine for all ports and both directions ...
+FABRIC: Final = 50  # ... this far from each, ps one way
+LINK_COLUMNS: Final = 51
 
 # A burst keeps other traffic of its direction waiting for no longer than this.
 _QUANTUM_PS: Final = 80_000
@@ -120,8 +121,8 @@ class RootPort:
 
     drain_tlp_ps : it leaves the port's buffer in this much per TLP; drain_line_ps : and this per 64 B begun.
     write_latency_ps : from there to visible in memory. ordered : a read of the same device waits for that
-    (PCIe Base r6.x, section 2.4.1); not with relaxed ordering. rmp_check_ps : added to the drain of a
-    protected TLP.
+    (PCIe Base r6.x, section 2.4.1), unless it carries the RO attribute. rmp_check_ps : added to the
+    way of a protected one.
     """
 
     drain_tlp_ps: int = 0
@@ -278,11 +279,14 @@ def link_row(
     down: Credits = INFINITE,
     data_link: DataLink = BARE,
     root_port: RootPort = SINK,
+    relaxed: bool = False,
 ) -> np.ndarray:
     """Return int64[LINK_COLUMNS], one device's row.
 
     up : buffers of the root port; down : of the device. In flit mode DLLPs have bytes of their own in each
     flit, so `data_link` puts none on the wire.
+    relaxed : the device's data carry the RO attribute, which has no effect on protected streams (PCIe Base
+    r6.x, section 6.33).
 
     Raises MisuseError for buffers that no TLP of the link fits.
     """
@@ -346,6 +350,7 @@ def link_row(
     row[WRITE_LATENCY] = root_port.write_latency_ps
     row[ORDERED] = root_port.ordered
     row[RMP_CHECK] = root_port.rmp_check_ps
+    row[RELAXED] = relaxed
     row[HOLD_PS] = engine.hold_ps
     row[LINK_STREAM] = engine.link_stream
     row[SHARED] = row[PATH] = engine.shared

@@ -206,6 +206,14 @@ def _run(
     return position, start, fin
 
 
+@kernel
+def _run_sync(position, free, fin, ready, occupy, ticks, pipe, mac, prop, den, shift):
+    """Take one IDE Sync through the same. Not inlined, for it is rare."""
+    return _run(
+        position, free, fin, ready, 0, 0, 0, 0, occupy, ticks, np.int64(1), pipe, mac, prop, den, shift
+    )
+
+
 @inline_kernel
 def _unaligned_bytes(completion, address, size, flit):
     """Return the bytes of the OHC word that a write or a completion takes where it is not aligned to DW."""
@@ -279,15 +287,13 @@ def _owe(port, link, owed, direction, due, tlps, now):
     port[OWED_TAIL + direction] = tail + 1
 
 
-@inline_kernel
-def _replay(port, link, direction, wire, error_table, stream, seed):
-    """Return for how long errors of the wire keep a burst from passing, ps.  Modified in place: port.
+@kernel
+def _meet_errors(port, link, direction, wire, rest, error_table, stream, seed):
+    """Return for how long a burst that an error meets is kept from passing, ps.  Modified in place: port.
 
-    A burst that an error meets goes over the wire once more, after its way to the receiver and the Nak's way
-    back; the same bytes, so no engine sees it again.
+    rest : bytes from the end of the burst to the next error, 0 or less. Not inlined, for it is rare.
     """
     time = np.int64(0)
-    rest = port[ERROR_IN + direction] - wire
     while rest <= 0:
         number = port[ERRORS + direction]
         if number > 0:
@@ -298,6 +304,20 @@ def _replay(port, link, direction, wire, error_table, stream, seed):
         rest += 1 + quantile(error_table, draw_u64(seed, stream + direction, number))
     port[ERROR_IN + direction] = rest
     return time
+
+
+@inline_kernel
+def _replay(port, link, direction, wire, error_table, stream, seed):
+    """Return for how long errors of the wire keep a burst from passing, ps.  Modified in place: port.
+
+    A burst that an error meets goes over the wire once more, after its way to the receiver and the Nak's way
+    back; the same bytes, so no engine sees it again.
+    """
+    rest = port[ERROR_IN + direction] - wire
+    if rest <= 0:
+        return _meet_errors(port, link, direction, wire, rest, error_table, stream, seed)
+    port[ERROR_IN + direction] = rest
+    return np.int64(0)
 
 
 @inline_kernel
@@ -505,18 +525,13 @@ def send(
                         cpl = 0
                         occupy_sync = _occupied(link, HEADER_4DW_BYTES + SYNC_IDE - IDE_MAC_BYTES) * den
                         wire_sync = wire_bytes(HEADER_4DW_BYTES, 0, data_link, True, False)
-                        position, free, fin = _run(
+                        position, free, fin = _run_sync(
                             position,
                             free,
                             fin,
                             ready_ticks,
-                            0,
-                            0,
-                            0,
-                            0,
                             occupy_sync,
                             wire_sync * num,
-                            1,
                             pipe,
                             mac,
                             prop_ticks,
@@ -597,7 +612,7 @@ def send(
         ledger[MARK] = deliver
     freed = deliver
     if direction == UP and cut == AS_WRITE:
-        each = link[DRAIN_TLP] + (link[RMP_CHECK] if sealed else 0)
+        each = link[DRAIN_TLP]
         lines = ((first + 63) >> 6) + whole_ones * ((limit + 63) >> 6) + ((last + 63) >> 6)
         final = each + (((last if last > 0 else first) + 63) >> 6) * link[DRAIN_LINE]
         # Its first TLP is there at `translated` at the earliest, its last one at `deliver`.
@@ -605,7 +620,7 @@ def send(
         known = max(max(port[DRAIN_FREE], ready + prop) + work, deliver + final)
         freed = max(known, translated + work)
         port[DRAIN_FREE] = freed
-        deliver = max(freed + link[WRITE_LATENCY], port[VISIBLE])
+        deliver = max(freed + link[WRITE_LATENCY] + (link[RMP_CHECK] if sealed else 0), port[VISIBLE])
         port[VISIBLE] = deliver
         if kept:
             ledger[IOMMU] += freed - known

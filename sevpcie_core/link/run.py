@@ -23,6 +23,7 @@ from .params import (
     ERROR_EVERY,
     MRRS,
     NO_IOMMU,
+    NUM,
     PATH,
     QUANTUM_BYTES,
     REPLAY_UNITS,
@@ -277,6 +278,9 @@ def simulate(
     )
     # Positions count fractions of a ps in 64 bits; what is on its way then has room to arrive.
     latest = (1 << 62) // int(links[:, DEN].max())
+    device[:, layout.LATEST] = latest
+    device[:, layout.NAMED] = layout.DOWN
+    device[0, layout.NAMED] = max(layout.DOWN, stations - 1)
     seconds = 0.0
     while True:
         begin = time.thread_time()
@@ -327,6 +331,13 @@ def simulate(
     if state.histogram[:, :, -1].any():
         raise RunError("a request took more than 18 minutes of simulated time; expected less")
     return _outcome(programs, links, names, state, seconds)
+
+
+def _busy_link(device: np.ndarray, link: np.ndarray) -> float:
+    """Return for how long the busier direction carried TLPs, DLLPs and ordered sets, ps."""
+    ticks = device[layout.LINK_BUSY : layout.LINK_BUSY + 2]
+    rest = device[layout.DLLPS : layout.DLLPS + 2]
+    return float((ticks + rest * link[NUM]).max() / link[DEN])
 
 
 def warm_up() -> None:
@@ -418,10 +429,7 @@ def _outcome(
         way = [d, *links[d : d + 1, UPLINK][links[d : d + 1, UPLINK] > 0].tolist()]
         busy.append(
             {
-                "link": max(
-                    float(s.device[r, layout.LINK_BUSY : layout.LINK_BUSY + 2].max() / links[r, DEN] / job)
-                    for r in way
-                ),
+                "link": max(float(_busy_link(s.device[r], links[r]) / job) for r in way),
                 "tags": float(s.device[d, layout.STARVED] / job),
                 "credits": max(float(s.device[r, layout.PARKED] / job) for r in way),
                 "iommu": float(s.scalar[layout.WALKER_BUSY] / len(s.walker) / job),

@@ -11,8 +11,10 @@ from typing import Any, Final
 from .._jit import JIT_DISABLED
 from ..errors import ConfigError, MisuseError
 from ..experiment.fingerprint import host_facts, versions
+from ..experiment.resolved import Resolved
 from ..experiment.runner import Task
 from ..experiment.scenario import Scenario, load_scheme
+from ..experiment.traffic import Reference
 from .timing import Slice, Timing, pinned
 
 Progress = Callable[[str, int, int], object]
@@ -22,18 +24,37 @@ DEPTHS: Final = (32, 256)
 SCHEMES: Final = ("none", "pcie-ide")
 MAX_DEPTH: Final = 4096
 MAX_REQUESTS: Final = 1_000_000
-# What a run of this scenario goes through; a sealed one through the others as well.
+# What every run goes through; a sealed one through the others as well.
 MECHANISMS: Final = (
     "serialisation",
     "request_splitting",
     "completion_splitting",
     "tags",
     "port_arbitration",
-    "host_read_interval",
     "host_latency_distribution",
-    "media_servers",
 )
 SEALED_MECHANISMS: Final = ("ide_bytes", "cipher_engines", "ide_sync")
+
+
+def mechanisms_of(scenario: Resolved, sealed: bool) -> tuple[str, ...]:
+    """Return the names of what is on in a scenario of one device."""
+    host = scenario.host
+    device = scenario.workloads[0].devices[0]
+    link = device.link.data_link
+    asked = {
+        "host_read_interval": host.read_interval_ps,
+        "flow_control_credits_up": host.credits.posted_headers and host.credits.non_posted_headers,
+        "flow_control_credits_down": device.device.credits.posted_headers,
+        "ack_dllps": link.ack_every,
+        "update_fc_dllps": link.update_every,
+        "skip_ordered_sets": link.skip_every and link.skip_bytes,
+        "replay_buffer": link.replay_bytes,
+        "bit_errors": link.bit_error_rate,
+        "posted_write_drain": host.root_port.drain_tlp_ps or host.root_port.drain_line_ps,
+        "reads_behind_posted_writes": host.root_port.ordered,
+        "iommu": host.iommu.entries,
+    }
+    return (*MECHANISMS, *(n for n, on in asked.items() if on), *(SEALED_MECHANISMS if sealed else ()))
 
 
 @dataclass(frozen=True)
@@ -97,17 +118,31 @@ class Result:
         }
 
 
+def reads(
+    depth: int,
+    requests: int,
+    *,
+    link: Reference = "gen5x4",
+    host: Reference = "server",
+    device: Reference = "nvme-dram",
+) -> Task:
+    """Return 4 KiB random reads of a DRAM-like NVMe device on Gen5 x4, so many at a time."""
+    traffic = {"kind": "nvme", "queue_depth": depth, "block": "4KiB", "read_share": 1.0}
+    entry = {"preset": device, "link": link, "traffic": traffic}
+    workload = {"name": "randread4k", "device": {"nvme": entry}}
+    scenario = Scenario.from_dict(
+        {"name": "nvme", "requests": requests, "host": host, "workload": [workload]}
+    ).resolve()
+    return Task.prepare(scenario, scenario.workloads[0], seed=1)
+
+
 class _Case:
     """One scenario, while it is measured."""
 
     def __init__(self, depth: int, scheme: str, requests: int):
-        traffic = {"kind": "nvme", "queue_depth": depth, "block": "4KiB", "read_share": 1.0}
-        device = {"preset": "nvme-dram", "link": "gen5x4", "traffic": traffic}
-        workload = {"name": "randread4k", "device": {"nvme": device}}
-        scenario = Scenario.from_dict({"name": "nvme", "requests": requests, "workload": [workload]})
-        resolved = scenario.resolve()
         self.depth, self.scheme = depth, scheme
-        self._task = Task.prepare(resolved, resolved.workloads[0], seed=1)
+        self._task = reads(depth, requests)
+        self._mechanisms = mechanisms_of(self._task.scenario, scheme != "none")
         self._loaded = load_scheme(scheme)
         # Compiles, or reads the cache; and is the same every time.
         outcome = self._task.simulate(self._loaded, "all")
@@ -129,7 +164,7 @@ class _Case:
             1e9 * self.tlps / median,
             self.timing.spread_pct,
             self.job_ps / 1e3 / best,
-            MECHANISMS + (SEALED_MECHANISMS if self.scheme != "none" else ()),
+            self._mechanisms,
         )
 
 

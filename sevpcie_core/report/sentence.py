@@ -1,8 +1,8 @@
 """The sentences below a table: what it means, and on what it rests.
 
 The rule of this module: nothing is said that the record does not hold, except what is true of every record of
-this version (where figures of engines and cores come from, what the profiles are, that the plaintext side is
-not calibrated yet).
+this version (where figures of engines and cores come from, what the profiles are, how far plaintext is
+measured).
 """
 
 from __future__ import annotations
@@ -80,7 +80,10 @@ def basis(record: Record) -> list[str]:
     if "sev-pcie" in schemes:
         standard = "; PCIe IDE is the standard" if "pcie-ide" in schemes else ""
         out.append(f"SEV-PCIe is this project's profile of a description, not documented silicon{standard}.")
-    out.append("The plaintext model is not yet calibrated against hardware.")
+    out.append(
+        "Plaintext times are presets, each number with its source; only some are measured, and none is fitted"
+        " to one machine (`sevpcie validate` holds the simulator against two that are)."
+    )
     return out
 
 

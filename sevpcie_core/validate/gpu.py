@@ -1,8 +1,8 @@
 """Measurements of a GPU: PCIe Gen5 x16, Xeon and H100, in plaintext (`measured/gpu_*.csv`).
 
 Rule: the platform `xeon-h100` was found with few rows; all else is held out. Files whose names do not begin
-like the one it was found with are of other systems, which are not modelled, and neither are experiments that
-this file does not name.
+like the one it was found with are of other systems, which are not modelled, and neither are experiments and
+metrics that this file does not name. What is passed over is counted, with its reason, and not looked at.
 
 Repetitions of a row count together: the median, of zero-copy writes the fastest (they ran in two modes), of
 the pointer chase the mean.
@@ -32,6 +32,9 @@ _ZERO_COPY_WINDOW: Final = 256 << 20
 # Larger spans measure address translation (the same).
 _CHASE_MOST: Final = 64 << 20
 _SMALL_COPY: Final = 4096
+# Requests, and how many at once, that a run of some thousand can have.
+_REQUEST_MOST: Final = 1 << 20
+_FLIGHT_MOST: Final = 1 << 17
 _PLATEAU: Final = 0.95
 
 
@@ -54,7 +57,8 @@ class _Cell:
 class _Set:
     """How an experiment is compared.
 
-    take : of repetitions. fitted : whether a cell found parameters. wanted : whether a cell is compared.
+    take : of repetitions. fitted : whether a cell found parameters. passed : why a cell is not compared, or
+    nothing.
     """
 
     name: str
@@ -66,7 +70,7 @@ class _Set:
     bar: float
     take: Callable[[tuple[float, ...]], float]
     model: Callable[[Platform, _Cell], float]
-    wanted: Callable[[_Cell], bool]
+    passed: Callable[[_Cell], str]
     fitted: Callable[[_Cell], bool]
     plateau: bool = False
     by_parallel: bool = False
@@ -88,6 +92,32 @@ def _zero_copy(kind: Kind) -> Callable[[Platform, _Cell], float]:
 
 
 _DIRECTIONS: Final[dict[str, Kind]] = {"h2d": "read", "d2h": "write"}
+
+
+def _long_span(cell: _Cell) -> str:
+    return f"span above {_CHASE_MOST >> 20} MiB" if cell.size > _CHASE_MOST else ""
+
+
+def _too_many(cell: _Cell) -> str:
+    if cell.size > _REQUEST_MOST:
+        return f"requests above {_REQUEST_MOST >> 10} KiB"
+    return f"more than {_FLIGHT_MOST} in flight" if cell.parallel > _FLIGHT_MOST else ""
+
+
+def _large(cell: _Cell) -> str:
+    if cell.direction not in _DIRECTIONS:
+        return f"direction {cell.direction}"
+    return f"above {_SMALL_COPY >> 10} KiB" if cell.size > _SMALL_COPY else ""
+
+
+def _small(cell: _Cell) -> str:
+    if cell.direction not in _DIRECTIONS:
+        return f"direction {cell.direction}"
+    return _small_pair(cell)
+
+
+def _small_pair(cell: _Cell) -> str:
+    return f"below {_SMALL_COPY >> 10} KiB" if cell.size < _SMALL_COPY else ""
 
 
 def _copy_rate(platform: Platform, cell: _Cell) -> float:
@@ -118,7 +148,7 @@ _SETS: Final = (
         3,
         statistics.fmean,
         _chase,
-        lambda cell: cell.size <= _CHASE_MOST,
+        _long_span,
         lambda cell: cell.size == 1 << 20,
     ),
     _Set(
@@ -131,7 +161,7 @@ _SETS: Final = (
         6,
         statistics.median,
         _zero_copy("read"),
-        lambda cell: True,
+        _too_many,
         lambda cell: cell.parallel in (64, 2048),
         plateau=True,
         by_parallel=True,
@@ -146,7 +176,7 @@ _SETS: Final = (
         4,
         max,
         _zero_copy("write"),
-        lambda cell: True,
+        _too_many,
         lambda cell: cell.parallel in (64, 2048),
         plateau=True,
         by_parallel=True,
@@ -161,7 +191,7 @@ _SETS: Final = (
         5,
         statistics.median,
         _copy_once,
-        lambda cell: cell.size <= _SMALL_COPY and cell.direction in _DIRECTIONS,
+        _large,
         lambda cell: cell.size == 512,
     ),
     _Set(
@@ -174,7 +204,7 @@ _SETS: Final = (
         4,
         statistics.median,
         _copy_rate,
-        lambda cell: cell.size >= _SMALL_COPY and cell.direction in _DIRECTIONS,
+        _small,
         lambda cell: cell.size in (1 << 12, 1 << 16, 1 << 20, 1 << 23),
     ),
     _Set(
@@ -187,7 +217,7 @@ _SETS: Final = (
         8,
         statistics.median,
         _copy_both,
-        lambda cell: cell.size >= _SMALL_COPY,
+        _small_pair,
         lambda cell: False,
     ),
 )
@@ -205,20 +235,35 @@ def _read(data: Path) -> _Read:
     """Read every `gpu_*.csv`. Raises FormatError."""
     table: dict[tuple[str, str], dict[tuple[str, str, int, int], list[float]]] = {}
     skipped: dict[str, int] = {}
-    known = {one.experiment for one in _SETS}
+    known = {(one.experiment, one.metric): one for one in _SETS}
+    experiments = {experiment for experiment, _ in known}
     first = load_platform(PLATFORM).table.systems
+
+    def skip(path: Path, what: str, count: int = 1) -> None:
+        skipped[f"{path.stem} {what}"] = skipped.get(f"{path.stem} {what}", 0) + count
+
     for path in sorted((data / FOLDER).glob("gpu_*.csv")):
         modelled = path.stem.startswith(first)
-        for row in rows(path, COLUMNS):
-            experiment, metric = row.text("experiment"), row.text("metric")
+        for row in rows(path, COLUMNS if modelled else COLUMNS[:1]):
+            experiment = row.text("experiment")
+            if not modelled or experiment not in experiments:
+                skip(path, experiment)
+                continue
+            metric = row.text("metric")
+            if (experiment, metric) not in known:
+                skip(path, f"{experiment} {metric}")
+                continue
             size, parallel = row.size("size_bytes", 0), row.size("parallel", 0)
             value = row.value("value", zero=True)
-            if experiment not in known or not modelled:
-                what = f"{path.stem} {experiment}"
-                skipped[what] = skipped.get(what, 0) + 1
-            elif size and parallel and value:
-                key = (path.stem, row.text("direction"), size, parallel)
-                table.setdefault((experiment, metric), {}).setdefault(key, []).append(value)
+            if not (size and parallel and value):
+                skip(path, f"{experiment} of nothing")
+                continue
+            key = (path.stem, row.text("direction"), size, parallel)
+            why = known[experiment, metric].passed(_Cell(*key, (value,)))
+            if why:
+                skip(path, f"{experiment} {why}")
+                continue
+            table.setdefault((experiment, metric), {}).setdefault(key, []).append(value)
     cells = {
         what: [_Cell(*key, tuple(values)) for key, values in found.items()] for what, found in table.items()
     }
@@ -230,7 +275,7 @@ def _compare(one: _Set, read: _Read, platform: Platform | None, fitted_only: boo
     points = []
     for cell in read.cells.get((one.experiment, one.metric), ()):
         fitted = one.fitted(cell)
-        if not one.wanted(cell) or (fitted_only and not fitted):
+        if fitted_only and not fitted:
             continue
         curve = f"{cell.direction} {cell.size} B" if one.by_parallel else cell.direction
         words = f"{cell.place}, {cell.parallel} in flight" if one.by_parallel else cell.place

@@ -18,7 +18,7 @@ import numpy as np
 from .. import spec
 from ..experiment.platforms import Cache, Platform, load_platform
 from ..link.analytic import pcie_model
-from ..workload.dma import Kind
+from ..workload.dma import Kind, Pattern
 from .points import DataSet, Point
 from .probe import Conditions, latencies, rate
 from .rows import Row, rows
@@ -32,9 +32,13 @@ _NO_SUPERPAGES: Final = "-iommu-nosp"
 
 _KINDS: Final[dict[str, Kind]] = {"BW_DMA_WR": "write", "BW_DMA_RD": "read", "BW_DMA_RW": "both"}
 _CACHES: Final[dict[str, Cache]] = {"hwarm": "warm", "cold": "cold"}
+_PATTERNS: Final[dict[str, Pattern]] = {"Rand": "random", "Seq": "sequential"}
 BANDWIDTH: Final = "BW_Gbps(source header says GB/s)"
 # Below this size the benchmark moves less than a cache line; the paper's figures begin here.
 _LEAST: Final = 64
+# Transfers and windows that runs of some thousand transfers can have.
+_MOST: Final = 1 << 20
+_LARGEST_WINDOW: Final = 1 << 30
 # The timer of the NFP-6000 counts every 16 cycles of 1.2 GHz.
 TICK_NS: Final = 13.333
 
@@ -105,22 +109,29 @@ def _rows(
     path = data / FOLDER / file
     known = systems(data)
     for row in rows(path, (*_PLACE, *columns)) if path.is_file() else ():
-        if row.text("Test") in tests and row.text("system") == system and system in known:
-            conditions = _conditions(row, known[system])
-            if conditions is not None and row.size("SZ") >= _LEAST:
-                yield row, conditions
+        here = row.text("Test") in tests and row.text("system") == system and system in known
+        if here and not _passed_over(row):
+            yield row, _conditions(row, known[system])
 
 
-def _conditions(row: Row, system: System) -> Conditions | None:
-    """Return what a row of a bandwidth or latency table was measured under, None if it is not modelled."""
-    cache = _CACHES.get(row.text("Cache").lower())
-    pattern = {"Rand": "random", "Seq": "sequential"}.get(row.text("PAT"))
-    if cache is None or pattern is None:
-        return None
+def _passed_over(row: Row) -> str:
+    """Return why a row of a test and a system that are compared is not, or nothing."""
+    if row.text("Cache").lower() not in _CACHES or row.text("PAT") not in _PATTERNS:
+        return f"{row.text('PAT')} {row.text('Cache')}"
+    size, window = row.size("SZ"), row.size("WinSZ", 64)
+    if size < _LEAST:
+        return f"below {_LEAST} B"
+    if size > _MOST:
+        return "above 1 MiB"
+    return "window above 1 GiB" if window > _LARGEST_WINDOW else ""
+
+
+def _conditions(row: Row, system: System) -> Conditions:
+    """Return what a row of a bandwidth or latency table was measured under."""
     return Conditions(
-        cache=cache,
+        cache=_CACHES[row.text("Cache").lower()],
         window=row.size("WinSZ", 64),
-        pattern="random" if pattern == "random" else "sequential",
+        pattern=_PATTERNS[row.text("PAT")],
         translated=system.translated,
         mrrs=system.mrrs,
         mps=system.mps,
@@ -144,13 +155,12 @@ def not_modelled(data: Path) -> dict[str, int]:
         tests, hosts = compared.get(file, ((), ()))
         for row in rows(path, _PLACE) if path.is_file() else ():
             test, here = row.text("Test"), row.text("system")
-            what = ""
             if test not in tests:
                 what = test
             elif here not in hosts or here not in known:
                 what = here
-            elif _conditions(row, known[here]) is None:
-                what = f"{row.text('PAT')} {row.text('Cache')}"
+            else:
+                what = _passed_over(row)
             if what:
                 name = f"{Path(file).stem} {what}"
                 found[name] = found.get(name, 0) + 1
@@ -259,6 +269,11 @@ _CURVES: Final = (
 _CDF_COUNT: Final = 20_000
 
 
+def _window(size: int) -> str:
+    """Return a window in words."""
+    return f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB"
+
+
 def within_ticks(point: Point) -> bool:
     """Return whether a percentile is met: within two ticks of the timer or 4 %, whichever is more."""
     return abs(point.modelled - point.measured) <= max(2 * TICK_NS, 0.04 * point.measured)
@@ -279,12 +294,19 @@ def distribution(data: Path, platform: Platform | None = None, fitted_only: bool
             row.text("cache"),
         )
         curves.setdefault(key, []).append((row.value("cdf", zero=True), row.value("ns")))
-    skipped: dict[str, int] = {}
-    for here, test, size, window, cache in curves:
-        if test != "LAT_DMA_RD" or (here, size, window, cache) not in {c[:4] for c in _CURVES}:
-            name = f"lat_cdf {test if test != 'LAT_DMA_RD' else here}"
-            skipped[name] = skipped.get(name, 0) + len(curves[here, test, size, window, cache])
     known = systems(data)
+    skipped: dict[str, int] = {}
+    for key, of_curve in curves.items():
+        here, test, size, window, cache = key
+        if test != "LAT_DMA_RD":
+            what = test
+        elif here not in {curve[0] for curve in _CURVES} or here not in known:
+            what = here
+        elif (here, size, window, cache) not in {curve[:4] for curve in _CURVES}:
+            what = f"{here}, {size} B, {cache}, {_window(window)}"
+        else:
+            continue
+        skipped[f"lat_cdf {what}"] = skipped.get(f"lat_cdf {what}", 0) + len(of_curve)
     points = []
     for here, size, window, cache, fitted_to in _CURVES:
         curve = sorted(curves.get((here, "LAT_DMA_RD", size, window, cache), ()))
@@ -299,7 +321,7 @@ def distribution(data: Path, platform: Platform | None = None, fitted_only: bool
         )
         found = latencies(used, "read", size, conditions, count=_CDF_COUNT) / 1e3
         place = "with IOMMU, " if conditions.translated else ""
-        label = f"{place}{size} B, {cache}, {window // 1024} KiB"
+        label = f"{place}{size} B, {cache}, {_window(window)}"
         for name, share in _PERCENTILES:
             # The rarest are predicted.
             used_here = share <= fitted_to

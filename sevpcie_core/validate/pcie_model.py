@@ -31,8 +31,9 @@ def compare(data: Path) -> DataSet:
     """
     folder = data / FOLDER
     points: list[Point] = []
+    skipped: dict[str, int] = {}
     if (folder / "link_bw.csv").is_file():
-        points += _link_rates(folder / "link_bw.csv")
+        points += _link_rates(folder / "link_bw.csv", skipped)
     for path in sorted(folder.glob("mem_bw_*.csv")):
         points += _transfers(path)
     return DataSet(
@@ -43,15 +44,18 @@ def compare(data: Path) -> DataSet:
         BAR_PCT,
         BAR_PCT,
         points=points,
+        not_modelled=skipped,
     )
 
 
-def _link_rates(path: Path) -> Iterator[Point]:
+def _link_rates(path: Path, skipped: dict[str, int]) -> Iterator[Point]:
+    """Yield the link rates; links of lanes that the standard does not have are counted. Modified: skipped."""
     table = Table(path, _LINK)
     for line, row in table:
         cell = Row(path, line, table, row)
         generation, lanes, mps = cell.number("gen", "gen"), cell.number("lanes", "x"), cell.number("mps")
         if lanes not in spec.LANES:
+            skipped[f"link_bw x{lanes}"] = skipped.get(f"link_bw x{lanes}", 0) + 1
             continue
         cell.known("gen", generation, spec.GIGATRANSFERS)
         rate = 8e3 / float(spec.byte_time_ps(generation, lanes))

@@ -93,6 +93,7 @@ class Port:
     down: Credits = INFINITE
     data_link: DataLink = BARE
     root_port: RootPort = SINK
+    relaxed: bool = False
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,7 @@ def link_table(case: Case) -> np.ndarray:
             down=port.down,
             data_link=port.data_link,
             root_port=port.root_port,
+            relaxed=port.relaxed,
         )
 
     links = np.stack([row_of(port) for port in case.ports])
@@ -341,6 +343,7 @@ def oracle_outcome(case: Case) -> link_heapq.Outcome:
             write_latency_ps=port.root_port.write_latency_ps,
             ordered=port.root_port.ordered,
             rmp_check_ps=port.root_port.rmp_check_ps,
+            relaxed=port.relaxed,
         )
 
     engine = (

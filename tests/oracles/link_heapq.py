@@ -60,6 +60,8 @@ class Link:
     drain_line_ps: int = 0
     write_latency_ps: int = 0
     ordered: bool = True
+    relaxed: bool = False
+    """Data of the device carry RO; what is protected waits all the same."""
     rmp_check_ps: int = 0
 
     def quantum(self) -> int:
@@ -860,7 +862,10 @@ class Simulation:
         device = burst.device
         link = self.links[row]
         if burst.kind == wire_naive.MRD:
-            if link.ordered:
+            step = self.programs[device][burst.index]
+            relaxed = self.links[device].relaxed
+            passes = relaxed and step.buffer == BUFFER_DATA and not self.protects(burst)
+            if link.ordered and not passes:
                 time = max(time, self.visible[device])
                 self.account(burst, row, time, "ordering")
             self.push(time, ARRIVE, device, burst.index, burst.split)
@@ -877,15 +882,14 @@ class Simulation:
                     self.seed, device, self.ordinal(device, burst.index), burst.split, address, first
                 )
             works = [
-                link.drain_tlp_ps
-                + (link.rmp_check_ps if self.protects(burst) else 0)
-                + math.ceil(Fraction(size, 64)) * link.drain_line_ps
+                link.drain_tlp_ps + math.ceil(Fraction(size, 64)) * link.drain_line_ps
                 for _, size in burst.tlps
             ]
+            checked_in = link.write_latency_ps + (link.rmp_check_ps if self.protects(burst) else 0)
             known = max(max(self.drain_free[row], first) + sum(works), time + works[-1])
             freed = max(known, translated + sum(works))
             self.drain_free[row] = freed
-            self.visible[device] = time = max(self.visible[device], freed + link.write_latency_ps)
+            self.visible[device] = time = max(self.visible[device], freed + checked_in)
             if self.is_last_quantum(burst):
                 ledger = self.ledgers[device][burst.index]
                 ledger = ledger.until(ledger.at + freed - known, "iommu").until(time, "host")

@@ -114,6 +114,7 @@ def ports(draw: st.DrawFn, *, like: Port | None = None) -> Port:
         down=draw(buffers(mps, mrrs, completion_bytes)) if limited else Credits(),
         data_link=draw(data_links),
         root_port=draw(root_ports),
+        relaxed=draw(st.booleans()),
     )
 
 
@@ -288,6 +289,7 @@ def crowds(draw: st.DrawFn) -> Case:
         down=draw(st.one_of(st.just(Credits()), buffers(128, mrrs, completion_bytes))),
         data_link=draw(data_links),
         root_port=draw(root_ports),
+        relaxed=draw(st.booleans()),
     )
     device_programs = []
     for _ in range(count):

@@ -1,0 +1,197 @@
+"""What a link, a host and a device say beside sizes: DLLPs, buffers, errors, ordering, translation, hops."""
+
+import copy
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sevpcie_core.errors import ConfigError
+from sevpcie_core.experiment.runner import Task
+from sevpcie_core.experiment.scenario import Scenario, load_scenario, load_scheme
+from sevpcie_core.link.run import Outcome
+
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "link": "gen5x4",
+    "requests": 400,
+    "seeds": 1,
+    "workload": [
+        {
+            "name": "w",
+            "device": {
+                "ssd": {
+                    "preset": "nvme-dram",
+                    "traffic": {"kind": "nvme", "queue_depth": 16, "block": "4KiB", "read_share": 0.5},
+                }
+            },
+        }
+    ],
+}
+# A link and a host on which nothing of this is.
+BARE_LINK = {"base": "gen5x4", "data_link": dict.fromkeys(("ack_every", "update_every", "replay_bytes"), 0)}
+BARE_LINK["data_link"] |= {"skip_every": 0, "bit_error_rate": 0, "credit": "0ns", "nak": "0ns"}
+BARE_HOST = {
+    "base": "server",
+    "root_port": {"drain_tlp": "0ns", "drain_line": "0ns", "ordered": False},
+    "credits": {"posted_headers": 0, "posted_data": 0, "non_posted_headers": 0},
+    "iommu": {"entries": 0},
+}
+
+
+def small(device: Mapping[str, Any] | None = None, **changes: Any) -> Scenario:
+    data = copy.deepcopy(SMALL) | changes
+    if device:
+        data["workload"][0]["device"]["ssd"]["preset"] = {"base": "nvme-dram", **device}
+    return Scenario.from_dict(data)
+
+
+def run(scenario: Scenario, scheme: str | Mapping[str, Any] = "none", policy: str = "all") -> Outcome:
+    resolved = scenario.resolve()
+    task = Task.prepare(resolved, resolved.workloads[0], 1)
+    protected = load_scheme(scheme) if isinstance(scheme, str) else None
+    if protected is None:
+        arms = scenario.with_options(arms=[(scheme, policy)]).resolve().arms
+        protected = arms[0].scheme
+    return task.simulate(protected, policy, keep=400, ledger=True)
+
+
+def mean(outcome: Outcome) -> float:
+    return float(outcome.kept_ps.mean())
+
+
+def test_shipped_links_and_hosts_have_everything_on() -> None:
+    for name in ("nvme", "nic", "gpu", "mix"):
+        resolved = load_scenario(name).resolve()
+        assert resolved.host.iommu.entries
+        assert resolved.host.credits.posted_headers
+        assert resolved.host.root_port.drain_tlp_ps
+        for workload in resolved.workloads:
+            for device in workload.devices:
+                link = device.link.data_link
+                numbers = dataclasses.asdict(link)
+                assert all(numbers.values()), numbers
+
+
+def test_each_can_be_switched_off() -> None:
+    infinite = {"credits": {"posted_headers": 0, "posted_data": 0}}
+    bare = run(small(infinite, link=BARE_LINK, host=BARE_HOST))
+    assert bare.maintenance_bytes == ((0, 0),)
+    assert bare.iotlb == (0, 0)
+    assert sum(c.stalls_ps["credits"] for c in bare.classes) == 0
+    full = run(small())
+    assert min(full.maintenance_bytes[0]) > 0
+    assert full.iotlb[0] > 0
+    assert mean(full) > mean(bare)
+
+
+@pytest.mark.parametrize(
+    ("place", "change"),
+    [
+        ("link", {"base": "gen5x4", "data_link": {"skip_bytes": 600}}),
+        ("link", {"base": "gen5x4", "data_link": {"bit_error_rate": 1e-5, "nak": "1us"}}),
+        ("host", {"base": "server", "credits": {"posted_headers": 5, "posted_data": 80}}),
+        ("host", {"base": "server", "credits": {"non_posted_headers": 1}}),
+        ("host", {"base": "server", "root_port": {"drain_line": "9ns"}}),
+        ("host", {"base": "server", "iommu": {"page": 4096, "walk": "2us"}}),
+        ("host", "server-remote"),
+    ],
+)
+def test_each_costs_what_it_makes_wait(place: str, change: Any) -> None:
+    assert mean(run(small(**{place: change}))) > mean(run(small()))
+
+
+def test_a_hop_to_the_other_socket_is_paid_twice_by_a_read_and_once_by_a_write() -> None:
+    near, far = (small(host=host).resolve().host for host in ("server", "server-remote"))
+    assert {b - a for (_, a), (_, b) in zip(near.read_latency, far.read_latency, strict=True)} == {100_000}
+    assert far.root_port == replace(near.root_port, write_latency_ps=50_000)
+
+
+def test_what_a_scheme_asks_of_the_host() -> None:
+    base = {"base": "sev-pcie", "name": "ours"}
+    plain = run(small(), {**base, "host": {"hook_ns": 0}})
+    hooked = run(small(), {**base, "host": {"hook_ns": 3000}})
+    checked = run(small(), {**base, "host": {"rmp_check_ns": 3000}})
+    # A hook per mapping, once per request, whose time is the host's; a check on the way of each write.
+    assert sum(c.ledger_ps["staging"] for c in hooked.classes) == 400 * 3_000_000
+    assert sum(c.ledger_ps["staging"] for c in plain.classes) == 0
+    assert mean(hooked) > mean(plain)
+    assert mean(checked) > mean(plain) + 3_000_000
+    # What is not protected asks for neither.
+    none = small(regions={"data": 0.0, "queue": 0.0})
+    assert mean(run(none, {**base, "host": {"hook_ns": 3000, "rmp_check_ns": 3000}}, "selective")) == mean(
+        run(none, "none")
+    )
+
+
+def test_relaxed_ordering_is_lost_on_protected_streams() -> None:
+    slow = {"base": "server", "root_port": {"write_latency": "2us"}}
+    strict, relaxed = (small({"relaxed_ordering": flag}, host=slow) for flag in (False, True))
+    assert mean(run(relaxed)) < mean(run(strict))
+    assert mean(run(relaxed, "sev-pcie")) == mean(run(strict, "sev-pcie"))
+
+
+def test_a_table_inside_a_preset_is_merged_key_by_key_with_its_sources() -> None:
+    link = small(link={"base": "gen5x4", "data_link": {"nak": "9ns"}}).to_dict(inline=True)["link"]
+    assert link["data_link"]["nak"] == "9ns"
+    assert link["data_link"]["ack_every"] == 2
+    assert "nak" not in link["data_link"]["source"]
+    assert "ack_every" in link["data_link"]["source"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        (
+            'link = { base = "gen5x4", data_link = { skip = 3 } }',
+            2,
+            "link.data_link: unknown key 'skip'; allowed: ",
+        ),
+        (
+            'link = { base = "gen5x4", data_link = { bit_error_rate = 1.0 } }',
+            2,
+            "link.data_link.bit_error_rate: 1.0; expected a number from 0 to 1e-05",
+        ),
+        (
+            'link = { base = "gen5x4", data_link = { bit_error_rate = 1e-20 } }',
+            2,
+            "link.data_link.bit_error_rate: 1e-20; expected 0, or 1e-13 at least",
+        ),
+        (
+            'host = { base = "server", credits = { posted_data = 0 } }',
+            2,
+            "host.credits.posted_headers: 128 with posted_data 0; expected both or neither",
+        ),
+        (
+            'host = { base = "server", iommu = { ways = 3 } }',
+            2,
+            "host.iommu.ways: 3 of 64 entries; expected 1, 2, 4 ... whole sets",
+        ),
+        (
+            'host = { base = "server", credits = { completion_data = 3 } }',
+            2,
+            "host.credits: unknown key 'completion_data'; allowed: ",
+        ),
+        (
+            'host = { base = "server", credits = { posted_headers = 1, posted_data = 4 } }',
+            None,
+            "workload[0].device.ssd: credits for 1 headers and 4 units of data; expected 1..2048 headers and "
+            "16 units or more, or neither (link gen5x4, host server-custom)",
+        ),
+    ],
+)
+def test_one_line_says_what_is_wrong(text: str, line: int | None, words: str) -> None:
+    rest = (
+        '[[workload]]\nname = "w"\n[workload.device.ssd]\npreset = "nvme-dram"\n'
+        '[workload.device.ssd.traffic]\nkind = "nvme"\n'
+    )
+    link = "" if text.startswith("link") else 'link = "gen5x4"\n'
+    full = f'name = "mine"\n{text}\n{link}{rest}'
+    with pytest.raises(ConfigError) as caught:
+        Scenario.from_dict(tomllib.loads(full), name="mine.toml", text=full)
+    assert words in str(caught.value)
+    if line:
+        assert str(caught.value).startswith(f"mine.toml:{line}: ")
