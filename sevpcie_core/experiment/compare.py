@@ -13,13 +13,12 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from ..errors import ConfigError, NothingMeasuredError
-from ..link.params import CONTEXTS
 from ..link.run import warm_up
 from ..record import RunRecord, results_digest
 from ..stats.hist import Histogram
 from . import overhead
 from .fingerprint import host_facts, versions
-from .hardware import engine_of
+from .hardware import contexts_of, engine_of
 from .model import Scenario
 from .resolved import Arm, Resolved, Scheme, WorkloadRun, at_variant
 from .runner import Sample, Task, ranged, shortened
@@ -146,7 +145,7 @@ def _work_of(cell: Cell, seed_index: int, meter: _Meter) -> Callable[[], None]:
         def run(arm: Arm, variant: str) -> dict[str, Sample]:
             scheme = arm.scheme
             key = (
-                engine_of(scheme, variant),
+                engine_of(scheme, variant, contexts_of(scheme, cell.workload)),
                 tuple(at_variant({**scheme.bounce, **scheme.host}, variant).items()),
                 scheme.cipher_devices,
                 _key(arm)[1],
@@ -300,10 +299,10 @@ def _row(cell: Cell, arm_index: int, group: str) -> dict[str, Any]:
     return row
 
 
-def _parameters(scheme: Scheme) -> list[str]:
+def _parameters(scheme: Scheme, workload: WorkloadRun) -> list[str]:
     """Return the unknown parameters that matter: where every key fits the cache, none is ever lost."""
     names = list(ranged(scheme))
-    if scheme.mechanism == "ide" and scheme.engine["key_entries"].low >= CONTEXTS:
+    if scheme.mechanism == "ide" and scheme.engine["key_entries"].low >= contexts_of(scheme, workload):
         names = [n for n in names if n not in ("key_entries", "key_miss_cycles")]
     return names
 
@@ -345,7 +344,7 @@ def _name_reasons(
                 typical = metric("typical", name, row["class"])
                 effects = {
                     p: abs(metric(f"{end}:{p}", name, row["class"]) - typical)
-                    for p in _parameters(arm.scheme)
+                    for p in _parameters(arm.scheme, cell.workload)
                 }
                 decisive = max(effects, key=lambda p: effects[p])
                 row["decided_by"] = f"{arm.scheme.table_of(decisive)}.{decisive}"

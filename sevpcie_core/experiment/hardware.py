@@ -8,18 +8,42 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..link.params import NO_ENGINE, EngineTiming, engine_timing, link_row
-from .resolved import DeviceRun, Host, Scheme, at_variant
+from ..link.hop import CONTEXTS_PER_DEVICE
+from ..link.params import CONTEXTS, NO_ENGINE, EngineTiming, Switch, behind_switches, engine_timing, link_row
+from .resolved import DeviceRun, Host, Link, Scheme, WorkloadRun, at_variant
 
 _PS_PER_NS = 1000
 
 
-def engine_of(scheme: Scheme, variant: str = "typical") -> EngineTiming:
-    """Return a scheme's engine with its parameters typical, at one end, or one of them at an end."""
+def contexts_of(scheme: Scheme, workload: WorkloadRun) -> int:
+    """Return the key contexts of the engine that has most of them.
+
+    An engine at a port has the sub-streams of one stream, at a root port of a switch those of the selective
+    streams of all devices behind it; one that the ports share has those of all devices in both directions.
+    """
+    if scheme.shared_engine:
+        return CONTEXTS_PER_DEVICE * len(workload.devices)
+    behind = [sum(run.switch == s.name for run in workload.devices) for s in workload.switches]
+    return CONTEXTS * max([1, *behind] if scheme.stream_kind == "selective" else [1])
+
+
+def engine_of(scheme: Scheme, variant: str = "typical", contexts: int = CONTEXTS) -> EngineTiming:
+    """Return a scheme's engine with its parameters typical, at one end, or one of them at an end.
+
+    contexts : most that one engine has keys for, see `contexts_of`.
+    """
     if scheme.mechanism != "ide":
         return NO_ENGINE
     values = at_variant(scheme.engine, variant)
-    return engine_timing(**values, rounds=scheme.rounds, hold=scheme.mac_rule == "hold", pcrc=scheme.pcrc)
+    return engine_timing(
+        **values,
+        rounds=scheme.rounds,
+        hold=scheme.mac_rule == "hold",
+        pcrc=scheme.pcrc,
+        shared=scheme.shared_engine,
+        link_stream=scheme.stream_kind == "link",
+        contexts=contexts,
+    )
 
 
 def host_work_of(scheme: Scheme, variant: str = "typical") -> Mapping[str, int]:
@@ -28,9 +52,9 @@ def host_work_of(scheme: Scheme, variant: str = "typical") -> Mapping[str, int]:
     return {name.removesuffix("_ns"): value * _PS_PER_NS for name, value in values.items()}
 
 
-def row_of(host: Host, run: DeviceRun, engine: EngineTiming = NO_ENGINE, rmp_check_ps: int = 0) -> np.ndarray:
-    """Return int64[LINK_COLUMNS], one device. Raises MisuseError for buffers that no TLP fits."""
-    link = run.link
+def _row(
+    host: Host, link: Link, run: DeviceRun, engine: EngineTiming, rmp_check_ps: int, tags: int
+) -> np.ndarray:
     return link_row(
         generation=link.gen,
         lanes=link.lanes,
@@ -39,7 +63,7 @@ def row_of(host: Host, run: DeviceRun, engine: EngineTiming = NO_ENGINE, rmp_che
         rcb=link.rcb,
         completion_bytes=link.completion_bytes,
         propagation_ps=link.propagation_ps,
-        tags=run.device.tags,
+        tags=tags,
         engine=engine,
         up=host.credits,
         down=run.device.credits,
@@ -47,3 +71,31 @@ def row_of(host: Host, run: DeviceRun, engine: EngineTiming = NO_ENGINE, rmp_che
         root_port=replace(host.root_port, rmp_check_ps=rmp_check_ps),
         relaxed=run.device.relaxed_ordering,
     )
+
+
+def row_of(host: Host, run: DeviceRun, engine: EngineTiming = NO_ENGINE, rmp_check_ps: int = 0) -> np.ndarray:
+    """Return int64[LINK_COLUMNS], one device. Raises MisuseError for buffers that no TLP fits."""
+    return _row(host, run.link, run, engine, rmp_check_ps, run.device.tags)
+
+
+def rows_of(
+    host: Host, workload: WorkloadRun, engine: EngineTiming = NO_ENGINE, rmp_check_ps: int = 0
+) -> np.ndarray:
+    """Return int64[devices + switches, LINK_COLUMNS].
+
+    Raises MisuseError for buffers that no TLP fits, and for links of one way that differ in the size of TLPs.
+    """
+    links = np.stack([row_of(host, run, engine, rmp_check_ps) for run in workload.devices])
+    if not workload.switches:
+        return links
+    names = [switch.name for switch in workload.switches]
+    # Tags are the devices' own; any of them stands for the buffers, of which an uplink has the host's only.
+    uplinks = [
+        (
+            _row(host, switch.uplink, workload.devices[0], engine, rmp_check_ps, 1),
+            Switch(switch.latency_ps, switch.cut_through),
+        )
+        for switch in workload.switches
+    ]
+    below = [names.index(run.switch) if run.switch else None for run in workload.devices]
+    return behind_switches(links, uplinks, below)

@@ -22,7 +22,7 @@ from ..workload import traces
 from . import presets, resolved
 from .fields import Choice, Name, Number, Text, Whole
 from .hardware import row_of
-from .problems import Origin, Place, first_problem
+from .problems import Origin, Place, first_problem, suggestion
 from .quantities import Time
 from .tables import NicTable, Table
 from .toml_text import dumps
@@ -187,6 +187,12 @@ class Scenario(Table):
             out["preset"] = written(entry.preset, "device", (*place, "preset"))
             if entry.link is not None:
                 out["link"] = written(entry.link, "link", (*place, "link"))
+        for i, workload in enumerate(self.workload):
+            for name, switch in workload.switch.items():
+                out = data["workload"][i]["switch"][name]
+                out["uplink"] = written(switch.uplink, "link", ("workload", i, "switch", name, "uplink"))
+            if not workload.switch:
+                del data["workload"][i]["switch"]
         return data
 
     def to_toml(self, *, inline: bool = False) -> str:
@@ -230,10 +236,39 @@ class Scenario(Table):
             arms=self._arms(),
             regions=self.regions.build(),
             workloads=tuple(
-                resolved.WorkloadRun(workload.name, tuple(devices))
-                for workload, devices in zip(self.workload, runs, strict=True)
+                resolved.WorkloadRun(workload.name, tuple(devices), self._switches(i, devices))
+                for i, (workload, devices) in enumerate(zip(self.workload, runs, strict=True))
             ),
         )
+
+    def _switches(self, i: int, devices: list[resolved.DeviceRun]) -> tuple[resolved.Switch, ...]:
+        """Build the switches of a workload, and check what they say together with the devices behind them."""
+        fail = self._origin.error
+        built: dict[str, resolved.Switch] = {}
+        for name, entry in self.workload[i].switch.items():
+            place: Place = ("workload", i, "switch", name)
+            table, link_name = presets.link(entry.uplink, self._origin, (*place, "uplink"))
+            built[name] = entry.build(name, table.build(link_name))
+            if not any(run.switch == name for run in devices):
+                raise fail(place, f"no device is behind {name!r}; expected one with switch = {name!r}")
+        for run in devices:
+            if not run.switch:
+                continue
+            place = ("workload", i, "device", run.name, "switch")
+            if run.switch not in built:
+                known = (
+                    ", ".join(map(repr, built)) or "no such key, for the workload has no [workload.switch]"
+                )
+                raise fail(place, f"{run.switch!r}; expected {known}{suggestion(run.switch, list(built))}")
+            uplink = built[run.switch].uplink
+            # TLPs pass a switch as they are.
+            for key in ("mps", "rcb", "completion_bytes", "gen"):
+                here, there = getattr(run.link, key), getattr(uplink, key)
+                if here != there if key != "gen" else run.link.flit != uplink.flit:
+                    found = f"{key} {here} on {run.link.name}, {there} on its uplink {uplink.name}"
+                    both = "both with flit mode or both without" if key == "gen" else "the same"
+                    raise fail(place, f"{found}; expected {both}")
+        return tuple(built.values())
 
     def _check_names(self) -> None:
         seen: set[str] = set()
@@ -304,7 +339,14 @@ class Scenario(Table):
             if kind != device.kind:
                 found = f"{trace.path} is {trace.format}, of kind {kind!r}"
                 raise fail((*at_traffic, "trace"), f"{found}; expected a trace of kind {device.kind!r}")
-        return resolved.DeviceRun(place[3], device.build(device_name), link, traffic.build(trace), requests)
+        return resolved.DeviceRun(
+            place[3],
+            device.build(device_name),
+            link,
+            traffic.build(trace),
+            requests,
+            entry.switch or "",
+        )
 
     def _link(self, place: Place, entry: DeviceEntry) -> resolved.Link:
         """Return a device's own link, or the scenario's."""

@@ -245,6 +245,10 @@ ENGINE_PARAMETERS: dict[str, Literal["low", "high"]] = {
 mechanism is `none` has none of them."""
 
 
+SHARED_PARAMETERS: dict[str, Literal["low", "high"]] = {"fabric_hop_ns": "low"}
+"""What an engine that all ports of the host share has beside them."""
+
+
 BOUNCE_PARAMETERS: dict[str, Literal["low", "high"]] = {
     "cores": "high",
     "copy_mb_per_s": "high",
@@ -281,7 +285,8 @@ class Scheme:
     """`hold`: a receiver releases a TLP after its MAC is checked; `skid`: before."""
     stream_kind: Literal["selective", "link"]
     engine: dict[str, Range] = field(hash=False)
-    """By the names of ENGINE_PARAMETERS; empty unless the mechanism is `ide`."""
+    """By the names of ENGINE_PARAMETERS, a shared one's also of SHARED_PARAMETERS; empty unless the mechanism
+    is `ide`."""
     bounce: dict[str, Range] = field(default_factory=dict, hash=False, metadata={"sparse": True})
     """By the names of BOUNCE_PARAMETERS; empty unless the mechanism is `bounce`."""
     cipher_devices: tuple[Kind, ...] = field(default=(), metadata={"sparse": True})
@@ -289,6 +294,8 @@ class Scheme:
 
     host: dict[str, Range] = field(default_factory=dict, hash=False, metadata={"sparse": True})
     """By the names of HOST_PARAMETERS; empty unless the mechanism is `ide`."""
+    shared_engine: bool = field(default=False, metadata={"sparse": True})
+    """Whether the host has one engine for all of its ports, or one at each."""
 
     @property
     def parameters(self) -> dict[str, Range]:
@@ -345,6 +352,20 @@ class DeviceRun:
     traffic: Traffic
     requests: int
     """Requests to generate; 0 when the traffic comes from a trace or a duration ends the run."""
+    switch: str = field(default="", metadata={"sparse": True})
+    """Name of the switch that it is behind; empty for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """What joins the links of some devices to one uplink."""
+
+    name: str
+    uplink: Link
+    latency_ps: int
+    """From the moment that a TLP may go on to its entry into the next port."""
+    cut_through: bool
+    """Whether it may go on before its last byte is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,6 +374,7 @@ class WorkloadRun:
 
     name: str
     devices: tuple[DeviceRun, ...]
+    switches: tuple[Switch, ...] = field(default=(), metadata={"sparse": True})
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from ..spec import BUFFER_NAMES
 from ..stats.draw import quantile_table
 from ..stats.hist import Histogram
 from ..workload.program import Program, remembered
-from .hardware import engine_of, host_work_of, row_of
+from .hardware import contexts_of, engine_of, host_work_of, rows_of
 from .programs import build
 from .resolved import Arm, Regions, Resolved, Scheme, WorkloadRun
 from .staged import hook_all, stage_all
@@ -149,12 +149,11 @@ class Task:
         if scheme.mechanism == "none":
             policy = "off"
         # An engine that has nothing to do is bypassed: `off` is plaintext under any scheme.
-        engine = NO_ENGINE if policy == "off" else engine_of(scheme, variant)
+        contexts = contexts_of(scheme, self.workload)
+        engine = NO_ENGINE if policy == "off" else engine_of(scheme, variant, contexts)
         work = host_work_of(scheme, variant)
         host = self.scenario.host
-        links = np.stack(
-            [row_of(host, run, engine, work.get("rmp_check", 0)) for run in self.workload.devices]
-        )
+        links = rows_of(host, self.workload, engine, work.get("rmp_check", 0))
         shares = region_shares(self.scenario.regions)
         markers: list[Marker] = [
             partial(

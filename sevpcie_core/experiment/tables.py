@@ -336,12 +336,16 @@ DEVICES: dict[str, type[DeviceTable]] = {"nvme": NvmeTable, "nic": NicTable, "gp
 
 
 def _interval(name: str, low: int, high: int) -> Any:
-    better = resolved.ENGINE_PARAMETERS | resolved.BOUNCE_PARAMETERS | resolved.HOST_PARAMETERS
+    engine = resolved.ENGINE_PARAMETERS | resolved.SHARED_PARAMETERS
+    better = engine | resolved.BOUNCE_PARAMETERS | resolved.HOST_PARAMETERS
     return Interval(low, high, better[name])
 
 
+_AT_PORT: Final = resolved.Range(0, 0, 0, "low", "an engine at its port has no fabric before it")
+
+
 class EngineTable(Table):
-    """A cipher engine, as ranges."""
+    """A cipher engine, as ranges, and where the host has it: at each port, or one for all ports."""
 
     clock_mhz: Annotated[resolved.Range, _interval("clock_mhz", 1, 100_000)]
     bytes_per_clock: Annotated[resolved.Range, _interval("bytes_per_clock", 1, 65536)]
@@ -352,6 +356,21 @@ class EngineTable(Table):
     switch_cycles: Annotated[resolved.Range, _interval("switch_cycles", 0, 10_000)]
     key_miss_cycles: Annotated[resolved.Range, _interval("key_miss_cycles", 0, 10_000)]
     key_entries: Annotated[resolved.Range, _interval("key_entries", 1, 65536)]
+    placement: Annotated[Literal["port", "shared"], Choice(("port", "shared"))] = "port"
+    fabric_hop_ns: Annotated[resolved.Range, _interval("fabric_hop_ns", 0, 10**6)] = _AT_PORT
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield a way to an engine that stands where it is needed."""
+        if self.placement == "port" and self.fabric_hop_ns.high:
+            found = f"{self.fabric_hop_ns.high} with placement 'port'"
+            yield "fabric_hop_ns", f"{found}; expected no such key, or placement 'shared'"
+
+    def build(self) -> dict[str, resolved.Range]:
+        """Return the ranges."""
+        names = [*resolved.ENGINE_PARAMETERS]
+        if self.placement == "shared":
+            names += resolved.SHARED_PARAMETERS
+        return {name: getattr(self, name) for name in names}
 
 
 class BounceTable(Table):
@@ -413,9 +432,6 @@ class SchemeTable(Preset):
             for key, only in (("tag_bytes", spec.IDE_MAC_BYTES), ("prefix_bytes", spec.IDE_PREFIX_BYTES)):
                 if getattr(self, key) != only:
                     yield key, f"{getattr(self, key)}; expected {only}"
-            if self.stream_kind != "selective":
-                why = "link streams differ only behind switches, which are not modelled yet"
-                yield "stream_kind", f"{self.stream_kind!r}; expected 'selective' ({why})"
             if self.engine is None:
                 yield "engine", f"nothing; expected a table with {', '.join(resolved.ENGINE_PARAMETERS)}"
 
@@ -432,9 +448,8 @@ class SchemeTable(Preset):
             pcrc=self.pcrc,
             mac_rule=self.mac_rule,
             stream_kind=self.stream_kind,
-            engine={}
-            if engine is None
-            else {key: getattr(engine, key) for key in resolved.ENGINE_PARAMETERS},
+            engine={} if engine is None else engine.build(),
+            shared_engine=engine is not None and engine.placement == "shared",
             bounce={}
             if bounce is None
             else {key: getattr(bounce, key) for key in resolved.BOUNCE_PARAMETERS},

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Discriminator, PlainValidator, Tag, ValidationInfo, WithJsonSchema
+from pydantic import Discriminator, Field, PlainValidator, Tag, ValidationInfo, WithJsonSchema
 
 from ..errors import ConfigError
 from . import resolved
@@ -225,8 +225,23 @@ class DeviceEntry(Table):
 
     preset: DeviceReference
     link: LinkReference | None = None
+    switch: Annotated[str | None, Name()] = None
     requests: Annotated[int | None, Whole(1, MAX_REQUESTS)] = None
     traffic: Traffic
+
+
+class SwitchTable(Table):
+    """What joins the links of some devices to one uplink."""
+
+    uplink: LinkReference
+    latency: Annotated[int, Time(10**9)]
+    forwarding: Annotated[
+        Literal["cut-through", "store-and-forward"], Choice(("cut-through", "store-and-forward"))
+    ] = "cut-through"
+
+    def build(self, name: str, uplink: resolved.Link) -> resolved.Switch:
+        """Return the frozen switch."""
+        return resolved.Switch(name, uplink, self.latency, self.forwarding == "cut-through")
 
 
 # Names of the rows that a result adds to those of the devices.
@@ -237,6 +252,7 @@ class WorkloadEntry(Table):
     """Devices that work at the same time."""
 
     name: Annotated[str, Name()]
+    switch: dict[Annotated[str, Name()], SwitchTable] = Field(default_factory=dict)
     device: dict[Annotated[str, Name(_RESERVED)], DeviceEntry]
 
 
