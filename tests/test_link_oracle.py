@@ -244,7 +244,8 @@ def test_memory_does_not_grow_with_the_run() -> None:
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         assert outcome.classes[0].requests == count
-    assert peaks[1] < 1.02 * peaks[0]
+    # Peaks scatter upwards by up to 3 %; 3 B kept per request would be 5 %.
+    assert peaks[1] < 1.05 * peaks[0]
 
 
 # --- determinism, seeds, misuse ---
