@@ -370,7 +370,7 @@ def _outcome(
         own = programs[d].servers - programs[d].cores
         busy.append(
             {
-                "link": float(_busy_link(s.device[d], links[d]) / job),
+                "link": _busy_link(s.device[d], links[d]) / job,
                 "tags": float(s.device[d, layout.STARVED] / job),
                 "credits": float(s.device[d, layout.PARKED] / job),
                 "iommu": float(s.scalar[layout.WALKER_BUSY] / len(s.walker) / job),
