@@ -161,6 +161,8 @@ def test_without_an_iommu_nothing_is_translated(load):
         ('unit = "ns"', 'unit = "furlongs"', "unit: 'furlongs'; expected 'ps'"),
         ('kind = "dma"', 'kind = "copies"', "mine.toml:2: kind: 'copies'; expected 'dma'"),
         ('kind = "dma"\n', "", "kind: nothing; expected 'dma'"),
+        # A platform has that table of its own.
+        ('propagation = "0ns"', 'propagation = "0ns"\ndata_link = {}', "unknown key 'data_link'"),
         ("[link]", "[credits]\nposted_headers = 4\n\n[link]", "credits.posted_headers: 4 with posted_data 0"),
     ],
 )

@@ -29,7 +29,7 @@ from .tables import (
     DeviceCreditsTable,
     HostCreditsTable,
     IommuTable,
-    LinkTable,
+    LinkShape,
     Preset,
     RootPortTable,
     Table,
@@ -129,7 +129,7 @@ class PlatformTable(Preset):
 
     kind: Annotated[Literal["dma"], Choice((KIND,))]
     systems: tuple[Annotated[str, Text()], ...] = ()
-    link: LinkTable
+    link: LinkShape
     host: MemoryTable
     device: DmaTable
     data_link: DataLinkTable = DataLinkTable()

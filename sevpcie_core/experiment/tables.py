@@ -180,8 +180,8 @@ class IommuTable(Preset):
         )
 
 
-class LinkTable(Preset):
-    """A PCIe link."""
+class LinkShape(Preset):
+    """Rate and sizes of a PCIe link."""
 
     gen: Annotated[int, Whole(min(spec.GIGATRANSFERS), max(spec.GIGATRANSFERS))]
     lanes: Annotated[int, Choice(spec.LANES)]
@@ -190,7 +190,6 @@ class LinkTable(Preset):
     rcb: Annotated[int, PowerSize(*spec.READ_COMPLETION_BOUNDARIES)]
     completion_bytes: Annotated[int | None, Size(1, max(spec.PAYLOAD_SIZES))] = None
     propagation: Annotated[int, Time(_MS)]
-    data_link: DataLinkTable = DataLinkTable()
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield what is wrong with completion_bytes."""
@@ -199,6 +198,12 @@ class LinkTable(Preset):
         if size is not None and (size > self.mps or size % self.rcb):
             allowed = f"a multiple of rcb ({self.rcb}) of at most mps ({self.mps})"
             yield "completion_bytes", f"{format_bytes(size)}; expected {allowed}"
+
+
+class LinkTable(LinkShape):
+    """A PCIe link, with what it carries beside TLPs."""
+
+    data_link: DataLinkTable = DataLinkTable()
 
     def build(self, name: str) -> resolved.Link:
         """Return the frozen link."""

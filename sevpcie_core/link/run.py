@@ -429,7 +429,7 @@ def _outcome(
         way = [d, *links[d : d + 1, UPLINK][links[d : d + 1, UPLINK] > 0].tolist()]
         busy.append(
             {
-                "link": max(float(_busy_link(s.device[r], links[r]) / job) for r in way),
+                "link": max(_busy_link(s.device[r], links[r]) / job for r in way),
                 "tags": float(s.device[d, layout.STARVED] / job),
                 "credits": max(float(s.device[r, layout.PARKED] / job) for r in way),
                 "iommu": float(s.scalar[layout.WALKER_BUSY] / len(s.walker) / job),
