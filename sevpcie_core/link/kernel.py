@@ -20,7 +20,7 @@ from ..stats.hist import bucket
 from ..tlp.split import piece, pieces
 from ..workload.program import BEGIN, DELAY, EARLY1, EARLY2, END, FOREVER, MEDIA, READ_UP, STAGE, WRITE_DOWN
 from .heap import key, pop, push
-from .hop import context_of, cross, drain_work, measure, on_wire, serve_shared
+from .hop import context_of, cross, drain_work, measure, on_wire, opening, sealing, serve_shared
 from .layout import (
     ACCEPT,
     ADDRESS,
@@ -162,7 +162,6 @@ from .params import (
     FABRIC,
     HOLD_PS,
     LINK_STREAM,
-    MAC,
     MRRS,
     ORDERED,
     OTHER,
@@ -178,7 +177,8 @@ from .params import (
     UPLINK,
     WRITE_LATENCY,
 )
-from .port import AS_COMPLETIONS, AS_REQUEST, AS_WRITE, give_back, send
+from .port import give_back, send
+from .units import AS_COMPLETIONS, AS_REQUEST, AS_WRITE
 
 # Two queues feed a port. Control (read requests, queue entries, interrupts, doorbells) goes before bulk
 # (upstream data writes, downstream completions): it is small, and a port that lets it wait stalls itself.
@@ -554,11 +554,12 @@ def _cut_of(what):
 
 
 @kernel
-def _reach(state, links, host, tables, seed, root, direction, burst, first, time, now):
+def _reach(state, links, host, tables, seed, root, direction, burst, first, time, behind, now):
     """Settle a burst whose last TLP can be used at the end of its way. Modified in place: state.
 
-    root : row of the link to its root port. first : ps, when its first TLP could be there. Returns when the
-    burst has left the buffer there, ps.
+    root : row of the link to its root port. first : ps, when its first TLP could be there. behind : ps, when
+    a write can have been drained at the earliest, or 0, as in `cross`. Returns when the burst has left the
+    buffer there, ps.
     """
     d = burst >> DEVICE_SHIFT
     what = burst & ((1 << KIND_BITS) - 1)
@@ -595,13 +596,15 @@ def _reach(state, links, host, tables, seed, root, direction, burst, first, time
         work, final = drain_work(link, address, size, link[DRAIN_TLP], link[DRAIN_LINE])
         # The root port is that of all devices behind the same switch.
         known = max(max(state.device[root, DRAIN_FREE], first) + work, time + final)
-        freed = max(known, translated + work)
+        released = max(known, behind)
+        freed = max(released, translated + work)
         state.device[root, DRAIN_FREE] = freed
         visible = max(freed + link[WRITE_LATENCY] + (link[RMP_CHECK] if sealed else 0), port[VISIBLE])
         port[VISIBLE] = visible
         if kept and last:
             own = state.ledger[d, slot]
-            own[IOMMU] += freed - known
+            own[HOLD] += released - known
+            own[IOMMU] += freed - released
             own[HOST] += visible - time - (freed - known)
             own[MARK] = visible
         time = visible
@@ -659,7 +662,21 @@ def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, n
         ledger = state.tag[d, state.tag.shape[1] - 1]
         for place in range(LEDGER_COLUMNS):
             ledger[place] = 0
-    accepted, enters, begin, arrive, checked, stalled, replayed, total, carried, parts, units = cross(
+    (
+        accepted,
+        enters,
+        begin,
+        arrive,
+        checked,
+        held,
+        behind,
+        stalled,
+        replayed,
+        total,
+        carried,
+        parts,
+        units,
+    ) = cross(
         port,
         state.key[2 * row + direction],
         link,
@@ -714,7 +731,7 @@ def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, n
         ledger[ARBITRATION] += begin - enters
         span = until - link[PROP] - begin - replayed
         serialised = min(on_wire(link, total), span) if sealed else span
-        hold = link[HOLD_PS] if rx else 0
+        hold = link[HOLD_PS] + held if rx else 0
         ledger[REPLAYED] += replayed
         ledger[SERIALISATION] += serialised
         ledger[ENGINE] += span - serialised + checked - until - hold
@@ -761,7 +778,9 @@ def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, n
         _join(state, links, AT_SWITCH + row, deliver, burst, arrive)
     else:
         first_there = now + link[PROP]
-        freed = _reach(state, links, host, tables, seed, root, direction, burst, first_there, deliver, now)
+        freed = _reach(
+            state, links, host, tables, seed, root, direction, burst, first_there, deliver, behind, now
+        )
     place = 2 * direction + (0 if write else 1)
     if cut != AS_REQUEST and link[CREDITS + 2 * place] >= 0:
         give_back(port, state.credit[row, place], place, freed + link[CREDIT_PS], units, parts)
@@ -813,12 +832,15 @@ def _pass(state, links, host, tables, seed, station, now):
     if place == TO_OPEN:
         checked = last_byte
         hold = np.int64(0)
+        behind = np.int64(0)
         if at[SEALED] != 0:
             _, _, _, works, _, final = measure(link, cut, address, size, True)
             start = serve_shared(state.scalar, keys, link, context_of(d, UP, sub_stream), now, works)
             # The last TLP has to be there.
             checked = max(start + works, last_byte + link[FABRIC] + final) + link[CHECK] + link[FABRIC]
             hold = link[HOLD_PS]
+            if write:
+                behind = opening(link, address, size, start, last_byte)
         port = state.device[row]
         deliver = max(checked, port[LAST_DELIVER + UP])
         port[LAST_DELIVER + UP] = deliver
@@ -829,17 +851,15 @@ def _pass(state, links, host, tables, seed, station, now):
             ledger[HOLD] += hold
             ledger[ORDERING] += deliver - checked
             ledger[MARK] = deliver
-        _reach(state, links, host, tables, seed, row, UP, burst, now, deliver, now)
+        _reach(state, links, host, tables, seed, row, UP, burst, now, deliver, behind, now)
         return -1
     # To be sealed for a device.
     uplink = links[d, UPLINK]
     root = uplink if uplink > 0 else d
     link = links[root]
-    total, _, _, works, opening, _ = measure(link, cut, address, size, True)
+    works, goes = sealing(link, cut, address, size)
     start = serve_shared(state.scalar, keys, link, context_of(d, DOWN, sub_stream), now, works)
-    # The wire starts with the first TLP, and does not run dry before the last.
-    made = max(start + opening, start + works - on_wire(link, total)) + link[PIPE] + link[MAC]
-    at_port = _join(state, links, TO_PORT * rows + root, made + link[FABRIC], burst, now)
+    at_port = _join(state, links, TO_PORT * rows + root, start + goes + link[FABRIC], burst, now)
     count[STALL_ENGINE] += at_port - last_byte
     if not last:
         if kept:
