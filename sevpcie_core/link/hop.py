@@ -105,8 +105,8 @@ def measure(link, cut, address, size, sealed):
     first_work = np.int64(0)
     work = np.int64(0)
     most = most_tlps(link, cut, address, size) if sealed else np.int64(1)
-    tlps = np.int64(0)
-    payload = np.int64(0)
+    tlps = 0
+    payload = 0
     while size > 0:
         step, header, padded, ends, ide, content = next_sealed(
             link, cut, address, size, most, tlps, payload, False
@@ -139,8 +139,8 @@ def sealing(link, cut, address, size):
     works = np.int64(0)
     goes = np.int64(0)
     most = most_tlps(link, cut, address, size)
-    tlps = np.int64(0)
-    payload = np.int64(0)
+    tlps = 0
+    payload = 0
     while size > 0:
         step, header, padded, ends, ide, content = next_sealed(
             link, cut, address, size, most, tlps, payload, False
@@ -171,9 +171,9 @@ def opening(link, address, size, start, last_byte):
         return behind
     rest, _, _, _, _, _ = measure(link, AS_WRITE, address, size, True)
     works = np.int64(0)
-    drain = np.int64(0)
-    tlps = np.int64(0)
-    payload = np.int64(0)
+    drain = 0
+    tlps = 0
+    payload = 0
     while size > 0:
         step, header, padded, ends, ide, content = next_sealed(
             link, AS_WRITE, address, size, most, tlps, payload, False
@@ -371,9 +371,9 @@ def cross(
     counters = sent_at + 2 * direction
     most = most_tlps(link, cut, address, size) if sealed else np.int64(1)
     # Of the open unit; and how long its TLPs keep the root port's drain, ps.
-    in_unit = np.int64(0)
-    content_sum = np.int64(0)
-    drain = np.int64(0)
+    in_unit = 0
+    content_sum = 0
+    drain = 0
     while rest > 0:
         # The IDE ordering counters. Any other sub-stream's TLP tells how many posted ones came before it.
         sync = False

@@ -262,9 +262,9 @@ def _run_units(
     syncs = np.int64(0)
     behind = np.int64(0)
     # Of the open unit; and how long its TLPs keep the drain, ps.
-    tlps = np.int64(0)
-    payload = np.int64(0)
-    work = np.int64(0)
+    tlps = 0
+    payload = 0
+    work = 0
     sent = position
     own = fin
     done = fin

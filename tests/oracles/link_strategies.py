@@ -228,8 +228,11 @@ def trees(draw: st.DrawFn, count: int) -> tuple[list[Port], list[tuple[Port, Swi
 
 
 @st.composite
-def cases(draw: st.DrawFn, max_devices: int = 3, max_requests: int = 6) -> Case:
-    """Programs of one to three devices behind one root complex, some behind switches, partly protected."""
+def cases(draw: st.DrawFn, max_devices: int = 3, max_requests: int = 6, units: bool | None = None) -> Case:
+    """Programs of one to three devices behind one root complex, some behind switches, partly protected.
+
+    units : TLPs share MACs; None: maybe.
+    """
     count = draw(st.integers(1, max_devices))
     links, uplinks, below = draw(trees(count))
     device_programs = [draw(programs(max_requests)) for _ in range(count)]
@@ -241,7 +244,7 @@ def cases(draw: st.DrawFn, max_devices: int = 3, max_requests: int = 6) -> Case:
         ports=links,
         programs=device_programs,
         protected=protected,
-        engine=draw(engines(anywhere=True, units=None)),
+        engine=draw(engines(anywhere=True, units=units)),
         host_points=draw(host_points),
         read_interval_ps=draw(st.sampled_from([0, 0, 2000, 77_777])),
         seed=draw(st.integers(0, 2**32)),
