@@ -316,6 +316,10 @@ def test_an_ide_sync_keeps_the_last_tlp_of_its_unit() -> None:
     # Without units nobody waits for it.
     alone = outcome_of_package(replace(case, engine=by(1))).kept_ps[0, :50].tolist()
     assert len(set(alone)) == 1
+    # Nor where a TLP is released before its MAC is checked: it saves the time of its own MAC.
+    skids = outcome_of_package(replace(case, engine=by(8, skid=True))).kept_ps[0, :50].tolist()
+    assert len(set(skids[:48])) == 1
+    assert skids[0] - skids[48] == pytest.approx(float(12 * BYTE), abs=2)
 
 
 def test_one_engine_for_all_ports_releases_units_whole_too() -> None:
