@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from oracles.link_cases import Case, Port, outcome_of_package, ps_per_byte, run_oracle, run_package
 from oracles.link_digest import BUSY, FAST, HOST, KEPT_GOING, SLOW, TIGHT, WALKED
 from oracles.link_heapq import READ_UP, WRITE_DOWN, WRITE_UP, Step
-from oracles.link_strategies import cases
+from oracles.link_strategies import cases, engines
 
 from sevpcie_core.errors import MisuseError
 from sevpcie_core.link.analytic import Kind, Link, bandwidth
@@ -265,6 +266,30 @@ def test_a_burst_that_nothing_drains_is_there_earlier(kind: int, header: int, ma
     shared = latency(by(4, mac_ps=mac_ps), 1024, kind=kind, port=port)
     exposed = max(1000 + mac_ps - (8 + header + 256 + 16) * BYTE, 0)
     assert alone - shared == pytest.approx(float(36 * BYTE + exposed), abs=1)
+
+
+@settings(fixed, max_examples=100)
+@given(
+    engine=engines(units=True),
+    kind=st.sampled_from([WRITE_UP, WRITE_DOWN, READ_UP]),
+    size=st.integers(1, 4096),
+    lanes=st.sampled_from([1, 4, 16]),
+    generation=st.integers(1, 7),
+)
+def test_a_lone_transfer_is_never_later(
+    engine: EngineTiming, kind: int, size: int, lanes: int, generation: int
+) -> None:
+    """Where nothing drains it: fewer bytes, fewer MACs to wait for, and the last of them no later.
+
+    An engine slower than the wire ends a TLP there when its MAC is made, which hides the MAC's own 12 B.
+    """
+    engine = replace(engine, period_ps=500, bytes_per_clock=256, initiation_cycles=1)
+    port = Port(generation, lanes, mps=128, completion_bytes=128)
+    several = run(transfers(kind, 1, size), engine, port)
+    alone = run(transfers(kind, 1, size), replace(engine, unit_tlps=(1, 1, 1)), port)
+    assert several.latency.total_ps <= alone.latency.total_ps
+    assert several.wire_bytes <= alone.wire_bytes
+    assert several.tlps == alone.tlps
 
 
 def test_a_slow_drain_waits_for_the_whole_unit() -> None:
