@@ -163,6 +163,11 @@ def test_a_unit_has_at_most_256_dw() -> None:
     wide = Port(lanes=16, mps=1024, completion_bytes=1024, mrrs=4096, root_port=BUSY)
     steps = [replace(step, request=i) for i, step in enumerate(steps)]
     assert figures(run(steps, by(8), wide)) == figures(run(steps, by(1), wide))
+    # One TLP of more than that is alone, even where an IDE Sync follows.
+    steps, wider = transfers(WRITE_UP, 130, 4096), replace(wide, mps=2048)
+    found = run(steps, by(8), wider)
+    assert found.tlps == 2 * 130 + 1
+    assert figures(found) == figures(run(steps, by(1), wider))
 
 
 def test_each_sub_stream_has_its_own_limit() -> None:
@@ -225,15 +230,17 @@ def test_an_ide_sync_behind_a_whole_unit_has_its_own() -> None:
     assert found.ide_bytes == found.tlps * 4 + (1 + 125 + 1) * 12
 
 
+@pytest.mark.parametrize("behind", [False, True], ids=["direct", "switch"])
 @pytest.mark.parametrize("kind", [WRITE_UP, WRITE_DOWN], ids=["interrupts", "doorbells"])
-def test_doorbells_and_interrupts_never_share_a_mac(kind: int) -> None:
+def test_doorbells_and_interrupts_never_share_a_mac(kind: int, behind: bool) -> None:
     """Bursts of one TLP, even with an IDE Sync behind: nothing at all is different."""
     steps = transfers(kind, 500, 4, every_ps=3000, buffer=3)
     port = Port(lanes=16, root_port=BUSY)
-    found = run(steps, by(8), port)
+    way: dict[str, Any] = {"uplinks": [(port, Switch(50_000))], "below": [0]} if behind else {}
+    found = run(steps, by(8), port, **way)
     assert found.tlps == 502
     assert found.ide_bytes == 502 * 16
-    assert figures(found) == figures(run(steps, by(1), port))
+    assert figures(found) == figures(run(steps, by(1), port, **way))
 
 
 # --- time ---
