@@ -364,6 +364,12 @@ def test_one_engine_for_all_ports_releases_units_whole_too() -> None:
     down = {n: latency(by(n, **shared), 1024, kind=WRITE_DOWN, port=port) for n in (1, 4)}
     # 36 B less on the wire, and 6 ns of a MAC that the first TLP does not wait for.
     assert down[1] - down[4] == pytest.approx(float(36 * BYTE) + 6000, abs=600)
+    # A slow MAC is waited for where the wire has passed the first unit: four TLPs worked on, 1 ns each.
+    slow = {
+        n: latency(by(n, mac_ps=40_000, **shared), 4096, kind=WRITE_DOWN, port=Port(lanes=16)) for n in (1, 4)
+    }
+    first = 40_000 + 4 * 1000 - (4 * 284 + 12) * BYTE
+    assert slow[1] - slow[4] == pytest.approx(float(41_000 - first + 12 * 12 * BYTE), abs=600)
 
 
 def test_a_link_stream_waits_at_each_link() -> None:
