@@ -345,6 +345,8 @@ def test_an_ide_sync_keeps_the_last_tlp_of_its_unit() -> None:
     assert taken[48] - taken[0] == pytest.approx(float(28 * BYTE), abs=600)
     found = run(steps, by(8), port)
     assert found.ledger_ps["hold"] == pytest.approx(50 * 6000 + float(40 * BYTE), abs=600)
+    behind = run(steps, by(8), port, uplinks=[(port, Switch(50_000))], below=[0])
+    assert behind.ledger_ps["hold"] == found.ledger_ps["hold"]
     # Without units nobody waits for it.
     alone = outcome_of_package(replace(case, engine=by(1))).kept_ps[0, :50].tolist()
     assert len(set(alone)) == 1
