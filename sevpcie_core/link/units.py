@@ -1,7 +1,7 @@
 """The TLPs of one burst, and the units in which they share a MAC.
 
 Rule: sizes and counts only, no time. A unit never outlives its burst, which is all that a sender can promise
-to send within 1 us (PCIe Base r6.x, section 6.33.5); a burst of one TLP, as every doorbell and every
+to send within 1 us (PCIe Base r6.x, section 6.33.4); a burst of one TLP, as every doorbell and every
 interrupt is, shares nothing, not even with an IDE Sync behind it.
 """
 
