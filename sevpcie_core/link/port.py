@@ -401,14 +401,18 @@ def _owe(port, link, owed, direction, due, tlps, now):
     every = link[ACK_EVERY]
     if every > 0:
         waiting = port[ACK_COUNT + direction] + tlps
-        dllps = waiting // every
-        port[ACK_COUNT + direction] = waiting - dllps * every
+        if waiting >= every:
+            dllps = waiting // every
+            waiting -= dllps * every
+        port[ACK_COUNT + direction] = waiting
     every = link[UPDATE_EVERY]
     if every > 0:
         waiting = port[UPDATE_COUNT + direction] + tlps
-        updates = waiting // every
-        port[UPDATE_COUNT + direction] = waiting - updates * every
-        dllps += updates
+        if waiting >= every:
+            updates = waiting // every
+            waiting -= updates * every
+            dllps += updates
+        port[UPDATE_COUNT + direction] = waiting
     if dllps == 0:
         return
     port[DLLPS + direction] += dllps * DLLP_BYTES
