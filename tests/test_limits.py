@@ -118,6 +118,16 @@ WRITES = {"read_share": 0.0}
         ),
         # Two reads of 512 B in the half microsecond that one takes.
         ("tags", {"device": {"tags": 2}, "traffic": {**WRITES, "queue_depth": 16}}),
+        # 64 KiB whose reads wait for tags, of which there are more than the link needs; it is idle
+        # while the media work.
+        (
+            "link",
+            {
+                "link": {"lanes": 1},
+                "device": {"tags": 64, "media_write": {"p0": "10us", "p100": "11us"}},
+                "traffic": {**WRITES, "queue_depth": 1, "block": "64KiB"},
+            },
+        ),
         # The IOTLB holds one page, and one walker takes 3 us for each of the others.
         (
             "iommu",
@@ -188,6 +198,9 @@ IDLE = dict.fromkeys(("link", "tags", "credits", "iommu", "engine", "host", "dev
         ({}, False, {"arbitration": 60, "credits": 8, "serialisation": 2, "host": 20}, "credits"),
         ({}, False, {"arbitration": 60, "credits": 2, "serialisation": 8, "host": 20}, "link"),
         ({}, False, {"arbitration": 60, "host": 20}, "link"),
+        # Tags that are held in queues, and tags that are held on the way.
+        ({}, False, {"tags": 60, "arbitration": 9, "serialisation": 1, "host": 5}, "link"),
+        ({}, False, {"tags": 60, "arbitration": 1, "serialisation": 1, "host": 9}, "tags"),
         ({}, False, {}, "device"),
     ],
 )

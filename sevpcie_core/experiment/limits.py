@@ -23,6 +23,7 @@ PLACES_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "iommu": ("iommu",),
 }
 _AT_A_PORT: Final = "arbitration"
+_WITHOUT_A_TAG: Final = ("device", "media", "staging", "tags")
 
 # Windows fill because their entries come back late: whoever is full behind one goes first.
 _WINDOWS: Final = ("tags", "credits")
@@ -33,10 +34,17 @@ def spent(ledger: Mapping[str, float]) -> dict[str, float]:
 
     Who waits for a port waits until those before it have credits and have left the wire. How they divide
     their time between the two is how this row's own requests do at the head of the queue.
+
+    Who waits for a tag waits for reads that hold one. With more tags these would take as long in queues at
+    ports, so that part of their time (as this row's own requests have it) counts there.
     """
     times = {name: sum(ledger.get(place, 0) for place in places) for name, places in PLACES_OF.items()}
     waiting = ledger.get(_AT_A_PORT, 0)
     starved = times["credits"]
+    held = sum(time for place, time in ledger.items() if place not in _WITHOUT_A_TAG)
+    behind = times["tags"] * (waiting + starved) / held if held else 0
+    times["tags"] -= behind
+    waiting += behind
     sent = ledger.get("serialisation", 0) + ledger.get("replay", 0)
     to_credits = waiting * starved / (starved + sent) if starved else 0
     times["credits"] += to_credits
