@@ -127,7 +127,7 @@ def test_the_text_is_good(load):
         ('link = "gen5x4"', 'link = "nope.toml"', 2, "nope.toml: no such file; expected a link"),
         ('link = "gen5x4"', "link = 5", 2, "link: 5; expected the name of a preset, the path of a .toml file or a table"),
         ('link = "gen5x4"', 'link = ""', 2, "link: ''; expected the name of a preset"),
-        ('preset = "nvme-dram"', 'preset = "nvme-drm"', 7, "preset: 'nvme-drm'; expected one of gpu-gen5, nic-400g, nvme-dram, nvme-tlc, or the path of a .toml file; did you mean 'nvme-dram'?"),
+        ('preset = "nvme-dram"', 'preset = "nvme-drm"', 7, "preset: 'nvme-drm'; expected one of gpu-gen5, nic-400g, nic-800g, nvme-dram, nvme-gen4, nvme-gen5, nvme-tlc, or the path of a .toml file; did you mean 'nvme-dram'?"),
         ('name = "mine"', 'name = "mine"\nhost = "srv"', 2, "host: 'srv'; expected one of server, server-remote, or the path"),
         ('name = "second"', 'name = "first"', 13, "workload[1].name: 'first' twice; expected another name for each workload"),
         ("[workload.device.ssd]", "[workload.device.all]", 6, "workload[0].device.all: 'all'; expected a name of 1 to 64 letters, digits, '_', '-' and '.', but not 'all'"),

@@ -114,6 +114,7 @@ def test_a_digest_covers_switches_and_the_place_of_the_engine(load) -> None:
         ('[workload.device.b]\npreset = "nvme-dram"\nswitch = "s1"', '[workload.device.b]\npreset = "nvme-dram"\nswitch = "s2"', 21, "workload[0].device.b.switch: 's2'; expected 's1'"),
         ('[workload.device.b]\npreset = "nvme-dram"\nswitch = "s1"', '[workload.device.b]\npreset = "nvme-dram"\nswitch = 1', 21, "workload[0].device.b.switch: 1; expected a name"),
         ('uplink = "gen5x4"', 'uplink = { base = "gen5x4", mps = 128, completion_bytes = 128 }', 16, "workload[0].device.a.switch: mps 256 on gen5x4, 128 on its uplink gen5x4-custom; expected the same"),
+        ('uplink = "gen5x4"', 'uplink = { base = "gen5x4", data_link = { replay_bytes = "16B" } }', 10, "workload[0].switch.s1.uplink: a replay buffer of 16 B; expected 2304..262144, or 0 (link gen5x4-custom, host server)"),
         ('uplink = "gen5x4"', 'uplink = { base = "gen5x4", rcb = 128 }', 16, "workload[0].device.a.switch: rcb 64 on gen5x4, 128 on its uplink gen5x4-custom; expected the same"),
         ('uplink = "gen5x4"', 'uplink = "gen6x4"', 16, "workload[0].device.a.switch: gen 5 on gen5x4, 6 on its uplink gen6x4; expected both with flit mode or both without"),
         ('[workload.switch.s1]', '[workload.switch.s0]\nuplink = "gen5x4"\nlatency = "1ns"\n[workload.switch.s1]', 9, "workload[0].switch.s0: no device is behind 's0'; expected one with switch = 's0'"),
