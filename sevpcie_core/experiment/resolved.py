@@ -46,12 +46,12 @@ class Link:
     """Most that the root complex puts into one completion; a multiple of rcb, at most mps."""
     propagation_ps: int
     """One way: PHY, data-link and transaction logic of both ends and the flight, without serialisation."""
-    flit_check_ps: int
-    """In flit mode, error correction and CRC of a flit at its receiver, one way; else 0."""
     flit: bool
     """Flit mode: always on from generation 6."""
     data_link: DataLink
     """What it carries beside TLPs, errors, and the replay buffers."""
+    flit_check_ps: int = field(default=0, metadata={"sparse": True})
+    """In flit mode, error correction and CRC of a flit at its receiver, one way; else 0."""
     name: str = _cosmetic()
 
 

@@ -196,8 +196,8 @@ class LinkShape(Preset):
         """Yield what is wrong with completion_bytes, and a check of flits that there are not."""
         yield from super().problems()
         if self.flit_check and self.gen < spec.FIRST_FLIT_GENERATION:
-            expected = f"no such key before generation {spec.FIRST_FLIT_GENERATION}, the first with flits"
-            yield "flit_check", f"{format_time(self.flit_check)} at generation {self.gen}; expected {expected}"
+            expected = f"expected no such key before generation {spec.FIRST_FLIT_GENERATION}"
+            yield "flit_check", f"{format_time(self.flit_check)!r} at generation {self.gen}; {expected}"
         size = self.completion_bytes
         if size is not None and (size > self.mps or size % self.rcb):
             allowed = f"a multiple of rcb ({self.rcb}) of at most mps ({self.mps})"

@@ -256,7 +256,8 @@ def _way_ps(link: Link, propagation_ps: int, flit_check_ps: int) -> int:
     """Return the time from the end of a byte, in flit mode of its flit, until its receiver can use it, ps."""
     if flit_check_ps < 0 or (flit_check_ps and not link.flit):
         allowed = f"0, or more from generation {spec.FIRST_FLIT_GENERATION} on"
-        raise ConfigError(f"flit_check_ps: {flit_check_ps} at generation {link.generation}; expected {allowed}")
+        found = f"{flit_check_ps} at generation {link.generation}"
+        raise ConfigError(f"flit_check_ps: {found}; expected {allowed}")
     return propagation_ps + flit_check_ps
 
 

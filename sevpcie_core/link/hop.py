@@ -59,7 +59,6 @@ from .params import (
     NUM,
     PCRC,
     PIPE,
-    PROP,
     REPLAY_UNITS,
     SKID,
     SWITCH,

@@ -22,7 +22,6 @@ from ..tlp.split import piece, pieces
 from ..workload.program import BEGIN, DELAY, EARLY1, EARLY2, END, FOREVER, MEDIA, READ_UP, STAGE, WRITE_DOWN
 from .heap import key, pop, push
 from .hop import (
-    arrival,
     context_of,
     cross,
     cut_through,
@@ -202,6 +201,7 @@ from .params import (
     UPLINK,
     WRITE_LATENCY,
 )
+from .port import _arrival as arrival
 from .port import _whole as whole
 from .port import give_back, send
 from .units import AS_COMPLETIONS, AS_REQUEST, AS_WRITE
