@@ -290,6 +290,16 @@ def test_errors_and_acks_are_those_of_the_link_where_they_stand(where: str) -> N
     assert found.classes[0].ledger_ps["replay"] > 0
 
 
+def test_an_engine_behind_an_error_has_the_burst_when_it_came_again() -> None:
+    """One that is slower than the wire of the uplink: TLPs queue before it, and an error keeps them all."""
+    there = Port(data_link=DataLink(bit_error_rate=1e-5, nak_ps=100_000))
+    slow = replace(ENGINE, bytes_per_clock=10)
+    case = case_of([writes(60, 1024)] * 2, uplink=there, switch=Switch(LATENCY), engine=slow)
+    found = run_package(case)
+    assert sum(found.errors[2]) > 0
+    assert found == run_oracle(case)
+
+
 @pytest.mark.parametrize(("count", "syncs"), [(200, 0), (300, 1)])
 def test_each_stream_counts_its_posted_tlps_on_each_link(count: int, syncs: int) -> None:
     """Two devices behind one uplink; the bytes of the uplink show in how long its wire is busy."""
