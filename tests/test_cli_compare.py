@@ -332,7 +332,12 @@ def test_an_end_after_writing_says_what_was_written(
 
     monkeypatch.setattr(Path, "rename", renamed)
     monkeypatch.setattr(os, "replace", replaced)
-    assert cli.main(["compare", "--out", str(out)]) == code
+    # A shell starts what runs in the background with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert cli.main(["compare", "--out", str(out)]) == code
+    finally:
+        signal.signal(signal.SIGINT, before)
     word = {130: "interrupted", 143: "terminated"}[code]
     assert capsys.readouterr().err == f"sevpcie: {word}; {out} was written\n"
     assert files(out) == WRITTEN
