@@ -10,15 +10,17 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from oracles.link_cases import Case, Port, run_package
+from oracles import split_naive
+from oracles.link_cases import Case, Port, link_table, run_package
 from oracles.link_digest import FAST
 from oracles.link_heapq import DELAY, READ_UP, WRITE_DOWN, WRITE_UP, Step
 from oracles.link_strategies import cases
 
 from sevpcie_core import spec
 from sevpcie_core.ide import OpenCode, SealCode, StreamConfig, open_stream, pair, seal_stream
+from sevpcie_core.link.params import QUANTUM_BYTES
 from sevpcie_core.tlp import build
 from sevpcie_core.tlp.batch import Batch, concat
 from sevpcie_core.tlp.codec import pack
@@ -123,7 +125,7 @@ def assert_agree(case: Case, config: StreamConfig) -> tuple[dict[int, Counter[st
 
 @settings(max_examples=150)
 @given(
-    case=cases(max_devices=1),
+    case=cases(max_devices=1, units=False),
     profile=st.sampled_from(["pcie-ide", "sev-pcie"]),
 )
 def test_the_simulator_counts_the_bytes_that_are_sealed(case, profile):
@@ -139,6 +141,58 @@ def test_the_simulator_counts_the_bytes_that_are_sealed(case, profile):
         partner=HOST,
     )
     assert_agree(case, config)
+
+
+def bursts(step: Step, port: Port, quantum: int, flit: bool) -> list[tuple[int, Batch]]:
+    """Return (direction, TLPs) of each burst of a step: what a unit of several TLPs never goes beyond."""
+    if step.kind == DELAY:
+        return []
+    if step.kind == READ_UP:
+        pieces = split_naive.read_requests(step.address, step.bytes, port.mrrs)
+    else:
+        pieces = split_naive.cut_at_multiples(step.address, step.bytes, quantum)
+    found = []
+    for address, size in pieces:
+        both = trains(replace(step, address=address, bytes=size), port, flit)
+        found += [(way, train) for way, train in enumerate(both) if train is not None]
+    return found
+
+
+@settings(max_examples=80, suppress_health_check=[HealthCheck.filter_too_much])
+@given(case=cases(max_devices=1, units=True))
+def test_they_agree_where_tlps_share_a_mac(case):
+    """Burst by burst, one TLP alone; the order on the wire would say what an IDE Sync ends."""
+    case = replace(case, stop_ps=0)
+    port = case.ports[0]
+    posted, non_posted, completion = case.engine.unit_tlps
+    config = StreamConfig(
+        kind="link" if all(case.protected[0]) else "selective",
+        pcrc=case.engine.pcrc,
+        aggregation=(non_posted, posted, completion),
+        flit=port.generation >= spec.FIRST_FLIT_GENERATION,
+        requester=REQUESTER,
+        partner=HOST,
+    )
+    data_link = spec.DATA_LINK_FLIT_BYTES if config.flit else spec.DATA_LINK_BYTES
+    quantum = int(link_table(case)[0, QUANTUM_BYTES])
+    device, root = pair(config)
+    counts = {step.stat: Counter[str]() for step in case.programs[0]}
+    for step, mark in zip(case.programs[0], case.protected[0], strict=True):
+        for way, train in bursts(step, port, quantum, config.flit):
+            sender, receiver = (device, root) if way == 0 else (root, device)
+            wire, offsets, _ = seal_stream(train, sender, protect=mark, alone=len(train) == 1)
+            _, answer = open_stream(wire, receiver, offsets)
+            assume(OpenCode.SYNC not in answer["code"])
+            _, plain = pack(train)
+            counts[step.stat] += Counter(
+                wire=len(wire) + data_link * len(train),
+                ide=len(wire) - int(plain[-1]),
+                link=data_link * len(train),
+                tlps=len(train),
+            )
+    assert {stat: +count for stat, count in counts.items() if +count} == {
+        stat: count for stat, count in simulated_counts(case).items() if count
+    }
 
 
 def test_every_kind_of_edge_is_met():

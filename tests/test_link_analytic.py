@@ -90,10 +90,12 @@ def test_a_write_takes_what_the_simulator_says(link, address, size, engine, prop
     engine=engines(),
     propagation_ps=st.integers(0, 300_000),
     host_ps=st.integers(0, 500_000),
+    unit=st.sampled_from([1, 1, 2, 4, 8]),
 )
-def test_a_read_takes_what_the_simulator_says(link, address, size, engine, propagation_ps, host_ps):
+def test_a_read_takes_what_the_simulator_says(link, address, size, engine, propagation_ps, host_ps, unit):
     size = min(size, link.mrrs - address % link.mrrs)
-    engine = replace(engine, pcrc=link.pcrc, switch_ps=0, key_miss_ps=0)
+    link = replace(link, aggregation=unit)
+    engine = replace(engine, pcrc=link.pcrc, switch_ps=0, key_miss_ps=0, unit_tlps=(1, 1, unit))
     step = Step(READ_UP, address, size, begin=True, end=True)
     points = ((0.0, host_ps), (1.0, host_ps))
     case = Case([port(link, propagation_ps)], [[step]], [[link.protected]], engine, points)

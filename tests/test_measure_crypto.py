@@ -377,7 +377,7 @@ def test_unknown_backend(capsys):
 
 @pytest.mark.nojit
 def test_nothing_is_measured_without_jit(monkeypatch):
-    monkeypatch.setattr(crypto, "JIT_DISABLED", True)
+    monkeypatch.setattr("sevpcie_core.measure.timing.JIT_DISABLED", True)
     with pytest.raises(ConfigError, match="NUMBA_DISABLE_JIT"):
         measure(SMALL)
 

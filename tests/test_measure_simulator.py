@@ -78,6 +78,6 @@ def test_plans_that_cannot_be():
 
 
 def test_interpreted_kernels_are_not_timed(monkeypatch):
-    monkeypatch.setattr(simulator, "JIT_DISABLED", True)
+    monkeypatch.setattr("sevpcie_core.measure.timing.JIT_DISABLED", True)
     with pytest.raises(ConfigError, match="NUMBA_DISABLE_JIT"):
         Plan().check()

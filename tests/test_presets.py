@@ -42,8 +42,16 @@ def test_what_is_shipped():
     links = {"gen3x8", "gen4x4", "gen4x16", "gen5x4", "gen5x8", "gen5x16", "gen6x16"}
     assert set(found["links"]) == links
     assert set(found["hosts"]) == {"server", "server-remote"}
-    assert set(found["devices"]) == {"nvme-dram", "nvme-tlc", "nic-400g", "gpu-gen5"}
-    assert "h100-tdx" in found["platforms"]
+    assert set(found["devices"]) == {
+        "nvme-dram",
+        "nvme-tlc",
+        "nvme-gen4",
+        "nvme-gen5",
+        "nic-400g",
+        "nic-800g",
+        "gpu-gen5",
+    }
+    assert {"h100-tdx", "nvme-gen4x4", "nvme-gen5x4", "gen6x16-projection"} <= set(found["platforms"])
     assert set(found["samples"]) == {"train_resnet50", "llm_decode", "kv_swap", "redis"}
     assert all(title for names in found.values() for title in names.values())
 
@@ -200,7 +208,7 @@ def test_the_text_of_a_preset_is_its_file():
 
 def test_models_cover_the_shipped_keys():
     # A key that no shipped preset uses has no source anywhere; only optional ones may be absent.
-    optional = {"completion_bytes", "name"}
+    optional = {"completion_bytes", "name", "aggregation"}
     for kind, models in (
         ("links", [LinkTable]),
         ("hosts", [HostTable]),

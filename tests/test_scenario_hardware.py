@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sevpcie_core.errors import ConfigError
+from sevpcie_core.experiment.hardware import engine_of
 from sevpcie_core.experiment.runner import Task
 from sevpcie_core.experiment.scenario import Scenario, load_scenario, load_scheme
 from sevpcie_core.link.run import Outcome
@@ -195,3 +196,46 @@ def test_one_line_says_what_is_wrong(text: str, line: int | None, words: str) ->
     assert words in str(caught.value)
     if line:
         assert str(caught.value).startswith(f"mine.toml:{line}: ")
+
+
+# --- TLPs that share a MAC ---
+
+
+def by(units: Mapping[str, int], name: str = "units", **more: Any) -> dict[str, Any]:
+    return {"base": "pcie-ide", "name": name, "aggregation": dict(units), **more}
+
+
+def arm(scheme: Mapping[str, Any]) -> Scenario:
+    return small(arm=[{"scheme": dict(scheme), "policy": "all"}])
+
+
+def test_a_scheme_says_how_many_tlps_share_a_mac() -> None:
+    scenario = arm(by({"posted": 4, "completion": 8}))
+    scheme = scenario.resolve().arms[0].scheme
+    assert scheme.aggregation == (4, 1, 8)
+    assert engine_of(scheme).unit_tlps == (4, 1, 8)
+    assert not engine_of(scheme).skid
+    skids = arm(by({"posted": 4}, mac_rule="skid")).resolve().arms[0].scheme
+    assert engine_of(skids).skid
+    for shipped in ("pcie-ide", "sev-pcie", "sev-pcie-shared"):
+        assert engine_of(load_scheme(shipped)).unit_tlps == (1, 1, 1)
+    for inline in (False, True):
+        assert Scenario.from_dict(scenario.to_dict(inline=inline)).digest() == scenario.digest()
+
+
+def test_one_tlp_per_mac_is_what_a_scheme_without_the_table_has() -> None:
+    """Records of before compare; any other number is another scheme."""
+    alone = arm({"base": "pcie-ide", "name": "units"})
+    assert arm(by({})).digest() == arm(by({"posted": 1, "non_posted": 1})).digest() == alone.digest()
+    assert arm(by({"completion": 2})).digest() != alone.digest()
+
+
+def test_shared_macs_save_time_and_bytes_of_a_full_link() -> None:
+    """Completions come by two, writes by four; requests and what has one TLP keep their MACs."""
+    scenario = small()
+    runs = [run(scenario, by({"posted": n, "completion": n}, f"by{n}")) for n in (1, 2, 4)]
+    bytes_by = [outcome.classes[0].ide_bytes for outcome in runs]
+    assert bytes_by == sorted(bytes_by, reverse=True)
+    assert bytes_by[2] < 0.8 * bytes_by[0]
+    times = [mean(outcome) for outcome in runs]
+    assert mean(run(scenario)) < times[2] < times[0]

@@ -2,17 +2,20 @@
 
 import csv
 import io
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ..errors import ConfigError, NothingMeasuredError
+from ..errors import ConfigError, MisuseError, NothingMeasuredError
 from . import options, output
 from .progress import Progress
 
 if TYPE_CHECKING:
+    from ..experiment.systems import System
     from ..validate.points import DataSet
+    from ..validate.systems import Compared
 
 DEVIATION: Final = 99
 SCHEMA_VERSION: Final = 1
@@ -43,6 +46,16 @@ def validate(
             show_default=False,
         ),
     ] = None,
+    platform: Annotated[
+        str | None,
+        typer.Option(
+            "--platform",
+            metavar="NAME",
+            help="Compare this platform with the figures that it lists, which needs no folder: one of kind "
+            "'system' of sevpcie list platforms, or a .toml file.",
+            show_default=False,
+        ),
+    ] = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> int:
@@ -50,6 +63,10 @@ def validate(
 
     Nothing is fitted here. Points that a parameter was found with are told apart from those held out.
     """
+    if platform is not None:
+        if data is not None or out is not None:
+            raise MisuseError("--platform brings its own figures; expected no --data and no --out beside it")
+        return _platform(platform, json, quiet)
     from ..validate.run import VARIABLE, data_folder
     from ..validate.run import validate as run
 
@@ -70,6 +87,65 @@ def validate(
         else:
             _print(found)
     return DEVIATION if any(one.ok is False for one in found) else 0
+
+
+def _platform(name: str, json: bool, quiet: bool) -> int:
+    """Compare a platform with its own figures."""
+    from ..experiment.fingerprint import versions
+    from ..experiment.systems import load_system
+    from ..validate.systems import compare
+
+    system = load_system(name)
+    with Progress(quiet) as progress:
+        found = compare(system, progress)
+    with output.pipe():
+        if json:
+            output.print_json(
+                {
+                    "schema_version": SCHEMA_VERSION,
+                    "command": "validate",
+                    "versions": versions(),
+                    "options": {"platform": name},
+                    "basis": system.table.basis,
+                    "figures": [one.to_dict() for one in found],
+                    "free": [asdict(free) for free in system.free],
+                }
+            )
+        else:
+            _print_platform(system, found)
+    return DEVIATION if any(one.ok is False for one in found) else 0
+
+
+def _print_platform(system: "System", found: "list[Compared]") -> None:
+    """Print the figures, then the free numbers."""
+    from ..validate.systems import BAR_PCT
+
+    projected = system.table.basis == "projection"
+    print(system.table.title)
+    what = max((len(one.what) for one in found), default=0)
+    columns = (
+        f"{'model':>9}         range" if projected else f"{'published':>9}         {'model':>9}    error"
+    )
+    print(f"\n{'figure':{what}}  {columns}")
+    for one in found:
+        cells = f"{one.modelled:>9.4g} {one.quantity:<6}"
+        if one.value is None:
+            cells += f"  {one.low:.3g}..{one.high:.3g}"
+        else:
+            held = f"fixes {one.fixes}" if one.fixes else "held out"
+            missed = "" if one.ok else ", MISSED"
+            cells = f"{one.value:>9.4g} {one.quantity:<6}  {one.modelled:>9.4g}  {one.error_pct:>+6.1f}%"
+            cells += f"  {held}{missed}"
+        print(f"{one.what:{what}}  {cells}")
+    print("\nfree numbers")
+    key = max((len(free.key) for free in system.free), default=0)
+    for free in system.free:
+        value = f"{free.value:.4g} {free.unit}, plausible {free.low:g} to {free.high:g}"
+        print(f"  {free.key:{key}}  {value}; fixed by {free.rows}\n  {'':{key}}  {free.meaning}")
+    if projected:
+        print("\nrange: each free number alone at both ends of its plausible range")
+    else:
+        print(f"\nerror: of the model, bar {BAR_PCT:g} %; data sheets round, and say 'up to'")
 
 
 def _document(folder: Path, found: "list[DataSet]") -> dict[str, Any]:

@@ -19,6 +19,7 @@ from ..stats.hist import Histogram
 from . import overhead
 from .fingerprint import host_facts, versions
 from .hardware import contexts_of, engine_of
+from .limits import limited_by
 from .model import Scenario
 from .resolved import Arm, Resolved, Scheme, WorkloadRun, at_variant
 from .runner import Sample, Task, ranged, shortened
@@ -191,6 +192,16 @@ def _ledger(samples: Sequence[Sample]) -> dict[str, float]:
     }
 
 
+def _limit(samples: Sequence[Sample]) -> str:
+    """Return the resource that limits, over all seeds."""
+    first = samples[0]
+    busy = [
+        {name: sum(s.busy[d][name] for s in samples) / len(samples) for name in device}
+        for d, device in enumerate(first.busy)
+    ]
+    return limited_by(busy, first.open_loop, _ledger(samples))
+
+
 def _throughput_gbps(sample: Sample) -> float:
     # Bits per ps are Tb/s.
     return 8000.0 * sample.application_bytes / sample.span_ps if sample.span_ps > 0 else 0.0
@@ -273,7 +284,7 @@ def _row(cell: Cell, arm_index: int, group: str) -> dict[str, Any]:
         "overhead": None,
         "verdict": None,
         "decided_by": None,
-        "limited_by": samples[0].limited_by,
+        "limited_by": _limit(samples),
         "cdf": _cdf(latency),
         "io_path_cdf": _cdf(io_path),
     }

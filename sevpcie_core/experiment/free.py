@@ -29,11 +29,21 @@ class FreeTable(Table):
 
 def find(parts: Mapping[str, Preset | None], key: str) -> tuple[Preset, str] | None:
     """Return the table and the name in it that TABLE.KEY means, None if that is no number of the file."""
-    table, _, name = key.partition(".")
+    table, _, name = key.rpartition(".")
     part = parts.get(table)
     if part is None or name in ("title", "source") or name not in type(part).model_fields:
         return None
     return part, name
+
+
+def number(value: Any) -> float:
+    """Return a number, of a distribution its median."""
+    if not isinstance(value, tuple):
+        return float(value)
+    below = max((p, time) for p, time in value if p <= 0.5)
+    above = min((p, time) for p, time in value if p >= 0.5)
+    share = (0.5 - below[0]) / (above[0] - below[0]) if above[0] > below[0] else 0.0
+    return float(below[1] + share * (above[1] - below[1]))
 
 
 def problems(
@@ -52,7 +62,7 @@ def problems(
         if one.key in seen:
             yield "free", f"key = {shown(one.key)} twice; expected each once"
         seen.add(one.key)
-        value = getattr(*found) / units[one.unit]
+        value = number(getattr(*found)) / units[one.unit]
         if not one.low <= value <= one.high:
             yield "free", f"{one.key} = {value:g} {one.unit}; expected {one.low:g} to {one.high:g}"
 

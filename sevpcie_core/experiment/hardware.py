@@ -35,6 +35,7 @@ def engine_of(scheme: Scheme, variant: str = "typical", contexts: int = CONTEXTS
     if scheme.mechanism != "ide":
         return NO_ENGINE
     values = at_variant(scheme.engine, variant)
+    posted, non_posted, completion = scheme.aggregation or (1, 1, 1)
     return engine_timing(
         **values,
         rounds=scheme.rounds,
@@ -43,6 +44,7 @@ def engine_of(scheme: Scheme, variant: str = "typical", contexts: int = CONTEXTS
         shared=scheme.shared_engine,
         link_stream=scheme.stream_kind == "link",
         contexts=contexts,
+        unit_tlps=(posted, non_posted, completion),
     )
 
 

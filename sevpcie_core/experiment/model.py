@@ -24,6 +24,7 @@ from .fields import Choice, Name, Number, Text, Whole
 from .hardware import row_of
 from .problems import Origin, Place, first_problem, suggestion
 from .quantities import Time
+from .systems import with_platform
 from .tables import NicTable, Table
 from .toml_text import dumps
 from .traffic import (
@@ -71,6 +72,8 @@ class Scenario(Table):
     title: Annotated[str, Text()] = ""
     link: LinkReference | None = None
     host: HostReference = "server"
+    # Names presets that the scenario does not; `from_dict` puts them there, and here nothing stays.
+    platform: Annotated[str | None, Text()] = None
     seed: Annotated[int, Whole(0, 2**62)] = 1
     seeds: Annotated[int, Whole(1, 1000)] = 5
     budget_pct: Annotated[float, Number(0, 1000, above=True)] = 5.0
@@ -94,6 +97,7 @@ class Scenario(Table):
         Raises: ConfigError: naming file, line, key, value and what is allowed.
         """
         origin = Origin(name, text)
+        data = with_platform(data, origin)
         try:
             scenario = cls.model_validate(data, context={"folder": folder or Path()})
         except ValidationError as error:

@@ -296,6 +296,8 @@ class Scheme:
     """By the names of HOST_PARAMETERS; empty unless the mechanism is `ide`."""
     shared_engine: bool = field(default=False, metadata={"sparse": True})
     """Whether the host has one engine for all of its ports, or one at each."""
+    aggregation: tuple[int, ...] = field(default=(), metadata={"sparse": True})
+    """Most TLPs that share a MAC: posted, non-posted, completion. Empty: none do."""
 
     @property
     def parameters(self) -> dict[str, Range]:

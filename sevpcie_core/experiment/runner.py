@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ..link.params import NO_ENGINE
-from ..link.run import ClassResult, Marker, Outcome, simulate
+from ..link.run import Marker, Outcome, simulate
 from ..policy import decide, draw_map
 from ..spec import BUFFER_NAMES
 from ..stats.draw import quantile_table
@@ -48,6 +48,8 @@ class Group:
 class Sample:
     """What one group did in one run. Bytes, ps.
 
+    busy : per device of the group, shares of its time, see `link.run.Outcome`; open_loop : arrivals are given
+    to one of them.
     ledger_ps : where the time of its requests went, by place; empty if nobody kept it.
     """
 
@@ -62,7 +64,8 @@ class Sample:
     ide_bytes: int
     span_ps: int
     job_ps: int | None
-    limited_by: str
+    busy: tuple[Mapping[str, float], ...]
+    open_loop: bool
     ledger_ps: Mapping[str, int]
 
 
@@ -78,18 +81,6 @@ def groups_of(workload: WorkloadRun, programs: Sequence[Program]) -> tuple[Group
     elif len(programs[0].stats) > 1:
         rows.extend(Group(name, ((0, name),), None) for name in programs[0].stats)
     return tuple(rows)
-
-
-def _limit(outcome: Outcome, devices: set[int], classes: Sequence[ClassResult], open_loop: bool) -> str:
-    """Return the resource at least 95 % busy, else the load of an open loop, else the largest stall."""
-    busy = [(share, name) for d in sorted(devices) for name, share in outcome.busy[d].items()]
-    share, name = max(busy)
-    if share >= 0.95:
-        return name
-    if open_loop:
-        return "load"
-    stalls = {name: sum(c.stalls_ps[name] for c in classes) for name in classes[0].stalls_ps}
-    return max(stalls, key=lambda n: stalls[n])
 
 
 def _sample(outcome: Outcome, group: Group, programs: Sequence[Program]) -> Sample:
@@ -117,7 +108,8 @@ def _sample(outcome: Outcome, group: Group, programs: Sequence[Program]) -> Samp
             place: sum(c.ledger_ps[place] for c in classes)
             for place in (classes[0].ledger_ps if classes else ())
         },
-        limited_by=_limit(outcome, devices, classes, any(programs[d].open_loop for d in devices)),
+        busy=tuple(outcome.busy[d] for d in sorted(devices)),
+        open_loop=any(programs[d].open_loop for d in devices),
     )
 
 

@@ -398,6 +398,22 @@ class HostWorkTable(Table):
     hook_ns: Annotated[resolved.Range, _interval("hook_ns", 0, 10**9)] = _FREE
 
 
+_Unit: TypeAlias = Annotated[int, Choice(spec.IDE_AGGREGATIONS)]
+
+
+class AggregationTable(Table):
+    """How many TLPs of each sub-stream share a MAC at most."""
+
+    posted: _Unit = 1
+    non_posted: _Unit = 1
+    completion: _Unit = 1
+
+    def build(self) -> tuple[int, ...]:
+        """Return (posted, non-posted, completion), nothing where each TLP has its own."""
+        units = (self.posted, self.non_posted, self.completion)
+        return units if max(units) > 1 else ()
+
+
 class SchemeTable(Preset):
     """A protection scheme."""
 
@@ -409,6 +425,7 @@ class SchemeTable(Preset):
     pcrc: Annotated[bool, Flag()] = False
     mac_rule: Annotated[Literal["hold", "skid"], Choice(("hold", "skid"))] = "hold"
     stream_kind: Annotated[Literal["selective", "link"], Choice(("selective", "link"))] = "selective"
+    aggregation: AggregationTable | None = None
     engine: EngineTable | None = None
     host: HostWorkTable | None = None
     cipher_devices: Annotated[tuple[resolved.Kind, ...], Several(resolved.KINDS)] = ()
@@ -417,7 +434,7 @@ class SchemeTable(Preset):
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield what a mechanism needs and does not have, or has and cannot use."""
         yield from super().problems()
-        on_the_link = ("key_bits", "tag_bytes", "prefix_bytes", "pcrc", "engine", "host")
+        on_the_link = ("key_bits", "tag_bytes", "prefix_bytes", "pcrc", "aggregation", "engine", "host")
         in_memory = ("cipher_devices", "bounce")
         without = {
             "none": ("without a mechanism", (*on_the_link, *in_memory)),
@@ -453,6 +470,7 @@ class SchemeTable(Preset):
             pcrc=self.pcrc,
             mac_rule=self.mac_rule,
             stream_kind=self.stream_kind,
+            aggregation=() if self.aggregation is None else self.aggregation.build(),
             engine={} if engine is None else engine.build(),
             shared_engine=engine is not None and engine.placement == "shared",
             bounce={}

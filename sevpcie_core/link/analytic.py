@@ -149,8 +149,8 @@ def completion_tlps(link: Link, address: int, size: int) -> Iterator[tuple[int, 
             rest -= count
 
 
-def _wire(link: Link, tlps: Iterator[tuple[int, int]]) -> list[int]:
-    """Return the bytes of each TLP on the wire."""
+def _wire(link: Link, tlps: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return of each TLP its bytes on the wire, and those of them that are a MAC."""
     data_link = spec.DATA_LINK_FLIT_BYTES if link.flit else spec.DATA_LINK_BYTES
     sizes = []
     unit = 0
@@ -158,7 +158,7 @@ def _wire(link: Link, tlps: Iterator[tuple[int, int]]) -> list[int]:
     rows = list(tlps)
     for i, (header, padded) in enumerate(rows):
         if not link.protected:
-            sizes.append(int(wire_bytes(header, padded, data_link, False, False)))
+            sizes.append((int(wire_bytes(header, padded, data_link, False, False)), 0))
             continue
         unit += 1
         payload += padded
@@ -166,10 +166,16 @@ def _wire(link: Link, tlps: Iterator[tuple[int, int]]) -> list[int]:
         closes = unit == link.aggregation or following is None
         closes = closes or payload + (following or 0) > spec.IDE_UNIT_DW * spec.DW_BYTES
         added = ide_bytes(closes, link.pcrc and payload > 0)
-        sizes.append(int(wire_bytes(header, padded, data_link, False, False)) + int(added))
+        wire = int(wire_bytes(header, padded, data_link, False, False)) + int(added)
+        sizes.append((wire, spec.IDE_MAC_BYTES if closes else 0))
         if closes:
             unit = payload = 0
     return sizes
+
+
+def _total(link: Link, tlps: Iterator[tuple[int, int]]) -> int:
+    """Return the bytes of all TLPs on the wire."""
+    return sum(wire for wire, _ in _wire(link, tlps))
 
 
 # --- Bandwidth --------------------------------------------------------------------------------------------
@@ -191,10 +197,10 @@ def bandwidth(link: Link, kind: Kind, size: int, address: int = 1 << 33) -> Band
         raise ConfigError(f"size: {size}; expected 1 or more")
     up = down = 0
     if kind != "read":
-        up += sum(_wire(link, write_tlps(link, address, size)))
+        up += _total(link, write_tlps(link, address, size))
     if kind != "write":
-        up += sum(_wire(link, request_tlps(link, address, size)))
-        down += sum(_wire(link, completion_tlps(link, address, size)))
+        up += _total(link, request_tlps(link, address, size))
+        down += _total(link, completion_tlps(link, address, size))
     most = max(up, down)
     return Bandwidth(8e-9 * size * link.bytes_per_s / most, up, down, "up" if up == most else "down")
 
@@ -239,22 +245,21 @@ def _burst_ps(
     link: Link, tlps: Iterator[tuple[int, int]], ready: int, propagation_ps: int, engine: EngineTiming
 ) -> int:
     """Return when the last TLP of a burst that is ready at once can be used, on a link that is idle."""
-    rows = list(tlps)
-    wires = _wire(link, iter(rows))
+    wires = _wire(link, tlps)
     if not link.protected:
-        return -int(-(ready + sum(wires) * link.byte_ps) // 1) + propagation_ps
+        return -int(-(ready + sum(wire for wire, _ in wires) * link.byte_ps) // 1) + propagation_ps
+    data_link = spec.DATA_LINK_FLIT_BYTES if link.flit else spec.DATA_LINK_BYTES
     position = Fraction(ready)
     free = ready
     taken = Fraction(0)
-    for (header, padded), wire in zip(rows, wires, strict=True):
+    for wire, mac in wires:
         on_wire = wire * link.byte_ps
-        content = header + padded + int(ide_bytes(True, link.pcrc and padded > 0)) - spec.IDE_MAC_BYTES
-        cycles = max(engine.initiation_cycles, -(-content // engine.bytes_per_clock))
+        cycles = max(engine.initiation_cycles, -(-(wire - data_link - mac) // engine.bytes_per_clock))
         start = free
         free = start + cycles * engine.period_ps
-        # The wire must not run dry between the first byte and the MAC.
-        ahead = max(Fraction(start + engine.pipe_ps), free + engine.pipe_ps + engine.mac_ps - on_wire)
-        position = max(position, ahead) + on_wire
+        # The wire must not run dry between the first byte and the MAC, or the last byte of a TLP without one.
+        made = free + engine.pipe_ps + (engine.mac_ps if mac else 0)
+        position = max(position, Fraction(start + engine.pipe_ps), made - on_wire) + on_wire
         # The receiver's engine starts with the first byte at the earliest, and ends with the last.
         arrived = Fraction(-(-position // 1) + propagation_ps)
         begin = max(taken, arrived - on_wire // 1)

@@ -16,19 +16,10 @@ from ..spec import (
     IDE_PCRC_BYTES,
     IDE_PREFIX_BYTES,
     IDE_SYNC_AT,
-    SUB_STREAM_COMPLETION,
     SUB_STREAM_NON_POSTED,
     SUB_STREAM_POSTED,
 )
-from ..tlp.size import (
-    enables_bytes,
-    ide_bytes,
-    lower_address_bytes,
-    padded_payload_bytes,
-    request_header_bytes,
-    wire_bytes,
-)
-from ..tlp.split import completion_bytes
+from ..tlp.size import ide_bytes, request_header_bytes
 from .layout import (
     ENGINE_BUSY,
     ENGINE_FREE,
@@ -50,14 +41,16 @@ from .layout import (
 from .params import (
     CHECK,
     CONTEXTS,
-    CPL_MAX,
     CREDIT_BYTES,
     CREDIT_PS,
     CREDITS,
     DATA_LINK,
     DEN,
     DEN_SHIFT,
+    DRAIN_LINE,
+    DRAIN_TLP,
     ERROR_EVERY,
+    FABRIC,
     KEY_ENTRIES,
     KEY_MISS,
     MAC,
@@ -66,16 +59,9 @@ from .params import (
     PCRC,
     PIPE,
     PROP,
-    RCB,
     REPLAY_UNITS,
+    SKID,
     SWITCH,
-)
-from .port import (
-    AS_COMPLETIONS,
-    AS_REQUEST,
-    AS_WRITE,
-    SYNC_IDE,
-    give_back,
 )
 from .port import _acquire as acquire
 from .port import _keep_going as keep_going
@@ -84,6 +70,8 @@ from .port import _owe as owe
 from .port import _replay as replay
 from .port import _switch_context as switch_context
 from .port import _whole as whole
+from .port import give_back
+from .units import AS_COMPLETIONS, AS_REQUEST, AS_WRITE, most_tlps, next_sealed, next_tlp
 
 # Sub-streams of a device in one direction, and in both.
 CONTEXTS_PER_DEVICE: Final = 2 * CONTEXTS
@@ -96,27 +84,9 @@ def context_of(device, direction, sub_stream):
 
 
 @inline_kernel
-def _tlp(link, cut, address, rest, sealed):
-    """Return what the next TLP carries, its header and its payload in whole DW, bytes.
-
-    address, rest : where it starts, and all that it and those behind it carry or ask for.
-    """
-    flit = link[DATA_LINK] == 0
-    if cut == AS_REQUEST:
-        return rest, request_header_bytes(address) + enables_bytes(address, rest, flit), np.int64(0)
-    if cut == AS_COMPLETIONS:
-        size = completion_bytes(address, rest, link[CPL_MAX], link[RCB])
-        header = HEADER_COMPLETION_BYTES + lower_address_bytes(address, flit)
-    else:
-        size = min(rest, link[MPS] - (address & (link[MPS] - 1)))
-        header = request_header_bytes(address) + enables_bytes(address, size, flit)
-    return size, header, padded_payload_bytes(address, size)
-
-
-@inline_kernel
-def _work(link, header, padded):
-    """Return for how long a sealed TLP fills an engine's input, ps."""
-    return occupied(link, header + padded + ide_bytes(True, link[PCRC] != 0 and padded > 0) - IDE_MAC_BYTES)
+def on_wire(link, count):
+    """Return the time of so many bytes on a wire, rounded down to whole ps."""
+    return whole(count * link[NUM], link[DEN], link[DEN_SHIFT])
 
 
 @kernel
@@ -130,24 +100,100 @@ def measure(link, cut, address, size, sealed):
     """
     total = np.int64(0)
     head = np.int64(0)
-    first = 0
+    first = np.int64(0)
     works = np.int64(0)
     first_work = np.int64(0)
     work = np.int64(0)
+    most = most_tlps(link, cut, address, size) if sealed else np.int64(1)
+    tlps = 0
+    payload = 0
     while size > 0:
-        step, header, padded = _tlp(link, cut, address, size, sealed)
-        wire = wire_bytes(header, padded, link[DATA_LINK], sealed, link[PCRC] != 0)
+        step, header, padded, ends, ide, content = next_sealed(
+            link, cut, address, size, most, tlps, payload, False
+        )
+        wire = link[DATA_LINK] + header + padded
         if sealed:
-            work = _work(link, header, padded)
+            wire += ide
+            work = occupied(link, content)
         if total == 0:
             first = wire
             first_work = work
             head += (link[DATA_LINK] >> 1) + header + (IDE_PREFIX_BYTES if sealed else 0)
         total += wire
         works += work
+        tlps = 0 if ends else tlps + 1
+        payload = 0 if ends else payload + padded
         address += step
         size -= step
     return total, head, first, works, first_work, work
+
+
+@kernel
+def sealing(link, cut, address, size):
+    """Return how long the host's one engine works on a burst for a device, ps, and when that can go.
+
+    The second is in ps from the start of the work: the wire starts with the first TLP, and runs dry neither
+    before the last one nor before the MAC of any unit of several.
+    """
+    total = np.int64(0)
+    works = np.int64(0)
+    goes = np.int64(0)
+    most = most_tlps(link, cut, address, size)
+    tlps = 0
+    payload = 0
+    while size > 0:
+        step, header, padded, ends, ide, content = next_sealed(
+            link, cut, address, size, most, tlps, payload, False
+        )
+        works += occupied(link, content)
+        if total == 0:
+            goes = works + (link[MAC] if ends else 0)
+        total += link[DATA_LINK] + header + padded + ide
+        if ends and (tlps > 0 or step == size):
+            goes = max(goes, works + link[MAC] - on_wire(link, total))
+        tlps = 0 if ends else tlps + 1
+        payload = 0 if ends else payload + padded
+        address += step
+        size -= step
+    return works, goes + link[PIPE]
+
+
+@kernel
+def opening(link, address, size, start, last_byte):
+    """Return when a write can have been drained at the earliest that the host's one engine opens, ps.
+
+    start : ps, of its work. last_byte : ps, when the last one is at the root port. 0 if no TLPs share a MAC
+    that they have to wait for; IDE Syncs are not counted.
+    """
+    behind = np.int64(0)
+    most = most_tlps(link, AS_WRITE, address, size)
+    if most == 1 or link[SKID] != 0:
+        return behind
+    rest, _, _, _, _, _ = measure(link, AS_WRITE, address, size, True)
+    works = np.int64(0)
+    drain = 0
+    tlps = 0
+    payload = 0
+    while size > 0:
+        step, header, padded, ends, ide, content = next_sealed(
+            link, AS_WRITE, address, size, most, tlps, payload, False
+        )
+        work = occupied(link, content)
+        works += work
+        rest -= link[DATA_LINK] + header + padded + ide
+        drain += link[DRAIN_TLP] + ((step + 63) >> 6) * link[DRAIN_LINE]
+        tlps += 1
+        payload += padded
+        if ends:
+            if tlps > 1:
+                there = last_byte - on_wire(link, rest) + link[FABRIC]
+                behind = max(behind, max(start + works, there + work) + link[CHECK] + link[FABRIC])
+            if behind > 0:
+                behind += drain
+            tlps = payload = drain = 0
+        address += step
+        size -= step
+    return behind
 
 
 @kernel
@@ -195,8 +241,8 @@ def _switch(port, keys, link, engine, sub_stream, context):
 
 
 @inline_kernel
-def _cross(port, keys, link, direction, sub_stream, context, wire, work, enters, position, tx, rx):
-    """Take one TLP over a link. Modified in place: port, keys.
+def _cross(port, keys, link, direction, sub_stream, context, wire, work, ends, enters, position, tx, rx):
+    """Take one TLP over a link. Modified in place: port, keys. ends : it carries the MAC of its unit.
 
     Returns when the wire is free, ticks, and when the engine that receives has it, ps.
     """
@@ -211,7 +257,7 @@ def _cross(port, keys, link, direction, sub_stream, context, wire, work, enters,
         port[ENGINE_FREE + sender] = start + work
         port[ENGINE_BUSY + sender] += work
         # The MAC, behind the last byte, cannot leave before the engine has made it.
-        made = start + work + link[PIPE] + link[MAC]
+        made = start + work + link[PIPE] + (link[MAC] if ends else 0)
         begin = max(begin, max((start + link[PIPE]) * den, made * den - ticks))
     position = begin + ticks
     done = np.int64(0)
@@ -263,6 +309,9 @@ def cross(
     accepted : ps, when the next burst can enter without leaving a hole on the wire.
     enters, begin, arrive : ps, when it had its credits, the wire was free, its last byte was there.
     checked : ps, when the engine that receives has done with it; arrive without one.
+    held : ps, for how long of that the last TLP waits for the MAC of its unit.
+    behind : ps, when a write can have been drained at the earliest, as no TLP of a unit is released before
+        its MAC is checked; 0 if nothing shares one, or no engine receives it.
     stalled, replayed : ps, for how long credits and errors kept it.
     total, carried : bytes, IDE Syncs included, of all and up to the last byte of its last TLP.
     parts, units : credits that it took.
@@ -287,7 +336,7 @@ def cross(
         overhead = data_link + (IDE_PREFIX_BYTES + IDE_MAC_BYTES + IDE_PCRC_BYTES if sealed else 0)
         bare = HEADER_COMPLETION_BYTES if cut == AS_COMPLETIONS else request_header_bytes(address)
         while rest > 0:
-            step, header, padded = _tlp(link, cut, at, rest, sealed)
+            step, header, padded = next_tlp(link, cut, at, rest)
             parts += 1
             units += (padded + CREDIT_BYTES - 1) // CREDIT_BYTES
             buffered += padded + overhead + (header if cut == AS_REQUEST else bare)
@@ -312,16 +361,37 @@ def cross(
     ide_sum = np.int64(0)
     payload = np.int64(0)
     done = np.int64(0)
+    released = np.int64(0)
+    behind = np.int64(0)
     last = position
     at = address
     rest = size
+    posted = sealed and sub_stream == SUB_STREAM_POSTED
+    waits = rx and link[SKID] == 0
+    counters = sent_at + 2 * direction
+    most = most_tlps(link, cut, address, size) if sealed else np.int64(1)
+    # Of the open unit; and how long its TLPs keep the root port's drain, ps.
+    in_unit = 0
+    content_sum = 0
+    drain = 0
     while rest > 0:
-        step, header, padded = _tlp(link, cut, at, rest, sealed)
-        wire = wire_bytes(header, padded, data_link, sealed, pcrc)
-        work = _work(link, header, padded) if sealed else 0
-        position, done = _cross(
-            port, keys, link, direction, sub_stream, context, wire, work, enters, position, tx, rx
+        # The IDE ordering counters. Any other sub-stream's TLP tells how many posted ones came before it.
+        sync = False
+        if posted:
+            sent[counters] += 1
+            sent[counters + 1] += 1
+            sync = sent[counters] >= IDE_SYNC_AT or sent[counters + 1] >= IDE_SYNC_AT
+        elif sealed:
+            sent[counters + (0 if sub_stream == SUB_STREAM_NON_POSTED else 1)] = 0
+        step, header, padded, ends, ide, content = next_sealed(
+            link, cut, at, rest, most, in_unit, content_sum, sync
         )
+        wire = data_link + header + padded + (ide if sealed else 0)
+        work = occupied(link, content) if sealed else 0
+        position, done = _cross(
+            port, keys, link, direction, sub_stream, context, wire, work, ends, enters, position, tx, rx
+        )
+        released = done
         last = position
         total += wire
         carried = total
@@ -332,40 +402,48 @@ def cross(
         rest -= step
         if not sealed:
             continue
-        ide_sum += ide_bytes(True, pcrc and padded > 0)
-        # The IDE ordering counters. Any other sub-stream's TLP tells how many posted ones came before it.
-        counters = sent_at + 2 * direction
-        if sub_stream == SUB_STREAM_NON_POSTED:
+        ide_sum += ide
+        in_unit += 1
+        content_sum += padded
+        if cut == AS_WRITE:
+            drain += link[DRAIN_TLP] + ((step + 63) >> 6) * link[DRAIN_LINE]
+        if sync:
+            # An IDE Sync: a message without data, the last of the open unit or of one of its own.
             sent[counters] = 0
-        elif sub_stream == SUB_STREAM_COMPLETION:
             sent[counters + 1] = 0
-        else:
-            sent[counters] += 1
-            sent[counters + 1] += 1
-            if sent[counters] >= IDE_SYNC_AT or sent[counters + 1] >= IDE_SYNC_AT:
-                # An IDE Sync: a message without data, which nobody waits for.
-                sent[counters] = 0
-                sent[counters + 1] = 0
-                wire = wire_bytes(HEADER_4DW_BYTES, 0, data_link, True, False)
-                work = occupied(link, HEADER_4DW_BYTES + SYNC_IDE - IDE_MAC_BYTES)
-                key = context - sub_stream + SUB_STREAM_POSTED if context >= 0 else context
-                position, _ = _cross(
-                    port,
-                    keys,
-                    link,
-                    direction,
-                    SUB_STREAM_POSTED,
-                    key,
-                    wire,
-                    work,
-                    enters,
-                    position,
-                    tx,
-                    rx,
-                )
-                total += wire
-                tlps += 1
-                ide_sum += SYNC_IDE
+            ide = ide_bytes(True, pcrc and not ends and content_sum > 0)
+            wire = data_link + HEADER_4DW_BYTES + ide
+            work = occupied(link, HEADER_4DW_BYTES + ide - IDE_MAC_BYTES)
+            key = context - sub_stream + SUB_STREAM_POSTED if context >= 0 else context
+            position, finished = _cross(
+                port,
+                keys,
+                link,
+                direction,
+                SUB_STREAM_POSTED,
+                key,
+                wire,
+                work,
+                True,
+                enters,
+                position,
+                tx,
+                rx,
+            )
+            total += wire
+            tlps += 1
+            ide_sum += ide
+            if not ends:
+                in_unit += 1
+                ends = True
+                if waits:
+                    released = finished
+        if ends:
+            if waits and in_unit > 1:
+                behind = max(behind, released + link[CHECK])
+            if behind > 0:
+                behind += drain
+            in_unit = content_sum = drain = 0
     replayed = np.int64(0)
     if link[ERROR_EVERY] > 0:
         # The same bytes pass once more; the engines do not see them again.
@@ -373,6 +451,8 @@ def cross(
         position += replayed * den
         last += replayed * den
         done += replayed
+        released += replayed
+        behind += replayed if behind > 0 else 0
         if rx:
             port[ENGINE_FREE + 2 * direction + RX] += replayed
     ahead = link[PIPE] + link[MAC] if port[ENGINE_LAST + 2 * direction + TX] >= 0 else 0
@@ -381,7 +461,8 @@ def cross(
     port[LINK_BUSY + direction] += total * link[NUM]
     port[SKIP_COUNT + direction] += total
     arrive = -whole(-last, den, shift) + link[PROP]
-    checked = done + link[CHECK] if rx else arrive
+    checked = released + link[CHECK] if rx else arrive
+    held = released - done
     if counted:
         count[PAYLOAD] += payload
         count[WIRE] += total
@@ -393,7 +474,21 @@ def cross(
         give_back(port, credit[REPLAY + direction], REPLAY + direction, arrive + link[CREDIT_PS], buffered, 0)
     begin = whole(begin, den, shift)
     stalled = whole(stalled, den, shift)
-    return accepted, enters, begin, arrive, checked, stalled, replayed, total, carried, parts, units
+    return (
+        accepted,
+        enters,
+        begin,
+        arrive,
+        checked,
+        held,
+        behind,
+        stalled,
+        replayed,
+        total,
+        carried,
+        parts,
+        units,
+    )
 
 
 @kernel
@@ -404,9 +499,3 @@ def serve_shared(scalar, keys, link, context, now, works):
     scalar[SHARED_FREE] = start + works
     scalar[SHARED_BUSY] += works
     return start
-
-
-@inline_kernel
-def on_wire(link, count):
-    """Return the time of so many bytes on a wire, rounded down to whole ps."""
-    return whole(count * link[NUM], link[DEN], link[DEN_SHIFT])

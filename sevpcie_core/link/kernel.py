@@ -9,18 +9,19 @@ from typing import Final
 import numpy as np
 
 from .._jit import inline_kernel, kernel
+from .._jit.ints import bare
 from ..spec import (
     BUFFER_DATA,
     SUB_STREAM_COMPLETION,
     SUB_STREAM_NON_POSTED,
     SUB_STREAM_POSTED,
 )
-from ..stats.draw import draw_u64, quantile
-from ..stats.hist import bucket
+from ..stats.draw import TABLE_POINTS, draw_u64, quantile
+from ..stats.hist import BUCKETS, bucket
 from ..tlp.split import piece, pieces
 from ..workload.program import BEGIN, DELAY, EARLY1, EARLY2, END, FOREVER, MEDIA, READ_UP, STAGE, WRITE_DOWN
 from .heap import key, pop, push
-from .hop import context_of, cross, drain_work, measure, on_wire, serve_shared
+from .hop import context_of, cross, drain_work, measure, on_wire, opening, sealing, serve_shared
 from .layout import (
     ACCEPT,
     ADDRESS,
@@ -36,6 +37,7 @@ from .layout import (
     BURSTS,
     BYTES,
     CHAIN,
+    COUNT_COLUMNS,
     COUNTED,
     CREDIT_HEAD,
     CREDIT_TAIL,
@@ -44,6 +46,7 @@ from .layout import (
     CURSOR,
     DATA,
     DEVICE,
+    DEVICE_COLUMNS,
     DEVICE_SHIFT,
     DONE,
     DOWN,
@@ -66,6 +69,7 @@ from .layout import (
     HORIZON,
     HOST,
     HOST_BUSY,
+    HOST_COLUMNS,
     HOST_FREE,
     IO_PATH,
     IOMMU,
@@ -79,6 +83,7 @@ from .layout import (
     LATEST,
     LEDGER_COLUMNS,
     LEFT,
+    LINE_COLUMNS,
     LINE_HEAD,
     LINE_LATEST,
     LINE_TAIL,
@@ -114,6 +119,8 @@ from .layout import (
     REQUEST,
     REQUEST_TLP,
     REQUESTS,
+    RING_COLUMNS,
+    SCALARS,
     SEALED,
     SERIALISATION,
     SERVE,
@@ -121,6 +128,7 @@ from .layout import (
     SERVE_NEXT,
     SERVER,
     SET_MASK,
+    SPENT_COLUMNS,
     SPLIT_BITS,
     SPLITS,
     STAGING,
@@ -136,6 +144,7 @@ from .layout import (
     STAT,
     STEP_BITS,
     STEP_SHIFT,
+    TAG_COLUMNS,
     TAG_SPLIT,
     TAG_WAIT,
     TAIL,
@@ -152,6 +161,7 @@ from .layout import (
     VISIBLE,
     WAITING,
     WALKER_BUSY,
+    State,
 )
 from .params import (
     CHECK,
@@ -161,8 +171,8 @@ from .params import (
     DRAIN_TLP,
     FABRIC,
     HOLD_PS,
+    LINK_COLUMNS,
     LINK_STREAM,
-    MAC,
     MRRS,
     ORDERED,
     OTHER,
@@ -178,7 +188,8 @@ from .params import (
     UPLINK,
     WRITE_LATENCY,
 )
-from .port import AS_COMPLETIONS, AS_REQUEST, AS_WRITE, give_back, send
+from .port import give_back, send
+from .units import AS_COMPLETIONS, AS_REQUEST, AS_WRITE
 
 # Two queues feed a port. Control (read requests, queue entries, interrupts, doorbells) goes before bulk
 # (upstream data writes, downstream completions): it is small, and a port that lets it wait stalls itself.
@@ -405,7 +416,7 @@ def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
     kept = state.ledger.shape[1] > 0
     write = what == QUANTUM
     tag = state.tag[d, 0 if write else number]
-    ledger = state.ledger[d, slot if kept else 0] if write else tag
+    ledger = state.ledger[d, slot] if write and kept else tag
     boundary = links[d, QUANTUM_BYTES] if write else links[d, MRRS]
     split = number if write else tag[TAG_SPLIT]
     address, size = piece(row[ADDRESS], row[BYTES], boundary, split)
@@ -470,8 +481,7 @@ def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
                 ledger[ORDERING] += port[VISIBLE] - delivered
                 ledger[MARK] = port[VISIBLE]
             delivered = max(delivered, port[VISIBLE])
-        mine = state.timer[d * TIMERS : (d + 1) * TIMERS]
-        _fly(port, mine, state.flight[d], direction, delivered, key(d, step, number, then))
+        _fly(port, state.timer, state.flight, d, direction, delivered, key(d, step, number, then))
         return
     if not last:
         if kept:
@@ -554,11 +564,12 @@ def _cut_of(what):
 
 
 @kernel
-def _reach(state, links, host, tables, seed, root, direction, burst, first, time, now):
+def _reach(state, links, host, tables, seed, root, direction, burst, first, time, behind, now):
     """Settle a burst whose last TLP can be used at the end of its way. Modified in place: state.
 
-    root : row of the link to its root port. first : ps, when its first TLP could be there. Returns when the
-    burst has left the buffer there, ps.
+    root : row of the link to its root port. first : ps, when its first TLP could be there. behind : ps, when
+    a write can have been drained at the earliest, or 0, as in `cross`. Returns when the burst has left the
+    buffer there, ps.
     """
     d = burst >> DEVICE_SHIFT
     what = burst & ((1 << KIND_BITS) - 1)
@@ -577,8 +588,7 @@ def _reach(state, links, host, tables, seed, root, direction, burst, first, time
                 tag[ORDERING] += port[VISIBLE] - time
                 tag[MARK] = port[VISIBLE]
             time = max(time, port[VISIBLE])
-        mine = state.timer[d * TIMERS : (d + 1) * TIMERS]
-        _fly(port, mine, state.flight[d], direction, time, key(d, step, number, then))
+        _fly(port, state.timer, state.flight, d, direction, time, key(d, step, number, then))
         return time
     slot = step & (state.ring.shape[1] - 1)
     row = state.ring[d, slot]
@@ -595,13 +605,15 @@ def _reach(state, links, host, tables, seed, root, direction, burst, first, time
         work, final = drain_work(link, address, size, link[DRAIN_TLP], link[DRAIN_LINE])
         # The root port is that of all devices behind the same switch.
         known = max(max(state.device[root, DRAIN_FREE], first) + work, time + final)
-        freed = max(known, translated + work)
+        released = max(known, behind)
+        freed = max(released, translated + work)
         state.device[root, DRAIN_FREE] = freed
         visible = max(freed + link[WRITE_LATENCY] + (link[RMP_CHECK] if sealed else 0), port[VISIBLE])
         port[VISIBLE] = visible
         if kept and last:
             own = state.ledger[d, slot]
-            own[IOMMU] += freed - known
+            own[HOLD] += released - known
+            own[IOMMU] += freed - released
             own[HOST] += visible - time - (freed - known)
             own[MARK] = visible
         time = visible
@@ -629,7 +641,7 @@ def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, n
     kept = state.ledger.shape[1] > 0
     write = what == QUANTUM
     tag = state.tag[d, 0 if write else number]
-    ledger = state.ledger[d, slot if kept else 0] if write else tag
+    ledger = state.ledger[d, slot] if write and kept else tag
     split = number if write else tag[TAG_SPLIT]
     address, size = piece(at[ADDRESS], at[BYTES], links[d, QUANTUM_BYTES] if write else links[d, MRRS], split)
     cut, sub_stream = _cut_of(what)
@@ -659,7 +671,21 @@ def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, n
         ledger = state.tag[d, state.tag.shape[1] - 1]
         for place in range(LEDGER_COLUMNS):
             ledger[place] = 0
-    accepted, enters, begin, arrive, checked, stalled, replayed, total, carried, parts, units = cross(
+    (
+        accepted,
+        enters,
+        begin,
+        arrive,
+        checked,
+        held,
+        behind,
+        stalled,
+        replayed,
+        total,
+        carried,
+        parts,
+        units,
+    ) = cross(
         port,
         state.key[2 * row + direction],
         link,
@@ -714,7 +740,7 @@ def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, n
         ledger[ARBITRATION] += begin - enters
         span = until - link[PROP] - begin - replayed
         serialised = min(on_wire(link, total), span) if sealed else span
-        hold = link[HOLD_PS] if rx else 0
+        hold = link[HOLD_PS] + held if rx else 0
         ledger[REPLAYED] += replayed
         ledger[SERIALISATION] += serialised
         ledger[ENGINE] += span - serialised + checked - until - hold
@@ -727,7 +753,7 @@ def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, n
     replayed = min(replayed, accepted - now - stalled)
     serialised = accepted - now - stalled - replayed
     if write and first:
-        own = state.ledger[d, slot if kept else 0]
+        own = state.ledger[d, slot] if kept else ledger
         if not last:
             if leads:
                 if kept:
@@ -761,7 +787,9 @@ def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, n
         _join(state, links, AT_SWITCH + row, deliver, burst, arrive)
     else:
         first_there = now + link[PROP]
-        freed = _reach(state, links, host, tables, seed, root, direction, burst, first_there, deliver, now)
+        freed = _reach(
+            state, links, host, tables, seed, root, direction, burst, first_there, deliver, behind, now
+        )
     place = 2 * direction + (0 if write else 1)
     if cut != AS_REQUEST and link[CREDITS + 2 * place] >= 0:
         give_back(port, state.credit[row, place], place, freed + link[CREDIT_PS], units, parts)
@@ -802,7 +830,7 @@ def _pass(state, links, host, tables, seed, station, now):
         return to
     kept = state.ledger.shape[1] > 0
     tag = state.tag[d, 0 if write else number]
-    ledger = state.ledger[d, slot if kept else 0] if write else tag
+    ledger = state.ledger[d, slot] if write and kept else tag
     split = number if write else tag[TAG_SPLIT]
     last = not write or split + 1 >= at[LEFT]
     address, size = piece(at[ADDRESS], at[BYTES], links[d, QUANTUM_BYTES] if write else links[d, MRRS], split)
@@ -813,12 +841,15 @@ def _pass(state, links, host, tables, seed, station, now):
     if place == TO_OPEN:
         checked = last_byte
         hold = np.int64(0)
+        behind = np.int64(0)
         if at[SEALED] != 0:
             _, _, _, works, _, final = measure(link, cut, address, size, True)
             start = serve_shared(state.scalar, keys, link, context_of(d, UP, sub_stream), now, works)
             # The last TLP has to be there.
             checked = max(start + works, last_byte + link[FABRIC] + final) + link[CHECK] + link[FABRIC]
             hold = link[HOLD_PS]
+            if write:
+                behind = opening(link, address, size, start, last_byte)
         port = state.device[row]
         deliver = max(checked, port[LAST_DELIVER + UP])
         port[LAST_DELIVER + UP] = deliver
@@ -829,17 +860,15 @@ def _pass(state, links, host, tables, seed, station, now):
             ledger[HOLD] += hold
             ledger[ORDERING] += deliver - checked
             ledger[MARK] = deliver
-        _reach(state, links, host, tables, seed, row, UP, burst, now, deliver, now)
+        _reach(state, links, host, tables, seed, row, UP, burst, now, deliver, behind, now)
         return -1
     # To be sealed for a device.
     uplink = links[d, UPLINK]
     root = uplink if uplink > 0 else d
     link = links[root]
-    total, _, _, works, opening, _ = measure(link, cut, address, size, True)
+    works, goes = sealing(link, cut, address, size)
     start = serve_shared(state.scalar, keys, link, context_of(d, DOWN, sub_stream), now, works)
-    # The wire starts with the first TLP, and does not run dry before the last.
-    made = max(start + opening, start + works - on_wire(link, total)) + link[PIPE] + link[MAC]
-    at_port = _join(state, links, TO_PORT * rows + root, made + link[FABRIC], burst, now)
+    at_port = _join(state, links, TO_PORT * rows + root, start + goes + link[FABRIC], burst, now)
     count[STALL_ENGINE] += at_port - last_byte
     if not last:
         if kept:
@@ -907,14 +936,6 @@ def _unpark(port, parked, tags, now):
 
 
 @inline_kernel
-def _wake(timer, at, time, event):
-    """Let a port look again at a time, or earlier if it would anyway. Modified in place."""
-    if time < timer[at, 0]:
-        timer[at, 0] = time
-        timer[at, 1] = event
-
-
-@inline_kernel
 def _port_key(state, row, direction):
     """Name the event of a port. Those of uplinks, whose rows come behind the devices', are device 0's."""
     uplink = row >= state.ring.shape[0]
@@ -922,50 +943,118 @@ def _port_key(state, row, direction):
 
 
 @inline_kernel
-def _serve(state, links, host, tables, seed, d, now):
-    """Let waiting bursts enter a link's ports while these accept them, control first. Modified in place."""
+def _wake(state, row, direction, time):
+    """Let a port look again at a time, or earlier if it would anyway. Modified in place."""
+    at = row * TIMERS + TIMER_PORT + direction
+    if time < state.timer[at, 0]:
+        state.timer[at, 0] = time
+        state.timer[at, 1] = _port_key(state, row, direction)
+
+
+@inline_kernel
+def _next_burst(state, links, d, direction, now):
+    """Return what may enter a port now and the queue that it waited in, or _NOTHING. Modified in place."""
     port = state.device[d]
     waiting = state.waiting[d]
+    control = 2 * direction + CONTROL
+    bulk = 2 * direction + BULK
+    while True:
+        burst = _NOTHING
+        queue = control
+        if (
+            direction == UP
+            and port[PARKED_HEAD] < port[PARKED_TAIL]
+            and _request_may_go(port, links[d], state.credit[d, 2 * UP + OTHER], now)
+        ):
+            burst = _unpark(port, state.parked[d], state.tag, now)
+        elif port[HEAD + control] < port[TAIL + control]:
+            burst = _take(port, waiting, control)
+        elif port[HEAD + bulk] < port[TAIL + bulk]:
+            queue = bulk
+            burst = _take(port, waiting, bulk)
+        if burst < 0:
+            # Only requests without a credit are left. When one comes back is known, or its event will be.
+            head = port[CREDIT_HEAD + 2 * UP + OTHER]
+            if head < port[CREDIT_TAIL + 2 * UP + OTHER]:
+                returning = state.credit[d, 2 * UP + OTHER]
+                then = returning[head & (returning.shape[0] - 1), 0]
+                _wake(state, d, direction, then)
+            return burst, queue
+        if burst & ((1 << KIND_BITS) - 1) == REQUEST_TLP:
+            if not _request_may_go(port, links[d], state.credit[d, 2 * UP + OTHER], now):
+                _park(port, state.parked[d], state.tag, burst, now)
+                continue
+            port[HEADERS + 2 * UP + OTHER] -= 1
+        port[BURSTS + direction] -= 1
+        return burst, queue
+
+
+@inline_kernel
+def _serve(state, links, host, tables, seed, d, direction, now):
+    """Let a waiting burst enter a device's port if that accepts it, control first. Modified in place.
+
+    Returns whether another one may enter at this very time. Not a loop: out of one the compiler would take
+    what few bursts need, and do it for each.
+    """
+    port = state.device[d]
+    if port[BURSTS + direction] == 0:
+        return False
+    if port[ACCEPT + direction] <= now:
+        burst, queue = _next_burst(state, links, d, direction, now)
+        if burst < 0:
+            return False
+        _enter(state, links, host, tables, seed, d, direction, queue, burst, now)
+        if port[BURSTS + direction] == 0:
+            return False
+        if port[ACCEPT + direction] <= now:
+            return True
+    _wake(state, d, direction, port[ACCEPT + direction])
+    return False
+
+
+@inline_kernel
+def _may_enter(port, direction, now):
+    """Return whether a port would take a burst now."""
+    return port[BURSTS + direction] > 0 and port[ACCEPT + direction] <= now
+
+
+@inline_kernel
+def _serve_link(state, links, host, tables, seed, row, now):
+    """Let waiting bursts enter the ports of a link that is part of a way. Modified in place."""
+    port = state.device[row]
     for direction in range(2):
-        control = 2 * direction + CONTROL
-        bulk = 2 * direction + BULK
-        at = d * TIMERS + TIMER_PORT + direction
         while port[BURSTS + direction] > 0:
-            set_aside = direction == UP and port[PARKED_HEAD] < port[PARKED_TAIL]
-            some = port[HEAD + control] < port[TAIL + control]
             if port[ACCEPT + direction] > now:
-                _wake(state.timer, at, port[ACCEPT + direction], _port_key(state, d, direction))
+                _wake(state, row, direction, port[ACCEPT + direction])
                 break
-            burst = _NOTHING
-            queue = control
-            if set_aside and _request_may_go(port, links[d], state.credit[d, 2 * UP + OTHER], now):
-                burst = _unpark(port, state.parked[d], state.tag, now)
-            elif some:
-                burst = _take(port, waiting, control)
-            elif port[HEAD + bulk] < port[TAIL + bulk]:
-                queue = bulk
-                burst = _take(port, waiting, bulk)
+            burst, queue = _next_burst(state, links, row, direction, now)
             if burst < 0:
-                # Only requests without a credit are left. When one comes back is known, or its event will be.
-                head = port[CREDIT_HEAD + 2 * UP + OTHER]
-                if head < port[CREDIT_TAIL + 2 * UP + OTHER]:
-                    returning = state.credit[d, 2 * UP + OTHER]
-                    then = returning[head & (returning.shape[0] - 1), 0]
-                    _wake(state.timer, at, then, _port_key(state, d, direction))
                 break
-            if burst & ((1 << KIND_BITS) - 1) == REQUEST_TLP:
-                if not _request_may_go(port, links[d], state.credit[d, 2 * UP + OTHER], now):
-                    _park(port, state.parked[d], state.tag, burst, now)
-                    continue
-                port[HEADERS + 2 * UP + OTHER] -= 1
-            port[BURSTS + direction] -= 1
-            if links[d, PATH] == 0:
-                _enter(state, links, host, tables, seed, d, direction, queue, burst, now)
-            else:
-                _enter_way(state, links, host, tables, seed, d, direction, queue, burst, now)
-                if state.scalar[CROWDED] != 0:
-                    # Once there is room, it goes on here.
-                    return
+            _enter_way(state, links, host, tables, seed, row, direction, queue, burst, now)
+            if state.scalar[CROWDED] != 0:
+                # Once there is room, it goes on here.
+                return
+
+
+@kernel
+def _serve_way(state, links, host, tables, seed, row, following, now):
+    """Serve a link, and the one that follows it unless that is 0; returns whether that went through.
+
+    Where queues were full, what is left is noted for `resume`. Modified in place.
+    """
+    scalar = state.scalar
+    while True:
+        if row >= 0:
+            _serve_link(state, links, host, tables, seed, row, now)
+        if scalar[CROWDED] != 0:
+            scalar[SERVE] = row
+            scalar[SERVE_NEXT] = following
+            scalar[SERVE_AT] = now
+            return False
+        if following <= 0:
+            return True
+        row = following
+        following = 0
 
 
 @inline_kernel
@@ -1008,12 +1097,9 @@ def _translate(state, host, d, address, now, tables, seed, index):
 
 
 @inline_kernel
-def _fly(port, timer, flight, direction, time, event):
-    """Note when a burst arrives: seldom before others, by relaxed ordering only. Modified in place.
-
-    timer : int64[TIMERS, 2] and flight : int64[2, F, 2] of the device.
-    """
-    line = flight[direction]
+def _fly(port, timer, flight, d, direction, time, event):
+    """Note when a burst arrives: seldom before others, by relaxed ordering only. Modified in place."""
+    line = flight[d, direction]
     mask = line.shape[0] - 1
     head = port[FLIGHT_HEAD + direction]
     i = port[FLIGHT_TAIL + direction]
@@ -1029,21 +1115,23 @@ def _fly(port, timer, flight, direction, time, event):
     line[i & mask, 0] = time
     line[i & mask, 1] = event
     if i == head:
-        timer[TIMER_FLIGHT + direction, 0] = time
-        timer[TIMER_FLIGHT + direction, 1] = event
+        at = d * TIMERS + TIMER_FLIGHT + direction
+        timer[at, 0] = time
+        timer[at, 1] = event
 
 
 @inline_kernel
-def _land(port, timer, flight, direction):
+def _land(port, timer, flight, d, direction):
     """Take the first burst out of the flight. Modified in place."""
-    line = flight[direction]
+    line = flight[d, direction]
     head = port[FLIGHT_HEAD + direction] + 1
     port[FLIGHT_HEAD + direction] = head
+    at = d * TIMERS + TIMER_FLIGHT + direction
     if head < port[FLIGHT_TAIL + direction]:
-        timer[TIMER_FLIGHT + direction, 0] = line[head & (line.shape[0] - 1), 0]
-        timer[TIMER_FLIGHT + direction, 1] = line[head & (line.shape[0] - 1), 1]
+        timer[at, 0] = line[head & (line.shape[0] - 1), 0]
+        timer[at, 1] = line[head & (line.shape[0] - 1), 1]
     else:
-        timer[TIMER_FLIGHT + direction, 0] = FOREVER
+        timer[at, 0] = FOREVER
 
 
 @inline_kernel
@@ -1159,6 +1247,171 @@ def _start(state, links, d, step, now):
             _wait(port, waiting[d], queue, key(d, step, 0, QUANTUM))
 
 
+@inline_kernel
+def _bare(state):
+    """Return the same arrays, without what kernels need not know of them."""
+    return State(
+        bare(state.heap, 0),
+        bare(state.timer, 2),
+        bare(state.flight, 2),
+        bare(state.scalar, SCALARS),
+        bare(state.device, DEVICE_COLUMNS),
+        bare(state.ring, RING_COLUMNS),
+        bare(state.waiting, 0),
+        bare(state.server, 2),
+        bare(state.count, COUNT_COLUMNS),
+        bare(state.histogram, BUCKETS),
+        bare(state.kept, 0),
+        bare(state.parked, 0),
+        bare(state.owed, 2),
+        bare(state.credit, 3),
+        bare(state.tag, TAG_COLUMNS),
+        bare(state.free, 0),
+        bare(state.ledger, LEDGER_COLUMNS),
+        bare(state.spent, SPENT_COLUMNS),
+        bare(state.iotlb, 2),
+        bare(state.walker, 0),
+        bare(state.line, LINE_COLUMNS),
+        bare(state.line_at, 3),
+        bare(state.key, 0),
+    )
+
+
+@inline_kernel
+def _advance(state, links, host, tables, seed, latest):
+    """As `advance`."""
+    heap, timer, flight, scalar = state.heap, state.timer, state.flight, state.scalar
+    device, ring, waiting, count = state.device, state.ring, state.waiting, state.count
+    mask = ring.shape[1] - 1
+    stop = heap[1]
+    kept = state.ledger.shape[1] > 0
+    # The first root step of an unloaded chunk, and whose it is.
+    frontier = FOREVER
+    lagging = -1
+    for d in range(links.shape[0]):
+        horizon = device[d, HORIZON]
+        if device[d, EXHAUSTED] == 0 and horizon <= stop and (lagging < 0 or horizon < frontier):
+            frontier = horizon
+            lagging = d
+    now = 0
+    d = 0
+    turn = UP
+    then_down = False
+    again = False
+    while True:
+        if not again:
+            # The first of all events: in the heap, or a timer.
+            now = FOREVER
+            event = -1
+            source = -1
+            if heap[0] > 0:
+                now = heap[2]
+                event = heap[3]
+            for t in range(timer.shape[0]):
+                then = timer[t, 0]
+                # No event is there with the key -1: of what never comes, none is the first.
+                if then <= now and (then < now or timer[t, 1] < event):
+                    now = then
+                    event = timer[t, 1]
+                    source = t
+            if lagging >= 0 and frontier <= now:
+                return lagging
+            if now == FOREVER:
+                return FINISHED
+            if now > latest:
+                return TOO_LONG
+            kind = event & ((1 << KIND_BITS) - 1)
+            number = (event >> KIND_BITS) & ((1 << SPLIT_BITS) - 1)
+            step = (event >> STEP_SHIFT) & ((1 << STEP_BITS) - 1)
+            d = event >> DEVICE_SHIFT
+            port = device[d]
+            way = links[d, PATH] != 0
+            # Of a way, the links whose ports may have something to send afterwards; else the direction.
+            served = d
+            following = 0
+            direction = UP
+            if way:
+                following = links[d, UPLINK]
+            if kind == HOP or (kind == PORT and step > DOWN):
+                way = True
+                following = 0
+                served = step >> 1
+            elif now <= stop and kind != PORT and port[EXHAUSTED] == 0 and step + port[REACH] >= port[LOADED]:
+                return d
+            if source < 0:
+                pop(heap)
+            elif kind == PORT:
+                timer[source, 0] = FOREVER
+                direction = step
+            elif kind == HOP:
+                served = _pass(state, links, host, tables, seed, step, now)
+            else:
+                _land(port, timer, flight, d, DOWN if kind == ANSWERED else UP)
+            slot = step & mask
+            row = ring[d, slot]
+            if kind == READY:
+                if row[KIND] == WRITE_DOWN:
+                    direction = DOWN
+                _start(state, links, d, step, now)
+            elif kind == ARRIVE:
+                start = max(now, scalar[HOST_FREE])
+                scalar[HOST_FREE] = start + host[READ_INTERVAL]
+                scalar[HOST_BUSY] += host[READ_INTERVAL]
+                root = following if following > 0 else d
+                if links[root, CREDITS + 2 * (2 * UP + OTHER)] >= 0:
+                    # The request leaves the port's buffer.
+                    place = 2 * UP + OTHER
+                    back = start + links[root, CREDIT_PS]
+                    give_back(device[root], state.credit[root, place], place, back, 0, 1)
+                tag = state.tag[d, number]
+                split = tag[TAG_SPLIT]
+                index = (row[TRANSFER] << SPLIT_BITS) + split
+                data = start
+                if host[SET_MASK] >= 0:
+                    address, _ = piece(row[ADDRESS], row[BYTES], links[d, MRRS], split)
+                    data = _translate(state, host, d, address, start, tables, seed, index)
+                    count[row[STAT], STALL_IOMMU] += data - start
+                begun = data
+                data += quantile(tables[HOST_TABLE], draw_u64(seed, _HOST_STREAM + d, index))
+                count[row[STAT], STALL_HOST] += data - begun + start - now
+                if kept:
+                    tag[HOST] += data - begun + start - now
+                    tag[IOMMU] += begun - start
+                    tag[MARK] = data
+                push(heap, data, key(d, step, number, DATA))
+            elif kind == DATA:
+                direction = DOWN
+                burst = key(d, step, number, DATA)
+                if way:
+                    _depart(state, links, d, 2 * DOWN + BULK, burst, row[SEALED] != 0, now)
+                else:
+                    _wait(port, waiting[d], 2 * DOWN + BULK, burst)
+            elif kind == ANSWERED:
+                state.free[d, port[FREE_TAGS]] = number
+                port[FREE_TAGS] += 1
+                row[LEFT] -= 1
+                if row[LEFT] == 0:
+                    if kept:
+                        for place in range(LEDGER_COLUMNS):
+                            state.ledger[d, slot, place] = state.tag[d, number, place]
+                    _finish(state, d, step, now, now)
+            if served == d and (port[QUEUE_HEAD] < port[QUEUE_TAIL] or port[STARVED_SINCE] >= 0):
+                _issue_reads(state, d, now)
+            if way:
+                if not _serve_way(state, links, host, tables, seed, served, following, now):
+                    return GROW
+                continue
+            # The event concerns one direction. By the other one something enters if it could have at an
+            # event of this very time; the way up comes first.
+            then_down = direction == DOWN and _may_enter(port, UP, now)
+            turn = UP if then_down else direction
+        again = _serve(state, links, host, tables, seed, d, turn, now)
+        if not again and turn == UP:
+            again = then_down or _may_enter(device[d], DOWN, now)
+            turn = DOWN
+            then_down = False
+
+
 @kernel
 def advance(state, links, host, tables, seed, latest):
     """Run until all is done or a device needs its next chunk.
@@ -1177,118 +1430,9 @@ def advance(state, links, host, tables, seed, latest):
     -------
     The device to load, FINISHED, TOO_LONG, or GROW.
     """
-    heap, timer, flight, scalar = state.heap, state.timer, state.flight, state.scalar
-    device, ring, waiting, count = state.device, state.ring, state.waiting, state.count
-    mask = ring.shape[1] - 1
-    stop = heap[1]
-    kept = state.ledger.shape[1] > 0
-    # The first root step of an unloaded chunk, and whose it is.
-    frontier = FOREVER
-    lagging = -1
-    for d in range(links.shape[0]):
-        horizon = device[d, HORIZON]
-        if device[d, EXHAUSTED] == 0 and horizon <= stop and (lagging < 0 or horizon < frontier):
-            frontier = horizon
-            lagging = d
-    while True:
-        # The first of all events: in the heap, or a timer.
-        now = FOREVER
-        event = -1
-        source = -1
-        if heap[0] > 0:
-            now = heap[2]
-            event = heap[3]
-        for t in range(timer.shape[0]):
-            if timer[t, 0] < now or (timer[t, 0] == now and now < FOREVER and timer[t, 1] < event):
-                now = timer[t, 0]
-                event = timer[t, 1]
-                source = t
-        if lagging >= 0 and frontier <= now:
-            return lagging
-        if now == FOREVER:
-            return FINISHED
-        if now > latest:
-            return TOO_LONG
-        kind = event & ((1 << KIND_BITS) - 1)
-        number = (event >> KIND_BITS) & ((1 << SPLIT_BITS) - 1)
-        step = (event >> STEP_SHIFT) & ((1 << STEP_BITS) - 1)
-        d = event >> DEVICE_SHIFT
-        port = device[d]
-        # The links whose ports may have something to send afterwards.
-        served = d
-        following = links[d, UPLINK]
-        if kind == HOP or (kind == PORT and step > 1):
-            following = 0
-            served = step >> 1
-        elif now <= stop and kind != PORT and port[EXHAUSTED] == 0 and step + port[REACH] >= port[LOADED]:
-            return d
-        if source < 0:
-            pop(heap)
-        elif kind == PORT:
-            timer[source, 0] = FOREVER
-        elif kind == HOP:
-            served = _pass(state, links, host, tables, seed, step, now)
-        else:
-            direction = DOWN if kind == ANSWERED else UP
-            _land(port, timer[d * TIMERS : (d + 1) * TIMERS], flight[d], direction)
-        slot = step & mask
-        row = ring[d, slot]
-        if kind == READY:
-            _start(state, links, d, step, now)
-        elif kind == ARRIVE:
-            start = max(now, scalar[HOST_FREE])
-            scalar[HOST_FREE] = start + host[READ_INTERVAL]
-            scalar[HOST_BUSY] += host[READ_INTERVAL]
-            root = following if following > 0 else d
-            if links[root, CREDITS + 2 * (2 * UP + OTHER)] >= 0:
-                # The request leaves the port's buffer.
-                place = 2 * UP + OTHER
-                back = start + links[root, CREDIT_PS]
-                give_back(device[root], state.credit[root, place], place, back, 0, 1)
-            tag = state.tag[d, number]
-            split = tag[TAG_SPLIT]
-            index = (row[TRANSFER] << SPLIT_BITS) + split
-            data = start
-            if host[SET_MASK] >= 0:
-                address, _ = piece(row[ADDRESS], row[BYTES], links[d, MRRS], split)
-                data = _translate(state, host, d, address, start, tables, seed, index)
-                count[row[STAT], STALL_IOMMU] += data - start
-            begun = data
-            data += quantile(tables[HOST_TABLE], draw_u64(seed, _HOST_STREAM + d, index))
-            count[row[STAT], STALL_HOST] += data - begun + start - now
-            if kept:
-                tag[HOST] += data - begun + start - now
-                tag[IOMMU] += begun - start
-                tag[MARK] = data
-            push(heap, data, key(d, step, number, DATA))
-        elif kind == DATA:
-            burst = key(d, step, number, DATA)
-            if links[d, PATH] != 0:
-                _depart(state, links, d, 2 * DOWN + BULK, burst, row[SEALED] != 0, now)
-            else:
-                _wait(port, waiting[d], 2 * DOWN + BULK, burst)
-        elif kind == ANSWERED:
-            state.free[d, port[FREE_TAGS]] = number
-            port[FREE_TAGS] += 1
-            row[LEFT] -= 1
-            if row[LEFT] == 0:
-                if kept:
-                    for place in range(LEDGER_COLUMNS):
-                        state.ledger[d, slot, place] = state.tag[d, number, place]
-                _finish(state, d, step, now, now)
-        if served == d and (port[QUEUE_HEAD] < port[QUEUE_TAIL] or port[STARVED_SINCE] >= 0):
-            _issue_reads(state, d, now)
-        while served >= 0:
-            _serve(state, links, host, tables, seed, served, now)
-            if following <= 0 or scalar[CROWDED] != 0:
-                break
-            served = following
-            following = 0
-        if scalar[CROWDED] != 0:
-            scalar[SERVE] = served
-            scalar[SERVE_NEXT] = following
-            scalar[SERVE_AT] = now
-            return GROW
+    rows, constants = bare(links, LINK_COLUMNS), bare(host, HOST_COLUMNS)
+    points = bare(tables, TABLE_POINTS)
+    return _advance(_bare(state), rows, constants, points, seed, latest)
 
 
 @kernel
@@ -1297,34 +1441,18 @@ def resume(state, links, host, tables, seed):
 
     Parameters as `advance`. Returns GROW if they are full again, else FINISHED.
     """
+    rows, constants = bare(links, LINK_COLUMNS), bare(host, HOST_COLUMNS)
+    points = bare(tables, TABLE_POINTS)
     scalar = state.scalar
-    served = scalar[SERVE]
-    while served >= 0:
-        scalar[CROWDED] = 0
-        _serve(state, links, host, tables, seed, served, scalar[SERVE_AT])
-        if scalar[CROWDED] != 0:
-            scalar[SERVE] = served
-            return GROW
-        served = scalar[SERVE_NEXT] if scalar[SERVE_NEXT] > 0 else -1
-        scalar[SERVE_NEXT] = 0
     scalar[CROWDED] = 0
-    return FINISHED
+    row, following, now = scalar[SERVE], scalar[SERVE_NEXT], scalar[SERVE_AT]
+    done = _serve_way(_bare(state), rows, constants, points, seed, row, following, now)
+    return FINISHED if done else GROW
 
 
-@kernel
-def load(state, d, first_class, reach, servers, most_bytes, steps, sealed):
-    """Append a chunk to a device's ring and push its root steps. Modified in place.
-
-    Parameters
-    ----------
-    first_class : row of `count` of the program's first request class.
-    reach, servers : what the program promised; most_bytes : of one transfer.
-    steps : STEP[n]; sealed : bool[n], the policy's decision per step.
-
-    Returns
-    -------
-    LOADED_OK, or what is wrong with a step; the state is of no further use then.
-    """
+@inline_kernel
+def _load(state, d, first_class, reach, servers, most_bytes, steps, sealed):
+    """As `load`."""
     heap, device, ring = state.heap, state.device, state.ring
     mask = ring.shape[1] - 1
     port = device[d]
@@ -1379,3 +1507,20 @@ def load(state, d, first_class, reach, servers, most_bytes, steps, sealed):
         if pending == 0:
             _start_at(heap, row, d, step, _ready(row, 0))
     return LOADED_OK
+
+
+@kernel
+def load(state, d, first_class, reach, servers, most_bytes, steps, sealed):
+    """Append a chunk to a device's ring and push its root steps. Modified in place.
+
+    Parameters
+    ----------
+    first_class : row of `count` of the program's first request class.
+    reach, servers : what the program promised; most_bytes : of one transfer.
+    steps : STEP[n]; sealed : bool[n], the policy's decision per step.
+
+    Returns
+    -------
+    LOADED_OK, or what is wrong with a step; the state is of no further use then.
+    """
+    return _load(_bare(state), d, first_class, reach, servers, most_bytes, steps, sealed)

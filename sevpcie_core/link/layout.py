@@ -222,6 +222,8 @@ MARK: Final = len(PLACES)
 # 1: all of it lies behind the begin of the request.
 COUNTED: Final = MARK + 1
 LEDGER_COLUMNS: Final = 16
+# Of `spent`, the places alone.
+SPENT_COLUMNS: Final = len(PLACES)
 
 # Columns of `tag`, one row per tag of a device: its ledger as above, then the split that has it. The last row
 # is scratch.

@@ -60,7 +60,10 @@ STORES: Final = 47  # of an uplink, 1: a burst may go on when its last byte is t
 LINK_STREAM: Final = 48  # 1: switches open and seal what passes them
 SHARED: Final = 49  # 1: the host has one engine for all ports and both directions ...
 FABRIC: Final = 50  # ... this far from each, ps one way
-LINK_COLUMNS: Final = 51
+# Most TLPs that share a MAC, by sub-stream (posted, non-posted, completion); 1: none does.
+UNIT_TLPS: Final = 51
+SKID: Final = 54  # 1: a receiver releases a TLP before its MAC is checked
+LINK_COLUMNS: Final = 55
 
 # A burst keeps other traffic of its direction waiting for no longer than this.
 _QUANTUM_PS: Final = 80_000
@@ -193,6 +196,8 @@ class EngineTiming:
     link_stream : switches open and seal what passes them; else it passes them sealed (a selective stream).
     shared : the host has one engine for all its ports and both directions, fabric_ps away from each; devices
     and switches have theirs at their ports.
+    unit_tlps : most TLPs that share a MAC, by sub-stream (posted, non-posted, completion).
+    skid : a receiver does not wait for a MAC, so not for that of a unit either.
     """
 
     pipe_ps: int
@@ -209,6 +214,13 @@ class EngineTiming:
     link_stream: bool = False
     shared: bool = False
     fabric_ps: int = 0
+    unit_tlps: tuple[int, int, int] = (1, 1, 1)
+    skid: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise MisuseError for units that the standard does not have."""
+        if not set(self.unit_tlps) <= set(spec.IDE_AGGREGATIONS):
+            raise MisuseError(f"units of {self.unit_tlps} TLPs; expected each one of {spec.IDE_AGGREGATIONS}")
 
 
 NO_ENGINE: Final = EngineTiming(0, 0, 0, 0, 0, 1, 0, 0, CONTEXTS)
@@ -237,6 +249,7 @@ def engine_timing(
     shared: bool = False,
     link_stream: bool = False,
     contexts: int = CONTEXTS,
+    unit_tlps: tuple[int, int, int] = (1, 1, 1),
 ) -> EngineTiming:
     """Turn an engine's structure into times. contexts : most that one engine has to do with.
 
@@ -261,6 +274,8 @@ def engine_timing(
         link_stream=link_stream,
         shared=shared,
         fabric_ps=fabric_hop_ns * 1000 if shared else 0,
+        unit_tlps=unit_tlps,
+        skid=not hold,
     )
 
 
@@ -355,6 +370,8 @@ def link_row(
     row[LINK_STREAM] = engine.link_stream
     row[SHARED] = row[PATH] = engine.shared
     row[FABRIC] = engine.fabric_ps
+    row[UNIT_TLPS : UNIT_TLPS + CONTEXTS] = engine.unit_tlps
+    row[SKID] = engine.skid
     most = int(_QUANTUM_PS / byte_time)
     for credits in (up, down):
         # A quantum enters with all its credits.

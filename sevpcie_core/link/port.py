@@ -108,23 +108,21 @@ from .params import (
     RCB,
     REPLAY_UNITS,
     RMP_CHECK,
+    SKID,
     SKIP_BYTES,
     SKIP_EVERY,
     SWITCH,
+    UNIT_TLPS,
     UPDATE_EVERY,
     WIDTH,
     WRITE_LATENCY,
 )
+from .units import AS_COMPLETIONS, AS_REQUEST, AS_WRITE, next_sealed
 
 # What an IDE Sync carries beside its header: it has no content, hence no PCRC.
 SYNC_IDE: Final = IDE_PREFIX_BYTES + IDE_MAC_BYTES
 
 _CREDIT_SHIFT: Final = 4
-
-# How a transfer is cut into TLPs.
-AS_WRITE: Final = 0
-AS_REQUEST: Final = 1
-AS_COMPLETIONS: Final = 2
 
 
 @kernel
@@ -214,6 +212,149 @@ def _run_sync(position, free, fin, ready, occupy, ticks, pipe, mac, prop, den, s
     )
 
 
+@kernel
+def _run_units(
+    link,
+    cut,
+    drains,
+    address,
+    size,
+    ready,
+    position,
+    free,
+    fin,
+    tx_gap,
+    tx_load,
+    rx_gap,
+    rx_load,
+    npr,
+    cpl,
+):
+    """Take a burst of several TLPs through the same, TLP by TLP, where units of them share a MAC.
+
+    ready, position, free, fin, tx_gap, tx_load, rx_gap, rx_load : as in `_run`. drains : its TLPs go to the
+    root port's drain. npr, cpl : the IDE ordering counters of posted TLPs.
+
+    Returns
+    -------
+    position, free, fin, npr, cpl : when all is done, IDE Syncs included.
+    sent : ticks, when the last byte of the last TLP has left.
+    done : ticks, when the receiver's engine has what lets it release the last TLP.
+    held : ps, for how long of that it waited for the MAC of its unit.
+    behind : ps, when the burst can have been drained at the earliest, as no TLP of a unit is released before
+        its MAC is checked; 0 if nothing shares one.
+    wire, ide, occupied, syncs : bytes, bytes, ticks, TLPs beside those of the burst.
+    """
+    den = link[DEN]
+    shift = link[DEN_SHIFT]
+    num = link[NUM]
+    data_link = link[DATA_LINK]
+    pipe = link[PIPE] * den
+    mac = link[MAC] * den
+    prop = link[PROP] * den
+    pcrc = link[PCRC] != 0
+    skid = link[SKID] != 0
+    most = link[UNIT_TLPS + cut]
+    posted = cut == AS_WRITE
+    wire_sum = np.int64(0)
+    ide_sum = np.int64(0)
+    occupied = np.int64(0)
+    syncs = np.int64(0)
+    behind = np.int64(0)
+    # Of the open unit; and how long its TLPs keep the drain, ps.
+    tlps = 0
+    payload = 0
+    work = 0
+    sent = position
+    own = fin
+    done = fin
+    sync = False
+    while size > 0 or sync:
+        if sync:
+            # A message without data, the last of its unit: of the open one, or of one of its own.
+            joins = tlps > 0
+            ends = True
+            ide = ide_bytes(True, pcrc and payload > 0)
+            occupy = _occupied(link, HEADER_4DW_BYTES + ide - IDE_MAC_BYTES) * den
+            wire = data_link + HEADER_4DW_BYTES + ide
+        else:
+            joins = True
+            if posted:
+                npr += 1
+                cpl += 1
+            due = npr >= IDE_SYNC_AT or cpl >= IDE_SYNC_AT
+            step, header, padded, ends, ide, content = next_sealed(
+                link, cut, address, size, most, tlps, payload, posted and due
+            )
+            occupy = _occupied(link, content) * den
+            wire = data_link + header + padded + ide
+            payload += padded
+            if drains:
+                work += link[DRAIN_TLP] + ((step + 63) >> 6) * link[DRAIN_LINE]
+            address += step
+            size -= step
+        position, free, fin = _run(
+            position,
+            free,
+            fin,
+            ready,
+            tx_gap,
+            tx_load,
+            rx_gap,
+            rx_load,
+            occupy,
+            wire * num,
+            np.int64(1),
+            pipe,
+            mac if ends else 0,
+            prop,
+            den,
+            shift,
+        )
+        tx_gap = tx_load = rx_gap = rx_load = 0
+        wire_sum += wire
+        ide_sum += ide
+        occupied += occupy
+        tlps += 1
+        if not sync:
+            sent = position
+            own = fin
+        if joins and (ends or skid):
+            done = own if skid else fin
+        if ends:
+            if drains and joins:
+                if tlps > 1 and not skid:
+                    behind = max(behind, link[CHECK] - _whole(-fin, den, shift))
+                if behind > 0:
+                    behind += work
+            tlps = 0
+            payload = 0
+            work = 0
+        if sync:
+            syncs += 1
+            sync = False
+        elif posted and due:
+            npr = 0
+            cpl = 0
+            sync = True
+    held = _whole(-own, den, shift) - _whole(-done, den, shift)
+    return (
+        position,
+        free,
+        fin,
+        npr,
+        cpl,
+        sent,
+        done,
+        held,
+        behind,
+        wire_sum,
+        ide_sum,
+        occupied,
+        syncs,
+    )
+
+
 @inline_kernel
 def _unaligned_bytes(completion, address, size, flit):
     """Return the bytes of the OHC word that a write or a completion takes where it is not aligned to DW."""
@@ -260,14 +401,18 @@ def _owe(port, link, owed, direction, due, tlps, now):
     every = link[ACK_EVERY]
     if every > 0:
         waiting = port[ACK_COUNT + direction] + tlps
-        dllps = waiting // every
-        port[ACK_COUNT + direction] = waiting - dllps * every
+        if waiting >= every:
+            dllps = waiting // every
+            waiting -= dllps * every
+        port[ACK_COUNT + direction] = waiting
     every = link[UPDATE_EVERY]
     if every > 0:
         waiting = port[UPDATE_COUNT + direction] + tlps
-        updates = waiting // every
-        port[UPDATE_COUNT + direction] = waiting - updates * every
-        dllps += updates
+        if waiting >= every:
+            updates = waiting // every
+            waiting -= updates * every
+            dllps += updates
+        port[UPDATE_COUNT + direction] = waiting
     if dllps == 0:
         return
     port[DLLPS + direction] += dllps * DLLP_BYTES
@@ -457,6 +602,9 @@ def send(
     replayed = np.int64(0)
     deliver = port[LAST_DELIVER + direction]
     engine = np.int64(0)
+    # For how long the last TLP waits for its unit, and when the burst can be drained for that.
+    held = np.int64(0)
+    behind = np.int64(0)
     if sealed:
         tx_gap, tx_load = _switch_context(port, link, sender, context)
         rx_gap, rx_load = _switch_context(port, link, receiver, context)
@@ -477,71 +625,105 @@ def send(
         occupied = np.int64(0)
         sent = position
         done = fin
-        for run in range(3):
-            count_left = whole_ones if run == 1 else np.int64(rest > 0) if run == 2 else 1
-            if count_left == 0:
-                continue
-            padded = limit if run == 1 else last_padded if run == 2 else first_padded
-            head = header
-            if flit and run != 1:
-                at = address if run == 0 else address + size - last
-                head += _unaligned_bytes(completions, at, first if run == 0 else last, True)
-            ide = ide_bytes(True, link[PCRC] != 0 and padded > 0)
-            wire = wire_bytes(head, padded, data_link, True, link[PCRC] != 0)
-            occupy = _occupied(link, head + padded + ide - IDE_MAC_BYTES) * den
-            wire_sum += wire * count_left
-            ide_sum += ide * count_left
-            occupied += occupy * count_left
-            while count_left > 0:
-                some = min(count_left, IDE_SYNC_AT - max(npr, cpl)) if posted else count_left
-                count_left -= some
-                position, free, fin = _run(
-                    position,
-                    free,
-                    fin,
-                    ready_ticks,
-                    tx_gap,
-                    tx_load,
-                    rx_gap,
-                    rx_load,
-                    occupy,
-                    wire * num,
-                    some,
-                    pipe,
-                    mac,
-                    prop_ticks,
-                    den,
-                    shift,
-                )
-                tx_gap = tx_load = rx_gap = rx_load = 0
-                sent = position
-                done = fin
-                if posted:
-                    npr += some
-                    cpl += some
-                    if npr >= IDE_SYNC_AT or cpl >= IDE_SYNC_AT:
-                        # An IDE Sync: a message without data, which nobody waits for.
-                        npr = 0
-                        cpl = 0
-                        occupy_sync = _occupied(link, HEADER_4DW_BYTES + SYNC_IDE - IDE_MAC_BYTES) * den
-                        wire_sync = wire_bytes(HEADER_4DW_BYTES, 0, data_link, True, False)
-                        position, free, fin = _run_sync(
-                            position,
-                            free,
-                            fin,
-                            ready_ticks,
-                            occupy_sync,
-                            wire_sync * num,
-                            pipe,
-                            mac,
-                            prop_ticks,
-                            den,
-                            shift,
-                        )
-                        occupied += occupy_sync
-                        syncs_wire += wire_sync
-                        ide_sum += SYNC_IDE
-                        tlps += 1
+        if parts > 1 and link[UNIT_TLPS + cut] > 1:
+            (
+                position,
+                free,
+                fin,
+                npr,
+                cpl,
+                sent,
+                done,
+                held,
+                behind,
+                wire_sum,
+                ide_sum,
+                occupied,
+                syncs,
+            ) = _run_units(
+                link,
+                cut,
+                direction == UP and cut == AS_WRITE,
+                address,
+                size,
+                ready_ticks,
+                position,
+                free,
+                fin,
+                tx_gap,
+                tx_load,
+                rx_gap,
+                rx_load,
+                npr,
+                cpl,
+            )
+            tlps += syncs
+        else:
+            for run in range(3):
+                count_left = whole_ones if run == 1 else np.int64(rest > 0) if run == 2 else 1
+                if count_left == 0:
+                    continue
+                padded = limit if run == 1 else last_padded if run == 2 else first_padded
+                head = header
+                if flit and run != 1:
+                    at = address if run == 0 else address + size - last
+                    head += _unaligned_bytes(completions, at, first if run == 0 else last, True)
+                ide = ide_bytes(True, link[PCRC] != 0 and padded > 0)
+                wire = wire_bytes(head, padded, data_link, True, link[PCRC] != 0)
+                occupy = _occupied(link, head + padded + ide - IDE_MAC_BYTES) * den
+                wire_sum += wire * count_left
+                ide_sum += ide * count_left
+                occupied += occupy * count_left
+                while count_left > 0:
+                    some = min(count_left, IDE_SYNC_AT - max(npr, cpl)) if posted else count_left
+                    count_left -= some
+                    position, free, fin = _run(
+                        position,
+                        free,
+                        fin,
+                        ready_ticks,
+                        tx_gap,
+                        tx_load,
+                        rx_gap,
+                        rx_load,
+                        occupy,
+                        wire * num,
+                        some,
+                        pipe,
+                        mac,
+                        prop_ticks,
+                        den,
+                        shift,
+                    )
+                    tx_gap = tx_load = rx_gap = rx_load = 0
+                    sent = position
+                    done = fin
+                    if posted:
+                        npr += some
+                        cpl += some
+                        if npr >= IDE_SYNC_AT or cpl >= IDE_SYNC_AT:
+                            # An IDE Sync: a message without data, which nobody waits for.
+                            npr = 0
+                            cpl = 0
+                            occupy_sync = _occupied(link, HEADER_4DW_BYTES + SYNC_IDE - IDE_MAC_BYTES) * den
+                            wire_sync = wire_bytes(HEADER_4DW_BYTES, 0, data_link, True, False)
+                            position, free, fin = _run_sync(
+                                position,
+                                free,
+                                fin,
+                                ready_ticks,
+                                occupy_sync,
+                                wire_sync * num,
+                                pipe,
+                                mac,
+                                prop_ticks,
+                                den,
+                                shift,
+                            )
+                            occupied += occupy_sync
+                            syncs_wire += wire_sync
+                            ide_sum += SYNC_IDE
+                            tlps += 1
         wire_sum += syncs_wire
         if link[ERROR_EVERY] > 0:
             replayed = _replay(port, link, direction, wire_sum, error_table, error_stream, seed)
@@ -606,8 +788,8 @@ def send(
         ledger[ENGINE] += span - serialised + checked - arrive
         ledger[FLIGHT] += prop
         if sealed:
-            ledger[ENGINE] -= link[HOLD_PS]
-            ledger[HOLD] += link[HOLD_PS]
+            ledger[ENGINE] -= link[HOLD_PS] + held
+            ledger[HOLD] += link[HOLD_PS] + held
         ledger[ORDERING] += deliver - checked
         ledger[MARK] = deliver
     freed = deliver
@@ -618,12 +800,14 @@ def send(
         # Its first TLP is there at `translated` at the earliest, its last one at `deliver`.
         work = parts * each + lines * link[DRAIN_LINE]
         known = max(max(port[DRAIN_FREE], ready + prop) + work, deliver + final)
-        freed = max(known, translated + work)
+        released = max(known, behind + replayed) if behind > 0 else known
+        freed = max(released, translated + work)
         port[DRAIN_FREE] = freed
         deliver = max(freed + link[WRITE_LATENCY] + (link[RMP_CHECK] if sealed else 0), port[VISIBLE])
         port[VISIBLE] = deliver
         if kept:
-            ledger[IOMMU] += freed - known
+            ledger[HOLD] += released - known
+            ledger[IOMMU] += freed - released
             ledger[HOST] += deliver - ledger[MARK] - (freed - known)
             ledger[MARK] = deliver
     if buffered > 0:

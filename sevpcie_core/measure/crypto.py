@@ -17,13 +17,12 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from .. import spec
-from .._jit import JIT_DISABLED
 from ..crypto import backends, bound
 from ..crypto.keys import MAX_AAD_BYTES, MAX_TEXT_BYTES
-from ..errors import ConfigError, MisuseError, RunError
+from ..errors import MisuseError, RunError
 from ..experiment.fingerprint import host_facts, versions
 from .pool import TAG_BYTES, Pool, Shape
-from .timing import Timing, pinned, run_slice
+from .timing import Timing, needs_compiled_kernels, pinned, run_slice, within
 
 Progress = Callable[[str, int, int], object]
 
@@ -57,15 +56,14 @@ class Plan:
 
     def check(self) -> None:
         """Raise MisuseError for a number outside its range, ConfigError where nothing can be measured."""
-        _within("payload", self.payloads, 0, MAX_TEXT_BYTES)
-        _within("aad", self.aads, 0, MAX_AAD_BYTES)
-        _within("packets", [self.packets], 1, MAX_PACKETS)
-        _within("rounds", [self.rounds], 1, 1_000_000)
+        within("payload", self.payloads, 0, MAX_TEXT_BYTES)
+        within("aad", self.aads, 0, MAX_AAD_BYTES)
+        within("packets", [self.packets], 1, MAX_PACKETS)
+        within("rounds", [self.rounds], 1, 1_000_000)
         for bits in self.key_bits:
             if bits not in spec.AES_ROUNDS:
                 raise MisuseError(f"key-bits {bits}: expected {' or '.join(map(str, spec.AES_ROUNDS))}")
-        if JIT_DISABLED:
-            raise ConfigError("NUMBA_DISABLE_JIT is set: interpreted kernels have no speed worth measuring")
+        needs_compiled_kernels()
 
     def shapes(self) -> list[Shape]:
         """Return every combination, key sizes first."""
@@ -75,12 +73,6 @@ class Plan:
             for payload in self.payloads
             for aad in self.aads
         ]
-
-
-def _within(name: str, values: Sequence[int], low: int, high: int) -> None:
-    for value in values:
-        if not low <= value <= high:
-            raise MisuseError(f"{name} {value}: expected {low}..{high}")
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-from .._jit import JIT_DISABLED
-from ..errors import ConfigError, MisuseError
 from ..experiment.fingerprint import host_facts, versions
 from ..experiment.runner import Task
 from ..experiment.scenario import load_scheme
 from ..workload.program import BEGIN, Chunk, Program
 from .simulator import MAX_DEPTH, reads
-from .timing import pinned
+from .timing import needs_compiled_kernels, pinned, within
 
 Progress = Callable[[str, int, int], object]
 
@@ -57,15 +55,10 @@ class Plan:
 
     def check(self) -> None:
         """Raise MisuseError for a number outside its range, ConfigError where nothing can be measured."""
-        if not LEAST_TLPS <= self.tlps <= MAX_TLPS:
-            raise MisuseError(f"tlps {self.tlps}: expected {LEAST_TLPS}..{MAX_TLPS}")
-        for depth in self.depths:
-            if not 1 <= depth <= MAX_DEPTH:
-                raise MisuseError(f"depth {depth}: expected 1..{MAX_DEPTH}")
-        if not 1 <= self.rounds <= 1000:
-            raise MisuseError(f"rounds {self.rounds}: expected 1..1000")
-        if JIT_DISABLED:
-            raise ConfigError("NUMBA_DISABLE_JIT is set: interpreted kernels have no speed worth measuring")
+        within("tlps", [self.tlps], LEAST_TLPS, MAX_TLPS)
+        within("depth", self.depths, 1, MAX_DEPTH)
+        within("rounds", [self.rounds], 1, 1000)
+        needs_compiled_kernels()
 
 
 @dataclass(frozen=True)

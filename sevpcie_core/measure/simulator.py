@@ -8,14 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from .._jit import JIT_DISABLED
-from ..errors import ConfigError, MisuseError
 from ..experiment.fingerprint import host_facts, versions
 from ..experiment.resolved import Resolved
 from ..experiment.runner import Task
 from ..experiment.scenario import Scenario, load_scheme
 from ..experiment.traffic import Reference
-from .timing import Slice, Timing, pinned
+from .timing import Slice, Timing, needs_compiled_kernels, pinned, within
 
 Progress = Callable[[str, int, int], object]
 
@@ -70,16 +68,10 @@ class Plan:
 
     def check(self) -> None:
         """Raise MisuseError for a number outside its range, ConfigError where nothing can be measured."""
-        for name, values, high in (
-            ("depth", self.depths, MAX_DEPTH),
-            ("requests", [self.requests], MAX_REQUESTS),
-            ("rounds", [self.rounds], 1000),
-        ):
-            for value in values:
-                if not 1 <= value <= high:
-                    raise MisuseError(f"{name} {value}: expected 1..{high}")
-        if JIT_DISABLED:
-            raise ConfigError("NUMBA_DISABLE_JIT is set: interpreted kernels have no speed worth measuring")
+        within("depth", self.depths, 1, MAX_DEPTH)
+        within("requests", [self.requests], 1, MAX_REQUESTS)
+        within("rounds", [self.rounds], 1, 1000)
+        needs_compiled_kernels()
 
 
 @dataclass(frozen=True)

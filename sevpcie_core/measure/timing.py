@@ -9,9 +9,25 @@ import gc
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from .._jit import JIT_DISABLED
+from ..errors import ConfigError, MisuseError
+
+
+def within(name: str, values: Iterable[int], low: int, high: int) -> None:
+    """Raise MisuseError for the first of some numbers of a plan that is outside its range."""
+    for value in values:
+        if not low <= value <= high:
+            raise MisuseError(f"{name} {value}: expected {low}..{high}")
+
+
+def needs_compiled_kernels() -> None:
+    """Raise ConfigError where kernels are interpreted."""
+    if JIT_DISABLED:
+        raise ConfigError("NUMBA_DISABLE_JIT is set: interpreted kernels have no speed worth measuring")
 
 
 class Slice(NamedTuple):

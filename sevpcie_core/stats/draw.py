@@ -15,6 +15,7 @@ from .._jit import kernel
 
 # Bins of an inverse cumulative distribution, and bits of the position inside a bin.
 TABLE_BINS = 4096
+TABLE_POINTS = TABLE_BINS + 1
 _BIN_SHIFT = np.uint64(52)
 _FRACTION_SHIFT = np.uint64(32)
 _FRACTION_BITS = 20
@@ -69,7 +70,7 @@ def _expand(points: tuple[tuple[float, int], ...]) -> np.ndarray:
     scale = math.lcm(*[p.denominator for p, _ in exact])
     # Probabilities in units of 1 / (scale * bins): whole numbers.
     knots = [(int(p * scale) * TABLE_BINS, v) for p, v in exact]
-    table = np.empty(TABLE_BINS + 1, np.int64)
+    table = np.empty(TABLE_POINTS, np.int64)
     segment = 0
     for k in range(TABLE_BINS + 1):
         x = k * scale

@@ -44,7 +44,7 @@ _CQ_DOORBELL: Final = BAR_ADDRESS + 0x100C
 _QUEUE_ENTRIES: Final = 1024
 
 # Requests per chunk: the ring of steps in flight should stay in the cache.
-_CHUNK: Final = 256
+_CHUNK: Final = 512
 _STEPS: Final = 8
 # The host submits the first requests one after the other.
 _SUBMIT_PS: Final = 100_000

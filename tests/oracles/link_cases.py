@@ -364,6 +364,8 @@ def oracle_outcome(case: Case) -> link_heapq.Outcome:
             link_stream=case.engine.link_stream,
             shared=case.engine.shared,
             fabric_ps=case.engine.fabric_ps,
+            unit_tlps=case.engine.unit_tlps,
+            skid=case.engine.skid,
         )
     )
     host = link_heapq.Host(

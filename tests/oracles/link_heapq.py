@@ -10,7 +10,7 @@ import heapq
 import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from . import split_naive, wire_naive
@@ -111,7 +111,8 @@ class EngineSpec:
     pipe_ps: a byte's way through it. mac_ps: from the last byte out to the MAC. check_ps: from the last byte
     in at the receiver to the release of the TLP; hold_ps: of that, what is waiting for the MAC.
     link_stream: switches open and seal what passes them. shared: the host has one engine for all its ports
-    and both directions, fabric_ps away from each.
+    and both directions, fabric_ps away from each. unit_tlps: of each sub-stream, how many TLPs share a MAC at
+    most. skid: a receiver does not wait for MACs.
     """
 
     period_ps: int
@@ -128,6 +129,8 @@ class EngineSpec:
     link_stream: bool = False
     shared: bool = False
     fabric_ps: int = 0
+    unit_tlps: tuple[int, int, int] = (1, 1, 1)
+    skid: bool = False
 
 
 Key = tuple[int | None, int | None, int]
@@ -257,6 +260,21 @@ class Burst:
     context: int
     tlps: list[tuple[int, int]]
     way: int
+
+
+@dataclass(frozen=True)
+class Unit:
+    """TLPs of a burst under one MAC: those from `first` up to before `behind`, and maybe an IDE Sync."""
+
+    first: int
+    behind: int
+    released: int = 0
+    with_sync: bool = False
+
+    @property
+    def shares(self) -> bool:
+        """Return whether the MAC is that of several TLPs."""
+        return self.behind - self.first + self.with_sync > 1
 
 
 @dataclass
@@ -442,6 +460,24 @@ def buffered_units(
     return math.ceil(Fraction(total, 16))
 
 
+def ends_unit(burst: Burst, most: int, first: int, at: int, sync: bool) -> bool:
+    """Return whether a TLP of a burst is the last of its unit, which begins with TLP `first` of the burst.
+
+    sync: an IDE Sync follows, which is the last one where the unit is still open.
+    """
+    if len(burst.tlps) == 1:
+        return True
+
+    def double_words(tlps: Sequence[tuple[int, int]]) -> int:
+        return sum(split_naive.dword_bytes(address, size) for address, size in tlps) // 4
+
+    if at + 1 - first == most or double_words(burst.tlps[first : at + 1]) > 256:
+        return True
+    if sync:
+        return False
+    return at + 1 == len(burst.tlps) or double_words(burst.tlps[first : at + 2]) > 256
+
+
 def is_head(label: str) -> bool:
     """Return whether a byte comes before what a TLP carries: a switch knows the way when it has these."""
     return label in (wire_naive.LINK_LABELS[0], "ide:prefix") or label.startswith("header:")
@@ -575,13 +611,33 @@ class Simulation:
             return True
         return row == self.route(burst.device, burst.way)[0] and not self.by_engine(burst)
 
+    def units(self, burst: Burst) -> list[Unit]:
+        """Return which TLPs of a burst share a MAC where no IDE Sync comes between."""
+        found = []
+        first = 0
+        for at in range(len(burst.tlps)):
+            if ends_unit(burst, self.engine.unit_tlps[burst.context], first, at, sync=False):
+                found.append(Unit(first, at + 1))
+                first = at + 1
+        return found
+
+    def layout(self, burst: Burst, at: int, last_of_unit: bool) -> list[str]:
+        """Draw one TLP of a burst."""
+        address, size = burst.tlps[at]
+        return wire_naive.lay_out(
+            burst.kind,
+            address,
+            size,
+            flit=self.links[burst.device].flit,
+            protected=self.protects(burst),
+            pcrc=self.engine.pcrc,
+            last_of_unit=last_of_unit,
+        )
+
     def layouts(self, burst: Burst) -> list[list[str]]:
-        """Draw the TLPs of a burst."""
-        flit, pcrc, protected = self.links[burst.device].flit, self.engine.pcrc, self.protects(burst)
-        return [
-            wire_naive.lay_out(burst.kind, address, size, flit=flit, protected=protected, pcrc=pcrc)
-            for address, size in burst.tlps
-        ]
+        """Draw the TLPs of a burst where no IDE Sync comes between."""
+        last = {unit.behind - 1 for unit in self.units(burst)}
+        return [self.layout(burst, at, at in last) for at in range(len(burst.tlps))]
 
     # --- events ---
 
@@ -760,10 +816,18 @@ class Simulation:
         spec, engine = self.engine, self.shared_engine
         checked = last
         hold = 0
+        units: list[Unit] = []
         if self.protects(burst):
-            works = [engine.occupancy_ps(labels) for labels in self.layouts(burst)]
+            layouts = self.layouts(burst)
+            works = [engine.occupancy_ps(labels) for labels in layouts]
             gap, extra = engine.enter((burst.device, UP, burst.context))
-            engine.free_ps = max(now, engine.free_ps + gap) + extra + sum(works)
+            start = max(now, engine.free_ps + gap) + extra
+            engine.free_ps = start + sum(works)
+            for unit in self.units(burst):
+                rest = sum(len(labels) for labels in layouts[unit.behind :])
+                there = last - math.floor(rest * self.links[row].ps_per_byte) + spec.fabric_ps
+                opened = max(start + sum(works[: unit.behind]), there + works[unit.behind - 1])
+                units.append(Unit(unit.first, unit.behind, opened + spec.check_ps + spec.fabric_ps))
             # The last TLP has to be there.
             finished = max(engine.free_ps, last + spec.fabric_ps + works[-1])
             checked = finished + spec.check_ps + spec.fabric_ps
@@ -774,7 +838,7 @@ class Simulation:
             self.account(burst, row, checked - hold, "engine")
             self.account(burst, row, checked, "hold")
             self.account(burst, row, lane.last_delivered_ps, "ordering")
-        self.reach(now, row, burst, now, lane.last_delivered_ps)
+        self.reach(now, row, burst, now, lane.last_delivered_ps, [] if spec.skid else units)
 
     def seal_at_host(self, now: int, burst: Burst) -> None:
         """A burst for a device is at the host's one engine."""
@@ -786,8 +850,17 @@ class Simulation:
         start = max(now, engine.free_ps + gap) + extra
         engine.free_ps = start + sum(works)
         # The wire starts with the first TLP, and does not run dry before the last.
-        on_wire = math.floor(sum(len(labels) for labels in layouts) * self.links[row].ps_per_byte)
-        sealed = max(start + works[0], engine.free_ps - on_wire) + spec.pipe_ps + spec.mac_ps
+        goes = [start + works[0]]
+        units = self.units(burst)
+        for unit in units:
+            if unit.behind == 1:
+                # Its MAC goes with the first TLP.
+                goes[0] += spec.mac_ps
+            if unit.shares or unit is units[-1]:
+                count = sum(len(labels) for labels in layouts[: unit.behind])
+                on_wire = math.floor(count * self.links[row].ps_per_byte)
+                goes.append(start + sum(works[: unit.behind]) + spec.mac_ps - on_wire)
+        sealed = max(goes) + spec.pipe_ps
         at_port = self.join(2 * len(self.links) + row, sealed + spec.fabric_ps, burst)
         if burst.kind == wire_naive.MWR and not self.is_last_quantum(burst):
             ledger = self.ledgers[burst.device][burst.index]
@@ -854,10 +927,12 @@ class Simulation:
                 time, place
             )
 
-    def reach(self, now: int, row: int, burst: Burst, first: int, time: int) -> int:
+    def reach(
+        self, now: int, row: int, burst: Burst, first: int, time: int, units: Sequence[Unit] = ()
+    ) -> int:
         """The last TLP of a burst can be used at the end of its way. Return when it leaves the buffer there.
 
-        first: when its first TLP could be there.
+        first: when its first TLP could be there. units: what its TLPs had to wait for, where they did.
         """
         device = burst.device
         link = self.links[row]
@@ -887,12 +962,16 @@ class Simulation:
             ]
             checked_in = link.write_latency_ps + (link.rmp_check_ps if self.protects(burst) else 0)
             known = max(max(self.drain_free[row], first) + sum(works), time + works[-1])
-            freed = max(known, translated + sum(works))
+            # None of a unit of several is drained before their MAC is checked.
+            shared = [unit.released + sum(works[unit.first :]) for unit in units if unit.shares]
+            released = max([known, *shared])
+            freed = max(released, translated + sum(works))
             self.drain_free[row] = freed
             self.visible[device] = time = max(self.visible[device], freed + checked_in)
             if self.is_last_quantum(burst):
                 ledger = self.ledgers[device][burst.index]
-                ledger = ledger.until(ledger.at + freed - known, "iommu").until(time, "host")
+                ledger = ledger.until(ledger.at + released - known, "hold")
+                ledger = ledger.until(ledger.at + freed - released, "iommu").until(time, "host")
                 self.ledgers[device][burst.index] = ledger
         if self.is_last_quantum(burst):
             ledger = self.ledgers[device][burst.index]
@@ -965,6 +1044,7 @@ class Simulation:
         protected = self.protects(burst)
         spec = self.engine
         posted = burst.context == POSTED
+        # In which of them MACs are is seen only when they go out.
         layouts = self.layouts(burst)
         rows = self.route(device, way)
         stream = self.stream(device, row)
@@ -989,28 +1069,47 @@ class Simulation:
         syncs = 0
         arrived = 0
         checked = 0
-        for labels in layouts:
+        closed: list[Unit] = []
+        first = 0
+        for at in range(len(burst.tlps)):
+            sync = protected and lane.sync_is_due(stream, burst.context)
+            ends = ends_unit(burst, spec.unit_tlps[burst.context], first, at, sync)
+            labels = self.layout(burst, at, ends)
             if row == device:
                 self.count(device, burst.index, labels)
             checked = self.cross(link, lane, key, labels, enters, tx, rx)
             arrived = math.ceil(lane.free) + link.prop_ps
             count += len(labels)
-            # A Sync behind the last TLP is no part of what others wait for.
+            # A Sync behind the last TLP is no part of what others wait for, but for its MAC.
             carried = count
-            if protected and lane.sync_is_due(stream, burst.context):
-                # Nobody waits for it.
+            if ends:
+                closed.append(Unit(first, at + 1, checked))
+                first = at + 1
+            if sync:
                 syncs += 1
-                labels = wire_naive.lay_out_sync(flit=link.flit)
+                # The last of the open unit, or one of its own; what it ends has content, as all writes have.
+                labels = wire_naive.lay_out_sync(flit=link.flit, pcrc=spec.pcrc and not ends)
                 count += len(labels)
                 if row == device:
                     self.count(device, burst.index, labels)
-                self.cross(link, lane, (stream, None, POSTED), labels, enters, tx, rx)
+                finished = self.cross(link, lane, (stream, None, POSTED), labels, enters, tx, rx)
+                if not ends:
+                    closed.append(Unit(first, at + 1, finished, with_sync=True))
+                    first = at + 1
+        # The engine that receives is through with the last TLP; but a MAC may be waited for.
+        held = 0
+        if rx is None or spec.skid:
+            closed = []
+        else:
+            held = closed[-1].released - checked
+        checked += held
         on_wire = count * link.ps_per_byte
         # The same bytes pass once more; the engines do not see them again.
         again = self.replay(row, way, count)
         lane.free += again
         arrived += again
         checked += again
+        closed = [replace(unit, released=unit.released + again) for unit in closed]
         if rx is not None and rx.finished_ps is not None:
             rx.finished_ps += again
         self.directions[row][1 - way].owe(link, arrived, len(layouts) + syncs, ready)
@@ -1049,7 +1148,7 @@ class Simulation:
             ledger.at + on_wire_ps + again, "replay"
         )
         ledger = ledger.until(until - link.prop_ps, "engine").until(until, "wire")
-        hold = spec.hold_ps if rx is not None else 0
+        hold = spec.hold_ps + held if rx is not None else 0
         ledger = ledger.until(checked - hold, "engine").until(checked, "hold")
         if goes_on:
             checked += self.switch(device).latency_ps
@@ -1073,7 +1172,7 @@ class Simulation:
         elif goes_on:
             self.join(row, lane.last_delivered_ps, burst)
         else:
-            freed = self.reach(ready, row, burst, ready + link.prop_ps, lane.last_delivered_ps)
+            freed = self.reach(ready, row, burst, ready + link.prop_ps, lane.last_delivered_ps, closed)
         if posted in lane.credits and burst.kind != wire_naive.MRD:
             lane.returning[posted].append((freed + link.credit_ps, len(layouts), units))
 
@@ -1141,8 +1240,8 @@ class Simulation:
             start = max(ready, tx.free_ps + gap) + extra
             tx.free_ps = start + tx.occupancy_ps(labels)
             out = max(start + spec.pipe_ps, lane.last_out_ps)
-            # The MAC, behind the last byte, cannot leave before the engine has made it.
-            complete = Fraction(tx.free_ps + spec.pipe_ps + spec.mac_ps)
+            # The last byte, and the MAC behind it, cannot leave before the engine has made them.
+            complete = Fraction(tx.free_ps + spec.pipe_ps + (spec.mac_ps if "ide:mac" in labels else 0))
             begin = max(lane.free, Fraction(out), complete - wire_time)
         lane.last_out_ps = out
         lane.free = begin + wire_time

@@ -122,10 +122,18 @@ switches = st.builds(Switch, latency_ps=st.sampled_from([0, 1000, 110_000]), cut
 
 
 @st.composite
-def engines(draw: st.DrawFn, *, pcrc: bool | None = None, anywhere: bool = False) -> EngineTiming:
-    """Any engine, fast or slow, with few or many keys; at ports, or one of the host for all of its ports."""
+def engines(
+    draw: st.DrawFn, *, pcrc: bool | None = None, anywhere: bool = False, units: bool | None = False
+) -> EngineTiming:
+    """Any engine, fast or slow, with few or many keys; at ports, or one of the host for all of its ports.
+
+    units: TLPs share MACs; None: maybe.
+    """
     check_ps = draw(st.integers(0, 30_000))
     shared = anywhere and draw(st.sampled_from([False, False, True]))
+    if units is None:
+        units = draw(st.booleans())
+    unit_tlps = draw(st.tuples(*[st.sampled_from([1, 2, 4, 8, 8])] * 3)) if units else (1, 1, 1)
     return EngineTiming(
         pipe_ps=draw(st.integers(0, 30_000)),
         mac_ps=draw(st.integers(0, 30_000)),
@@ -141,6 +149,8 @@ def engines(draw: st.DrawFn, *, pcrc: bool | None = None, anywhere: bool = False
         link_stream=anywhere and draw(st.booleans()),
         shared=shared,
         fabric_ps=draw(st.sampled_from([0, 5000, 50_000])) if shared else 0,
+        unit_tlps=unit_tlps,
+        skid=units and draw(st.sampled_from([False, False, True])),
     )
 
 
@@ -218,8 +228,11 @@ def trees(draw: st.DrawFn, count: int) -> tuple[list[Port], list[tuple[Port, Swi
 
 
 @st.composite
-def cases(draw: st.DrawFn, max_devices: int = 3, max_requests: int = 6) -> Case:
-    """Programs of one to three devices behind one root complex, some behind switches, partly protected."""
+def cases(draw: st.DrawFn, max_devices: int = 3, max_requests: int = 6, units: bool | None = None) -> Case:
+    """Programs of one to three devices behind one root complex, some behind switches, partly protected.
+
+    units : TLPs share MACs; None: maybe.
+    """
     count = draw(st.integers(1, max_devices))
     links, uplinks, below = draw(trees(count))
     device_programs = [draw(programs(max_requests)) for _ in range(count)]
@@ -231,7 +244,7 @@ def cases(draw: st.DrawFn, max_devices: int = 3, max_requests: int = 6) -> Case:
         ports=links,
         programs=device_programs,
         protected=protected,
-        engine=draw(engines(anywhere=True)),
+        engine=draw(engines(anywhere=True, units=units)),
         host_points=draw(host_points),
         read_interval_ps=draw(st.sampled_from([0, 0, 2000, 77_777])),
         seed=draw(st.integers(0, 2**32)),
@@ -312,7 +325,7 @@ def crowds(draw: st.DrawFn) -> Case:
                 )
             )
         device_programs.append(steps)
-    engine = draw(engines(anywhere=True))
+    engine = draw(engines(anywhere=True, units=None))
     switch = draw(st.none() | switches)
     return Case(
         ports=[port] * count,

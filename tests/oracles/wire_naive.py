@@ -21,12 +21,20 @@ LINK_LABELS = ("link:framing and sequence", "link:lcrc")
 
 
 def lay_out(
-    kind: str, address: int, size: int, *, flit: bool, protected: bool, pcrc: bool = False
+    kind: str,
+    address: int,
+    size: int,
+    *,
+    flit: bool,
+    protected: bool,
+    pcrc: bool = False,
+    last_of_unit: bool = True,
 ) -> list[str]:
     """Return one label per byte of the TLP on the wire.
 
     kind: "MWr", "MRd" or "CplD". address, size: what it carries or asks for, bytes. A label begins with the
-    part that the byte belongs to: link, header, payload, pad or ide.
+    part that the byte belongs to: link, header, payload, pad or ide. Of TLPs that share a MAC only the last
+    one has it, and the PCRC.
     """
     wire: list[str] = []
     if not flit:
@@ -49,21 +57,26 @@ def lay_out(
         touched = dword_bytes(address, size)
         wire += ["payload:data"] * size
         wire += ["pad:disabled byte"] * (touched - size)
-        if protected and pcrc:
+        if protected and pcrc and last_of_unit:
             wire += ["ide:pcrc"] * 4
-    if protected:
+    if protected and last_of_unit:
         wire += ["ide:mac"] * 12
     if not flit:
         wire += [LINK_LABELS[1]] * 4
     return wire
 
 
-def lay_out_sync(*, flit: bool) -> list[str]:
-    """Return one label per byte of an IDE Sync: a protected message without data."""
+def lay_out_sync(*, flit: bool, pcrc: bool = False) -> list[str]:
+    """Return one label per byte of an IDE Sync: a protected message without data.
+
+    pcrc: it ends a unit of TLPs with data, on a stream with PCRC.
+    """
     wire = [] if flit else [LINK_LABELS[0]] * 4
     wire += ["ide:prefix"] * 4
     for name in ("fmt type length", "requester tag code", "destination", "counters"):
         wire += [f"header:{name}"] * 4
+    if pcrc:
+        wire += ["ide:pcrc"] * 4
     wire += ["ide:mac"] * 12
     return wire if flit else wire + [LINK_LABELS[1]] * 4
 

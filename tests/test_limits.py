@@ -1,0 +1,210 @@
+"""What limits a row: scenarios in which the answer is plain, one per resource."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from sevpcie_core import Scenario, compare
+from sevpcie_core.experiment.limits import PLACES_OF, limited_by, spent
+from sevpcie_core.link.places import PLACES
+
+# A drive on a link, a host and with media that are all too fast to be seen.
+EASY: dict[str, Any] = {
+    "schema_version": 1,
+    "name": "easy",
+    "requests": 400,
+    "seeds": 1,
+    "link": {"base": "gen5x16", "propagation": "50ns"},
+    "host": {
+        "base": "server",
+        "read_latency": {"p0": "100ns", "p100": "110ns"},
+        "read_interval": "100ps",
+        "credits": {"posted_headers": 0, "posted_data": 0, "non_posted_headers": 0},
+        "iommu": {"entries": 0},
+    },
+    "workload": [
+        {
+            "name": "w",
+            "device": {
+                "ssd": {
+                    "preset": {
+                        "base": "nvme-dram",
+                        "tags": 768,
+                        "controller": "10ns",
+                        "media_read": {"p0": "10ns", "p100": "20ns"},
+                        "media_write": {"p0": "10ns", "p100": "20ns"},
+                    },
+                    "traffic": {"kind": "nvme", "queue_depth": 2, "read_share": 1.0},
+                }
+            },
+        }
+    ],
+}
+
+
+def row_of(
+    *,
+    link: dict[str, Any] | None = None,
+    host: dict[str, Any] | None = None,
+    device: dict[str, Any] | None = None,
+    traffic: dict[str, Any] | None = None,
+    engine: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the row of the plaintext, or of the scheme if the engine is given."""
+    data = copy.deepcopy(EASY)
+    data["link"] |= link or {}
+    for name, value in (host or {}).items():
+        table = data["host"].get(name)
+        data["host"][name] = {**table, **value} if isinstance(table, dict) and "p0" not in table else value
+    ssd = data["workload"][0]["device"]["ssd"]
+    ssd["preset"] |= device or {}
+    ssd["traffic"] |= traffic or {}
+    if engine is not None:
+        data["arm"] = [{"policy": "all", "scheme": {"base": "pcie-ide", "name": "e", "engine": engine}}]
+    record = compare(Scenario.from_dict(data), seeds=1).record.to_dict()
+    (row,) = [
+        row
+        for row in record["results"]
+        if row["class"] == "all" and (row["scheme"] == "none") == (engine is None)
+    ]
+    return row
+
+
+WRITES = {"read_share": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("limit", "change"),
+    [
+        # Buffers for four completions of 256 B, whose credits are back after 5 us: a link of 63 GB/s is idle.
+        (
+            "credits",
+            {
+                "link": {"data_link": {"credit": "5us"}},
+                "device": {"credits": {"completion_headers": 4, "completion_data": 64}},
+                "traffic": {**WRITES, "queue_depth": 16},
+            },
+        ),
+        # The same beside media that take 50 us, while a request waits for a millisecond at the host's port.
+        (
+            "credits",
+            {
+                "link": {"data_link": {"credit": "5us"}},
+                "device": {
+                    "credits": {"completion_headers": 4, "completion_data": 64},
+                    "media_write": {"p0": "50us", "p100": "51us"},
+                },
+                "traffic": {**WRITES, "queue_depth": 64},
+            },
+        ),
+        # The same of the host's buffers, which the data of reads wait for.
+        (
+            "credits",
+            {
+                "link": {"data_link": {"credit": "5us"}},
+                "host": {"credits": {"posted_headers": 8, "posted_data": 128}},
+                "traffic": {"queue_depth": 16},
+            },
+        ),
+        # Of requests only one may be on its way, and its credit takes 5 us.
+        (
+            "credits",
+            {
+                "link": {"data_link": {"credit": "5us"}},
+                "host": {"credits": {"non_posted_headers": 1}},
+                "traffic": {**WRITES, "queue_depth": 16},
+            },
+        ),
+        # Two reads of 512 B in the half microsecond that one takes.
+        ("tags", {"device": {"tags": 2}, "traffic": {**WRITES, "queue_depth": 16}}),
+        # 64 KiB whose reads wait for tags, of which there are more than the link needs; it is idle
+        # while the media work.
+        (
+            "link",
+            {
+                "link": {"lanes": 1},
+                "device": {"tags": 64, "media_write": {"p0": "10us", "p100": "11us"}},
+                "traffic": {**WRITES, "queue_depth": 1, "block": "64KiB"},
+            },
+        ),
+        # The IOTLB holds one page, and one walker takes 3 us for each of the others.
+        (
+            "iommu",
+            {
+                "host": {"iommu": {"entries": 1, "ways": 1, "page": 4096, "walkers": 1, "walk": "3us"}},
+                "traffic": {"queue_depth": 8},
+            },
+        ),
+        # Eight walkers, most of them idle: the reads of a request that is alone wait for them.
+        (
+            "iommu",
+            {
+                "host": {"iommu": {"entries": 1, "ways": 1, "page": 4096, "walkers": 8, "walk": "3us"}},
+                "traffic": {**WRITES, "queue_depth": 1},
+            },
+        ),
+        # One read per 200 ns from memory, with tags for all that are wanted, and with too few.
+        ("host", {"host": {"read_interval": "200ns"}, "traffic": {**WRITES, "queue_depth": 16}}),
+        (
+            "host",
+            {
+                "host": {"read_interval": "200ns"},
+                "device": {"tags": 16},
+                "traffic": {**WRITES, "queue_depth": 64},
+            },
+        ),
+        # Memory takes 20 us, and is not full.
+        ("host", {"host": {"read_latency": {"p0": "20us", "p100": "21us"}}}),
+        # The root port's buffer drains a TLP in 500 ns; the wire that brings them is idle.
+        ("host", {"host": {"root_port": {"drain_tlp": "500ns"}}}),
+        # Media of 50 us; as many at once as are wanted, or one at a time.
+        ("device", {"device": {"media_read": {"p0": "50us", "p100": "51us"}}}),
+        ("device", {"device": {"media_read": {"p0": "50us", "p100": "51us"}, "dies": 1}}),
+        # A pipeline of the device takes as long as anything.
+        ("device", {"device": {"controller": "20us"}}),
+        # 4 KiB on one lane of Gen1 take 17 us: full, or alone.
+        ("link", {"link": {"gen": 1, "lanes": 1}, "traffic": {"queue_depth": 16}}),
+        ("link", {"link": {"gen": 1, "lanes": 1}, "traffic": {"queue_depth": 1}}),
+        # A byte per clock of 1 GHz on a link of 63 GB/s: full, or alone.
+        ("engine", {"engine": {"bytes_per_clock": 1, "clock_mhz": 1000}, "traffic": {"queue_depth": 16}}),
+        ("engine", {"engine": {"mac_cycles": 10_000}, "traffic": {"queue_depth": 1}}),
+    ],
+)
+def test_the_resource_that_limits_is_named(limit: str, change: dict[str, dict[str, Any]]) -> None:
+    assert row_of(**change)["limited_by"] == limit
+
+
+def test_every_place_of_the_ledger_belongs_to_one_resource() -> None:
+    placed = [place for places in PLACES_OF.values() for place in places]
+    assert sorted([*placed, "arbitration"]) == sorted(PLACES)
+    ledger = {place: 2.0**i for i, place in enumerate(PLACES)}
+    assert sum(spent(ledger).values()) == pytest.approx(sum(ledger.values()))
+
+
+IDLE = dict.fromkeys(("link", "tags", "credits", "iommu", "engine", "host", "device"), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("busy", "open_loop", "ledger", "limit"),
+    [
+        ({"link": 0.95}, True, {"media": 9}, "link"),
+        ({"link": 0.949}, True, {"media": 9}, "load"),
+        ({"link": 0.949}, False, {"media": 9}, "device"),
+        # Who waits at a full resource holds its tag: more tags would change nothing.
+        ({"tags": 1.0, "host": 0.96}, False, {"tags": 9}, "host"),
+        ({"tags": 1.0, "host": 0.9}, False, {"host": 9}, "tags"),
+        # A queue behind a head that waits for credits, and one behind a head on the wire.
+        ({}, False, {"arbitration": 60, "credits": 8, "serialisation": 2, "host": 20}, "credits"),
+        ({}, False, {"arbitration": 60, "credits": 2, "serialisation": 8, "host": 20}, "link"),
+        ({}, False, {"arbitration": 60, "host": 20}, "link"),
+        # Tags that are held in queues, and tags that are held on the way.
+        ({}, False, {"tags": 60, "arbitration": 9, "serialisation": 1, "host": 5}, "link"),
+        ({}, False, {"tags": 60, "arbitration": 1, "serialisation": 1, "host": 9}, "tags"),
+        ({}, False, {}, "device"),
+    ],
+)
+def test_full_then_load_then_where_requests_wait(
+    busy: dict[str, float], open_loop: bool, ledger: dict[str, float], limit: str
+) -> None:
+    assert limited_by([IDLE, IDLE | busy], open_loop, ledger) == limit
