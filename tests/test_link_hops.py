@@ -18,7 +18,7 @@ from oracles.link_strategies import cases
 
 from sevpcie_core.errors import MisuseError
 from sevpcie_core.link import run as link_run
-from sevpcie_core.link.params import EngineTiming, Switch
+from sevpcie_core.link.params import Credits, DataLink, EngineTiming, Iommu, RootPort, Switch
 
 fixed = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
@@ -102,19 +102,29 @@ def test_devices_share_an_uplink_burst_by_burst() -> None:
     assert first == pytest.approx(second, rel=0.02)
 
 
-def test_control_goes_before_bulk_on_the_uplink_too() -> None:
-    """A read request of one device passes the data that another one has put into the switch."""
-    load = writes(200, 4096)
-    read = [Step(READ_UP, HIGH, 64, not_before_ps=2_000_000, begin=True, end=True)]
+def test_nothing_passes_a_posted_write_at_a_switch() -> None:
+    """An entry that tells of data comes behind them, however long they wait for the uplink.
+
+    PCIe Base r6.x, section 2.4.1: neither posted nor non-posted requests pass a posted write.
+    """
     port = Port(lanes=16)
-    narrow = case_of([load, read], port=port, uplink=replace(port, lanes=4), switch=Switch(LATENCY))
-    alone = replace(narrow, programs=[load[:1], read], protected=[[False], [False]])
-    busy = run_package(narrow).latency_ps[1][0]
-    idle = run_package(alone).latency_ps[1][0]
-    assert busy is not None
-    assert idle is not None
-    # One quantum of 80 ns at most is before it.
-    assert 0 < busy - idle <= 80_000
+    uplink = replace(port, lanes=1)
+    data = replace(writes(1, 65536)[0], end=False)
+    for kind in (WRITE_UP, READ_UP):
+        entry = Step(kind, HIGH + (1 << 20), 16, after=1, early1=True, end=True)
+        found = run_package(case_of([[data, entry]], port=port, uplink=uplink, switch=Switch(LATENCY)))
+        wire = 256 * 280 * ps_per_byte(5, 1)
+        assert found.latency_ps[0][0] is not None
+        assert found.latency_ps[0][0] > wire
+
+
+def test_no_traffic_is_faster_than_its_uplink() -> None:
+    """Closed loops of commands, data and completion entries: of two drives, by an uplink of one lane."""
+    programs = [closed_loop(60, 16, 4096, read_pct=100, media_ps=0, seed=d) for d in range(2)]
+    case = case_of(programs, uplink=Port(lanes=1), switch=Switch(LATENCY))
+    found = run_package(case)
+    data = sum(60 * 4096 for _ in programs)
+    assert data / max(found.job_ps) < 1 / ps_per_byte(5, 1)
 
 
 @pytest.mark.parametrize("lanes", [4, 8, 2], ids=["equal", "faster uplink", "slower uplink"])
@@ -188,6 +198,159 @@ def test_lines_and_queues_that_grow_change_nothing(
     monkeypatch.setattr(link_run, "_FIRST_RING", 16)
     assert run_package(case) == found
     assert found == run_oracle(case)
+
+
+# --- what stands at an uplink: credits, drain, order, errors, Syncs ---
+
+US = 1_000_000
+
+
+def ledgers(case: Case) -> dict[str, int]:
+    """Return the time at each place, ps, of all requests of all devices."""
+    found = [c.ledger_ps for c in outcome_of_package(case).classes]
+    return {place: sum(ledger[place] for ledger in found) for place in found[0]}
+
+
+def test_devices_share_the_credits_of_their_uplink() -> None:
+    """Four TLPs, then all wait for their credits: those of the last link, and for both devices."""
+    credit = 5 * US
+    few = Port(up=Credits(posted_headers=4, posted_data=64), data_link=DataLink(credit_ps=credit))
+    case = case_of([writes(10, 256)] * 2, uplink=few, switch=Switch(LATENCY))
+    # 20 writes, 4 at a time: the last ones behind 4 rounds.
+    assert span(case) == pytest.approx(4 * credit, rel=0.25)
+    assert span(case) > 4 * credit
+    # The first of each four waits for them, the others for their port.
+    assert ledgers(case)["credits"] == pytest.approx(4 * credit, rel=0.05)
+    # In the switch there is room for all that comes.
+    free = replace(case, ports=[few] * 2, uplinks=[(Port(), Switch(LATENCY))])
+    assert ledgers(free)["credits"] == 0
+
+
+def test_the_credits_of_an_uplink_come_back_when_a_write_is_drained() -> None:
+    drain = RootPort(drain_tlp_ps=2 * US)
+    few = Port(up=Credits(posted_headers=4, posted_data=64), root_port=drain)
+    case = case_of([writes(10, 256)] * 2, uplink=few, switch=Switch(LATENCY))
+    # The drain is full, and all but the first four stand before the port.
+    assert span(case) == pytest.approx(20 * 2 * US, rel=0.05)
+    assert ledgers(case)["credits"] > 15 * 2 * US
+
+
+def test_read_requests_wait_for_credits_of_the_uplink() -> None:
+    credit = 5 * US
+    few = Port(up=Credits(non_posted_headers=2), data_link=DataLink(credit_ps=credit))
+    case = case_of([writes(6, 64, kind=READ_UP)] * 2, uplink=few, switch=Switch(LATENCY))
+    assert 5 * credit < span(case) < 6 * credit
+    assert ledgers(case)["credits"] > 5 * credit
+
+
+def test_the_drain_of_a_root_port_is_that_of_all_devices_behind_a_switch() -> None:
+    slow = Port(root_port=RootPort(drain_tlp_ps=2 * US))
+    programs = [writes(10, 64)] * 2
+    assert span(case_of(programs, port=slow)) == pytest.approx(10 * 2 * US, rel=0.05)
+    assert span(case_of(programs, port=slow, switch=Switch(LATENCY))) == pytest.approx(20 * 2 * US, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("relaxed", "sealed", "waits"), [(False, False, True), (True, False, False), (True, True, True)]
+)
+def test_a_read_behind_a_switch_waits_for_the_writes_of_its_device(
+    relaxed: bool, sealed: bool, waits: bool
+) -> None:
+    """And not for those of another one; RO passes, but not on a protected stream."""
+    port = Port(root_port=RootPort(write_latency_ps=9 * US), relaxed=relaxed)
+    read = [Step(READ_UP, HIGH, 64, not_before_ps=US, request=1, begin=True, end=True)]
+    alone = [replace(read[0], request=0)]
+    case = case_of([[*writes(1, 64), *read], alone], port=port, switch=Switch(LATENCY))
+    if sealed:
+        case = replace(case, engine=ENGINE, protected=[[True, True], [True]])
+    (_, behind), (other,) = run_package(case).latency_ps
+    assert behind is not None
+    assert other is not None
+    assert other < 2 * US
+    assert (behind > 8 * US) == waits
+
+
+def test_a_write_behind_a_switch_is_looked_up_while_it_comes_in() -> None:
+    """256 B take 284 ns on one lane: a walk of 200 ns shows nowhere."""
+    walk = Iommu(entries=4, ways=4, walkers=1, walk=((0.0, 200_000), (1.0, 200_000)))
+    case = case_of([writes(1, 256)], uplink=Port(generation=3, lanes=1), switch=Switch(LATENCY))
+    looked_up = run_package(replace(case, iommu=walk))
+    assert looked_up.iotlb[1] == 1
+    assert looked_up.latency_ps == run_package(case).latency_ps
+
+
+def test_a_protected_write_is_checked_against_the_reverse_map_behind_a_switch_too() -> None:
+    checked = Port(root_port=RootPort(rmp_check_ps=30_000))
+    taken = [one(writes(1, 64), uplink=up, switch=Switch(LATENCY), engine=ENGINE) for up in (Port(), checked)]
+    assert taken[1] - taken[0] == 30_000
+    assert one(writes(1, 64), uplink=checked, switch=Switch(LATENCY)) == one(
+        writes(1, 64), switch=Switch(LATENCY)
+    )
+
+
+@pytest.mark.parametrize("where", ["device", "uplink"])
+def test_errors_and_acks_are_those_of_the_link_where_they_stand(where: str) -> None:
+    there = Port(data_link=DataLink(ack_every=1, bit_error_rate=1e-5, nak_ps=100_000))
+    ports = (there, Port()) if where == "device" else (Port(), there)
+    found = outcome_of_package(case_of([writes(200, 256)], port=ports[0], uplink=ports[1], switch=Switch()))
+    rows = {"device": 0, "uplink": 1}
+    for name, row in rows.items():
+        assert (sum(found.errors[row]) > 0) == (name == where)
+        assert (sum(found.maintenance_bytes[row]) > 0) == (name == where)
+    assert found.classes[0].ledger_ps["replay"] > 0
+
+
+def test_an_engine_behind_an_error_has_the_burst_when_it_came_again() -> None:
+    """One that is slower than the wire of the uplink: TLPs queue before it, and an error keeps them all."""
+    there = Port(data_link=DataLink(bit_error_rate=1e-5, nak_ps=100_000))
+    slow = replace(ENGINE, bytes_per_clock=10)
+    case = case_of([writes(60, 1024)] * 2, uplink=there, switch=Switch(LATENCY), engine=slow)
+    found = run_package(case)
+    assert sum(found.errors[2]) > 0
+    assert found == run_oracle(case)
+
+
+@pytest.mark.parametrize(("count", "syncs"), [(200, 0), (300, 1)])
+def test_each_stream_counts_its_posted_tlps_on_each_link(count: int, syncs: int) -> None:
+    """Two devices behind one uplink; the bytes of the uplink show in how long its wire is busy."""
+    uplink = Port(lanes=1)
+    case = case_of([writes(count, 64)] * 2, uplink=uplink, switch=Switch(LATENCY), engine=ENGINE)
+    found = outcome_of_package(case)
+    for c in found.classes:
+        assert c.tlps == count + syncs
+    busy = found.busy[0]["link"] * found.job_ps[0]
+    carried = 2 * (count * (64 + 24 + 16) + syncs * 40)
+    assert busy / float(ps_per_byte(5, 1)) == pytest.approx(carried, abs=20)
+
+
+def test_a_plain_write_stays_behind_a_sealed_one_at_the_switch() -> None:
+    """What the switch holds for its MAC is not overtaken by what has none."""
+    held = replace(ENGINE, check_ps=5 * US, hold_ps=5 * US, link_stream=True)
+    case = replace(case_of([writes(2, 64)], switch=Switch(LATENCY), engine=held), protected=[[True, False]])
+    case = replace(case, programs=[[replace(s, stat=s.request) for s in case.programs[0]]])
+    second = outcome_of_package(case).classes[1].ledger_ps
+    assert second["ordering"] > 9 * US
+
+
+@pytest.mark.parametrize(("link_stream", "times"), [(False, 1), (True, 2)])
+def test_a_tlp_is_held_for_its_mac_where_its_stream_ends(link_stream: bool, times: int) -> None:
+    engine = replace(ENGINE, link_stream=link_stream)
+    case = case_of([writes(7, 64, every_ps=US)], switch=Switch(LATENCY), engine=engine)
+    assert ledgers(case)["hold"] == 7 * times * engine.hold_ps
+
+
+def test_every_sub_stream_has_a_key_of_its_own_at_a_root_port() -> None:
+    """A device writes and reads by turns: at both ends one key fits, and the other one is wanted."""
+    turns = [
+        replace(step, kind=READ_UP if i % 2 else WRITE_UP)
+        for i, step in enumerate(writes(8, 64, every_ps=4 * US))
+    ]
+    engine = replace(ENGINE, key_miss_ps=10_000, key_entries=1)
+    case = case_of([turns], switch=Switch(LATENCY), engine=engine)
+    cheap = replace(case, engine=replace(engine, key_miss_ps=0))
+    total = sum(run_package(case).latency_ps[0])  # type: ignore[arg-type]
+    without = sum(run_package(cheap).latency_ps[0])  # type: ignore[arg-type]
+    assert 14 <= (total - without) / 10_000 <= 16
 
 
 # --- streams ---
@@ -321,6 +484,53 @@ def test_a_shared_engine_holds_the_keys_of_all_devices_and_directions() -> None:
     total = sum(sum(d) for d in run_package(case).latency_ps)  # type: ignore[arg-type]
     without = sum(sum(d) for d in run_package(cheap).latency_ps)  # type: ignore[arg-type]
     assert 10 <= (total - without) / 10_000 <= 12
+
+
+def test_a_long_write_pays_both_hops_whatever_limits_it() -> None:
+    """Where the engine keeps up its last TLP pays them, where it does not its first."""
+    for each in (128, 2):
+        near = replace(ENGINE, shared=True, bytes_per_clock=each)
+        far = replace(near, fabric_ps=20_000)
+        one_burst = writes(1, 1024)
+        assert one(one_burst, engine=far) - one(one_burst, engine=near) == 2 * 20_000
+
+
+def test_one_engine_is_two_hops_from_a_port_for_every_quantum_of_a_write_to_a_device() -> None:
+    """They follow each other across the fabric, and each has its own way to the engine."""
+    near = replace(ENGINE, shared=True)
+    hop = 500_000
+    short, long = writes(1, 256, kind=WRITE_DOWN), writes(1, 4096, kind=WRITE_DOWN)
+    for steps, times in ((short, 1), (long, 4)):
+        added = one(steps, engine=replace(near, fabric_ps=hop)) - one(steps, engine=near)
+        # The wire of the quanta before, 80 ns each, passes meanwhile.
+        assert (times + 1) * hop - (times - 1) * 80_000 <= added <= (times + 1) * hop
+
+
+def test_one_engine_lets_a_burst_go_so_that_the_wire_does_not_run_dry() -> None:
+    """Behind its first TLP where the engine keeps up, else so that the last one is ready in time."""
+    far = replace(ENGINE, shared=True, fabric_ps=20_000)
+    for size in (256, 1024):
+        steps = writes(1, size, kind=WRITE_DOWN)
+        assert one(steps, engine=far) - one(steps, engine=ENGINE) == 40_000 + 3000 + 6000
+    # 276 B of each TLP in 69 clocks; the device's engine, as slow, begins with the first byte.
+    works, wire = 4 * 69_000, 4 * 296 * ps_per_byte(5, 4)
+    goes = 2 * 20_000 + 1000 + works + 6000 - wire
+    steps = writes(1, 1024, kind=WRITE_DOWN)
+    taken = one(steps, engine=replace(far, bytes_per_clock=4))
+    assert abs(taken - (goes + PROP + works + 7000)) <= 2
+
+
+def test_one_engine_has_a_key_for_each_direction() -> None:
+    turns = [
+        replace(step, kind=WRITE_DOWN if i % 2 else WRITE_UP)
+        for i, step in enumerate(writes(8, 64, every_ps=4 * US))
+    ]
+    engine = replace(ENGINE, key_miss_ps=10_000, key_entries=1, shared=True)
+    case = case_of([turns], engine=engine)
+    cheap = replace(case, engine=replace(engine, key_miss_ps=0))
+    total = sum(run_package(case).latency_ps[0])  # type: ignore[arg-type]
+    without = sum(run_package(cheap).latency_ps[0])  # type: ignore[arg-type]
+    assert 7 <= (total - without) / 10_000 <= 8
 
 
 # --- conservation ---

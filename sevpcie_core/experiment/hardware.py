@@ -80,6 +80,16 @@ def row_of(host: Host, run: DeviceRun, engine: EngineTiming = NO_ENGINE, rmp_che
     return _row(host, run.link, run, engine, rmp_check_ps, run.device.tags)
 
 
+def uplink_row(
+    host: Host, uplink: Link, run: DeviceRun, engine: EngineTiming = NO_ENGINE, rmp_check_ps: int = 0
+) -> np.ndarray:
+    """Return int64[LINK_COLUMNS], a switch's link to its root port. Raises MisuseError as `row_of`.
+
+    Tags are the devices' own; any of them stands for the buffers, of which an uplink has the host's only.
+    """
+    return _row(host, uplink, run, engine, rmp_check_ps, 1)
+
+
 def rows_of(
     host: Host, workload: WorkloadRun, engine: EngineTiming = NO_ENGINE, rmp_check_ps: int = 0
 ) -> np.ndarray:
@@ -91,10 +101,9 @@ def rows_of(
     if not workload.switches:
         return links
     names = [switch.name for switch in workload.switches]
-    # Tags are the devices' own; any of them stands for the buffers, of which an uplink has the host's only.
     uplinks = [
         (
-            _row(host, switch.uplink, workload.devices[0], engine, rmp_check_ps, 1),
+            uplink_row(host, switch.uplink, workload.devices[0], engine, rmp_check_ps),
             Switch(switch.latency_ps, switch.cut_through),
         )
         for switch in workload.switches

@@ -21,7 +21,7 @@ from ..units import format_rate
 from ..workload import traces
 from . import presets, resolved
 from .fields import Choice, Name, Number, Text, Whole
-from .hardware import row_of
+from .hardware import row_of, uplink_row
 from .problems import Origin, Place, first_problem, suggestion
 from .quantities import Time
 from .systems import with_platform
@@ -240,12 +240,14 @@ class Scenario(Table):
             arms=self._arms(),
             regions=self.regions.build(),
             workloads=tuple(
-                resolved.WorkloadRun(workload.name, tuple(devices), self._switches(i, devices))
+                resolved.WorkloadRun(workload.name, tuple(devices), self._switches(i, devices, host))
                 for i, (workload, devices) in enumerate(zip(self.workload, runs, strict=True))
             ),
         )
 
-    def _switches(self, i: int, devices: list[resolved.DeviceRun]) -> tuple[resolved.Switch, ...]:
+    def _switches(
+        self, i: int, devices: list[resolved.DeviceRun], host: resolved.Host
+    ) -> tuple[resolved.Switch, ...]:
         """Build the switches of a workload, and check what they say together with the devices behind them."""
         fail = self._origin.error
         built: dict[str, resolved.Switch] = {}
@@ -253,6 +255,10 @@ class Scenario(Table):
             place: Place = ("workload", i, "switch", name)
             table, link_name = presets.link(entry.uplink, self._origin, (*place, "uplink"))
             built[name] = entry.build(name, table.build(link_name))
+            try:
+                uplink_row(host, built[name].uplink, devices[0])
+            except MisuseError as error:
+                raise fail((*place, "uplink"), f"{error} (link {link_name}, host {host.name})") from None
             if not any(run.switch == name for run in devices):
                 raise fail(place, f"no device is behind {name!r}; expected one with switch = {name!r}")
         for run in devices:
