@@ -102,19 +102,29 @@ def test_devices_share_an_uplink_burst_by_burst() -> None:
     assert first == pytest.approx(second, rel=0.02)
 
 
-def test_control_goes_before_bulk_on_the_uplink_too() -> None:
-    """A read request of one device passes the data that another one has put into the switch."""
-    load = writes(200, 4096)
-    read = [Step(READ_UP, HIGH, 64, not_before_ps=2_000_000, begin=True, end=True)]
+def test_nothing_passes_a_posted_write_at_a_switch() -> None:
+    """An entry that tells of data comes behind them, however long they wait for the uplink.
+
+    PCIe Base r6.x, section 2.4.1: neither posted nor non-posted requests pass a posted write.
+    """
     port = Port(lanes=16)
-    narrow = case_of([load, read], port=port, uplink=replace(port, lanes=4), switch=Switch(LATENCY))
-    alone = replace(narrow, programs=[load[:1], read], protected=[[False], [False]])
-    busy = run_package(narrow).latency_ps[1][0]
-    idle = run_package(alone).latency_ps[1][0]
-    assert busy is not None
-    assert idle is not None
-    # One quantum of 80 ns at most is before it.
-    assert 0 < busy - idle <= 80_000
+    uplink = replace(port, lanes=1)
+    data = replace(writes(1, 65536)[0], end=False)
+    for kind in (WRITE_UP, READ_UP):
+        entry = Step(kind, HIGH + (1 << 20), 16, after=1, early1=True, end=True)
+        found = run_package(case_of([[data, entry]], port=port, uplink=uplink, switch=Switch(LATENCY)))
+        wire = 256 * 280 * ps_per_byte(5, 1)
+        assert found.latency_ps[0][0] is not None
+        assert found.latency_ps[0][0] > wire
+
+
+def test_no_traffic_is_faster_than_its_uplink() -> None:
+    """Closed loops of commands, data and completion entries: of two drives, by an uplink of one lane."""
+    programs = [closed_loop(60, 16, 4096, read_pct=100, media_ps=0, seed=d) for d in range(2)]
+    case = case_of(programs, uplink=Port(lanes=1), switch=Switch(LATENCY))
+    found = run_package(case)
+    data = sum(60 * 4096 for _ in programs)
+    assert data / max(found.job_ps) < 1 / ps_per_byte(5, 1)
 
 
 @pytest.mark.parametrize("lanes", [4, 8, 2], ids=["equal", "faster uplink", "slower uplink"])

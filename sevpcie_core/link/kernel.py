@@ -840,7 +840,8 @@ def _pass(state, links, host, tables, seed, station, now):
     write = what == QUANTUM
     if place in (AT_SWITCH, TO_PORT):
         up = what == REQUEST_TLP or (write and at[KIND] != WRITE_DOWN)
-        bulk = what == DATA or (write and up and at[BUFFER] == BUFFER_DATA)
+        # Only a device may choose what it sends first: on the way up nothing passes a posted write any more.
+        bulk = what == DATA or up
         to = row
         if place == AT_SWITCH:
             to = links[d, UPLINK] if up else d

@@ -806,7 +806,9 @@ class Simulation:
         step = self.programs[burst.device][burst.index]
         port = self.directions[row][burst.way]
         data = burst.way == UP and step.buffer == BUFFER_DATA and burst.kind == wire_naive.MWR
-        if data or burst.kind == wire_naive.CPLD:
+        # Behind a switch nothing passes a posted write on the way up, from whichever device it is.
+        behind = burst.way == UP and row != burst.device
+        if data or behind or burst.kind == wire_naive.CPLD:
             port.bulk.append(burst)
         else:
             port.control.append(burst)
