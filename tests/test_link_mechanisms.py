@@ -3,9 +3,7 @@
 docs/model.md has the equations. Everything on at once is compared with the oracle in test_link_oracle.py.
 """
 
-import math
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -90,59 +88,6 @@ def test_flit_mode_has_bytes_of_its_own_for_all_of_that() -> None:
     everything = DataLink(ack_every=1, update_every=1, skip_every=100, skip_bytes=50)
     steps = stream(READ_UP, 500, 64)
     assert span(steps, Port(6, data_link=everything)) == span(steps, Port(6))
-
-
-# One flit of Gen6 x4 on the wire, its byte and the time of 24 B, ps.
-FLIT = 236 * ps_per_byte(6, 4)
-
-
-@pytest.mark.parametrize("sealed", [False, True])
-@pytest.mark.parametrize("check", [0, 5000])
-def test_a_tlp_comes_with_the_flit_of_its_last_byte(sealed: bool, check: int) -> None:
-    """Up to one flit and its check later than its last byte, never earlier, wherever in a flit it starts."""
-    steps = stream(WRITE_UP, 300, 64, every_ps=1_000_237)
-    found = run(steps, Port(6, flit_check_ps=check), sealed=sealed).kept_ps[0, : len(steps)]
-    wire = 80 + (20 if sealed and ENGINE.pcrc else 16 if sealed else 0)
-    bare = PROP + math.ceil(wire * ps_per_byte(6, 4)) + check
-    engines = 2 * 6000 + 7000 + 6000 + 5000 if sealed else 0
-    late = found - bare
-    assert late.min() >= (0 if sealed else 1 - 1)
-    assert late.max() <= FLIT + engines + 2000
-    # Starts are spread over a flit, and so is the wait for its end.
-    assert late.max() - late.min() > 0.8 * float(FLIT)
-    if not sealed:
-        starts = np.arange(len(steps)) * 1_000_237
-        ends = [math.ceil(Fraction(int(t)) / FLIT + Fraction(wire, 236)) * FLIT for t in starts]
-        assert found.tolist() == [
-            math.ceil(e) + PROP + check - int(t) for e, t in zip(ends, starts, strict=True)
-        ]
-
-
-def test_a_full_wire_carries_as_much_in_whole_flits() -> None:
-    steps = stream(WRITE_UP, 4000, 256)
-    assert span(steps, Port(6)) == pytest.approx(
-        4000 * 272 * float(ps_per_byte(6, 4)) + PROP, abs=2 * float(FLIT)
-    )
-
-
-def test_the_check_of_a_flit_is_paid_once_by_a_write_and_twice_by_a_read() -> None:
-    port = Port(6, flit_check_ps=3 * 5000)
-    for kind, ways in ((WRITE_UP, 1), (READ_UP, 2)):
-        steps = stream(kind, 1, 64)
-        late = span(steps, port) - span(steps, Port(6))
-        # What is later by whole ps may meet another flit on the way back.
-        assert abs(late - ways * 15_000) <= FLIT
-        ledger = run(steps, port).classes[0].ledger_ps
-        assert ledger["wire"] == ways * (PROP + 15_000)
-
-
-def test_a_check_of_flits_that_there_are_not_is_refused() -> None:
-    for generation, check in ((5, 1), (6, -1)):
-        with pytest.raises(MisuseError, match=r"a flit check of .* expected 0, or more from Gen6 on"):
-            link_row(
-                generation=generation, lanes=4, mps=256, mrrs=512, rcb=64, tags=8,
-                completion_bytes=256, propagation_ps=0, flit_check_ps=check,
-            )  # fmt: skip
 
 
 # --- flow control ---
@@ -368,20 +313,6 @@ def test_errors_cost_a_nak_and_a_replay_each_and_seal_nothing_again() -> None:
     assert outcome.busy[0]["engine"] * outcome.job_ps[0] == pytest.approx(
         clean.busy[0]["engine"] * clean.job_ps[0]
     )
-
-
-def test_in_flit_mode_an_error_costs_the_flits_from_the_one_in_error_on() -> None:
-    """A write of 2 KiB takes nine flits, in two bursts: of which whole ones would go again."""
-    noisy = Port(6, mps=512, data_link=DataLink(bit_error_rate=1e-6, nak_ps=50_000))
-    steps = stream(WRITE_UP, 3000, 2048, every_ps=2_000_000)
-    outcome = run(steps, noisy)
-    ((up, _),) = outcome.errors
-    assert up > 20
-    per_error = outcome.classes[0].ledger_ps["replay"] / up
-    nak = PROP + 50_000
-    whole = nak + 2112 * float(ps_per_byte(6, 4))
-    assert nak <= per_error < whole
-    assert per_error == pytest.approx(nak + 1.5 * float(FLIT), abs=1.5 * float(FLIT))
 
 
 def test_an_error_shows_in_the_ledger_of_who_met_it() -> None:

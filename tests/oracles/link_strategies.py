@@ -342,3 +342,19 @@ def crowds(draw: st.DrawFn) -> Case:
         uplinks=[] if switch is None else [(port, switch)],
         below=[None if switch is None else 0] * count,
     )
+
+
+@st.composite
+def flits(draw: st.DrawFn) -> Case:
+    """The same cases, all of their links in flit mode."""
+    case = draw(st.one_of(cases(units=None), crowds()))
+
+    def in_flits(port: Port) -> Port:
+        check = draw(st.sampled_from([0, 700, 5000]))
+        return replace(port, generation=draw(st.integers(6, 7)), flit_check_ps=check)
+
+    return replace(
+        case,
+        ports=[in_flits(port) for port in case.ports],
+        uplinks=[(in_flits(port), switch) for port, switch in case.uplinks],
+    )
