@@ -169,6 +169,23 @@ WRITES = {"read_share": 0.0}
         # A byte per clock of 1 GHz on a link of 63 GB/s: full, or alone.
         ("engine", {"engine": {"bytes_per_clock": 1, "clock_mhz": 1000}, "traffic": {"queue_depth": 16}}),
         ("engine", {"engine": {"mac_cycles": 10_000}, "traffic": {"queue_depth": 1}}),
+        # The same byte per clock, in two thirds of the time: quanta of one write, and reads in a queue.
+        (
+            "engine",
+            {
+                "device": {"media_read": {"p0": "8us", "p100": "9us"}},
+                "engine": {"bytes_per_clock": 1, "clock_mhz": 1000},
+                "traffic": {"queue_depth": 1, "block": "16KiB"},
+            },
+        ),
+        (
+            "engine",
+            {
+                "device": {"media_write": {"p0": "8us", "p100": "9us"}},
+                "engine": {"bytes_per_clock": 1, "clock_mhz": 1000},
+                "traffic": {**WRITES, "queue_depth": 1, "block": "16KiB"},
+            },
+        ),
     ],
 )
 def test_the_resource_that_limits_is_named(limit: str, change: dict[str, dict[str, Any]]) -> None:

@@ -29,11 +29,13 @@ _WITHOUT_A_TAG: Final = ("device", "media", "staging", "tags")
 _WINDOWS: Final = ("tags", "credits")
 
 
-def spent(ledger: Mapping[str, float]) -> dict[str, float]:
+def spent(ledger: Mapping[str, float], pace: str = "link") -> dict[str, float]:
     """Return the time of a ledger by resource, in its unit; the sum is the same.
 
     Who waits for a port waits until those before it have credits and have left the wire. How they divide
     their time between the two is how this row's own requests do at the head of the queue.
+
+    pace : what sets how fast they leave, "link" or "engine".
 
     Who waits for a tag waits for reads that hold one. With more tags these would take as long in queues at
     ports, so that part of their time (as this row's own requests have it) counts there.
@@ -48,7 +50,7 @@ def spent(ledger: Mapping[str, float]) -> dict[str, float]:
     sent = ledger.get("serialisation", 0) + ledger.get("replay", 0)
     to_credits = waiting * starved / (starved + sent) if starved else 0
     times["credits"] += to_credits
-    times["link"] += waiting - to_credits
+    times[pace] += waiting - to_credits
     return times
 
 
@@ -65,5 +67,6 @@ def limited_by(busy: Sequence[Mapping[str, float]], open_loop: bool, ledger: Map
         return max(full, key=lambda name: full[name])
     if open_loop:
         return "load"
-    times = spent(ledger)
+    # Of a wire and the engine before it, the one that is in use for longer sets the pace of a port.
+    times = spent(ledger, "engine" if shares["engine"] > shares["link"] else "link")
     return max(times, key=lambda name: times[name])

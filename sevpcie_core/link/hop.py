@@ -72,6 +72,7 @@ from .port import _owe as owe
 from .port import _replay as replay
 from .port import _switch_context as switch_context
 from .port import _whole as whole
+from .port import idle
 from .port import give_back
 from .units import AS_COMPLETIONS, AS_REQUEST, AS_WRITE, most_tlps, next_sealed, next_tlp
 
@@ -349,7 +350,7 @@ def cross(
     held : ps, for how long of that the last TLP waits for the MAC of its unit.
     behind : ps, when a write can have been drained at the earliest, as no TLP of a unit is released before
         its MAC is checked; 0 if nothing shares one, or no engine receives it.
-    stalled, replayed : ps, for how long credits and errors kept it.
+    stalled, replayed, idled : ps, for how long credits and errors kept it, and an engine its wire.
     total, carried : bytes, IDE Syncs included, of all and up to the last byte of its last TLP.
     parts, units : credits that it took.
     """
@@ -509,6 +510,7 @@ def cross(
     owe(port, link, owed, 1 - direction, arrive, tlps, ready)
     if buffers:
         give_back(port, credit[REPLAY + direction], REPLAY + direction, arrive + link[CREDIT_PS], buffered, 0)
+    idled = idle(begin, position, replayed, total * link[NUM], den, shift) if sealed else np.int64(0)
     begin = whole(begin, den, shift)
     stalled = whole(stalled, den, shift)
     return (
@@ -522,6 +524,7 @@ def cross(
         behind,
         stalled,
         replayed,
+        idled,
         total,
         carried,
         parts,

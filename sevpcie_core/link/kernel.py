@@ -416,6 +416,15 @@ def _wait(port, waiting, queue, burst):
 
 
 @inline_kernel
+def _shares(time, stalled, replayed, idled):
+    """Divide the time in which a port takes a burst, ps: credits, replay, engine, serialisation."""
+    stalled = min(stalled, time)
+    replayed = min(replayed, time - stalled)
+    idled = min(idled, time - stalled - replayed)
+    return stalled, replayed, idled, time - stalled - replayed - idled
+
+
+@inline_kernel
 def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
     """Send a burst that came from a port's queue: a quantum of a write, a read request, or completions."""
     heap = state.heap
@@ -461,7 +470,7 @@ def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
         ledger = state.tag[d, state.tag.shape[1] - 1]
         for place in range(LEDGER_COLUMNS):
             ledger[place] = 0
-    accepted, delivered, stalled, replayed = send(
+    accepted, delivered, stalled, replayed, idled = send(
         port,
         links[d],
         state.owed[d],
@@ -482,9 +491,7 @@ def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
         seed,
     )
     # What the port took: where the next quantum, or what waits for the early moment, goes on.
-    stalled = min(stalled, accepted - now)
-    replayed = min(replayed, accepted - now - stalled)
-    serialised = accepted - now - stalled - replayed
+    stalled, replayed, idled, serialised = _shares(accepted - now, stalled, replayed, idled)
 
     port[ACCEPT + direction] = accepted
     if not write:
@@ -503,6 +510,7 @@ def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
             ledger[CREDIT_WAIT] += stalled
             ledger[REPLAYED] += replayed
             ledger[SERIALISATION] += serialised
+            ledger[ENGINE] += idled
             ledger[MARK] = accepted
         _wait(port, waiting[d], queue, key(d, step, split + 1, QUANTUM))
         return
@@ -512,10 +520,12 @@ def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
             own[CREDIT_WAIT] += stalled
             own[REPLAYED] += replayed
             own[SERIALISATION] += serialised
+            own[ENGINE] += idled
             _tell(heap, port, state.count, ring, state.ledger, d, step, True, accepted, now)
             own[CREDIT_WAIT] -= stalled
             own[REPLAYED] -= replayed
             own[SERIALISATION] -= serialised
+            own[ENGINE] -= idled
             for place in range(MARK):
                 own[place] += ledger[place]
         else:
@@ -697,6 +707,7 @@ def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, n
         behind,
         stalled,
         replayed,
+        idled,
         total,
         carried,
         parts,
@@ -767,9 +778,7 @@ def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, n
         ledger[ORDERING] += deliver - checked - latency
         ledger[MARK] = deliver
     # What the port took: where the next quantum, or what waits for the early moment, goes on.
-    stalled = min(stalled, accepted - now)
-    replayed = min(replayed, accepted - now - stalled)
-    serialised = accepted - now - stalled - replayed
+    stalled, replayed, idled, serialised = _shares(accepted - now, stalled, replayed, idled)
     if write and first:
         own = state.ledger[d, slot] if kept else ledger
         if not last:
@@ -778,16 +787,19 @@ def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, n
                     own[CREDIT_WAIT] += stalled
                     own[REPLAYED] += replayed
                     own[SERIALISATION] += serialised
+                    own[ENGINE] += idled
                     own[MARK] = accepted
                 _wait(port, state.waiting[row], queue, key(d, step, split + 1, QUANTUM))
         elif apart:
             own[CREDIT_WAIT] += stalled
             own[REPLAYED] += replayed
             own[SERIALISATION] += serialised
+            own[ENGINE] += idled
             _tell(state.heap, device, state.count, ring, state.ledger, d, step, True, accepted, now)
             own[CREDIT_WAIT] -= stalled
             own[REPLAYED] -= replayed
             own[SERIALISATION] -= serialised
+            own[ENGINE] -= idled
             for place in range(MARK):
                 own[place] += ledger[place]
             own[MARK] = deliver

@@ -573,6 +573,17 @@ def give_back(port, returning, place, time, units, headers):
 
 
 @inline_kernel
+def idle(begin, position, replayed, ticks, den, shift):
+    """Return for how long the wire waited for an engine while a burst passed, ps.
+
+    begin, position : ticks, when its first byte could go and when its last one had gone. replayed : ps of
+    that. ticks : its time on the wire.
+    """
+    span = _whole(position, den, shift) - _whole(begin, den, shift) - replayed
+    return max(span - _whole(ticks, den, shift), 0)
+
+
+@inline_kernel
 def send(
     port,
     link,
@@ -606,6 +617,7 @@ def send(
     delivered : ps, when the last TLP can be used at the other end (a write of the device: is visible).
     stalled : ps, for how long the wire could have taken the burst but for its credits.
     replayed : ps, for how long errors kept it from passing.
+    idled : ps, for how long the wire waited for an engine from its first byte to its last.
     """
     num = link[NUM]
     den = link[DEN]
@@ -680,6 +692,7 @@ def send(
     held = np.int64(0)
     behind = np.int64(0)
     waited = np.int64(0)
+    idled = np.int64(0)
     if sealed:
         tx_gap, tx_load = _switch_context(port, link, sender, context)
         rx_gap, rx_load = _switch_context(port, link, receiver, context)
@@ -819,6 +832,7 @@ def send(
         # In flit mode, for the end of the flit.
         waited = arrive - prop + _whole(-sent, den, shift)
         engine = min(deliver - arrive + link[PIPE], deliver - ready)
+        idled = idle(begin, position, replayed, wire_sum * num, den, shift)
     else:
         heads = tlps * header
         if flit:
@@ -891,4 +905,4 @@ def send(
         give_back(port, credit[REPLAY + direction], REPLAY + direction, arrive + link[CREDIT_PS], buffered, 0)
     if limited:
         give_back(port, credit[place], place, freed + link[CREDIT_PS], units, parts)
-    return accepted, deliver, stalled, replayed
+    return accepted, deliver, stalled, replayed, idled

@@ -1158,7 +1158,10 @@ class Simulation:
         stalled = max(Fraction(0), enters - before)
         entering = base.until(ready + min(math.floor(stalled), accepted - ready), "credits")
         entering = entering.until(entering.at + min(again, accepted - entering.at), "replay")
-        entering = entering.until(accepted, "serialisation")
+        # What its bytes do not take is the sender's engine, which lets the wire wait.
+        idled = math.floor(lane.free) - math.floor(begin) - again - math.floor(on_wire) if protected else 0
+        idled = min(max(idled, 0), accepted - entering.at)
+        entering = entering.until(accepted - idled, "serialisation").until(accepted, "engine")
         ledger = base.until(enters, "credits").until(math.floor(begin), "arbitration")
         # Up to here, less the flight, it was on the wire or held up by the engine that sends.
         until = arrived
