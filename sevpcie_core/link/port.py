@@ -116,6 +116,7 @@ from .params import (
     UNIT_TLPS,
     UPDATE_EVERY,
     WIDTH,
+    WIDTH_SHIFT,
     WRITE_LATENCY,
 )
 from .units import AS_COMPLETIONS, AS_REQUEST, AS_WRITE, most_tlps, next_sealed
@@ -169,7 +170,8 @@ def _arrival(link, position):
 @inline_kernel
 def _occupied(link, content):
     """Return for how long a TLP of so many bytes, less its MAC, fills an engine's input, ps."""
-    return max(link[INITIATION], (content + link[WIDTH] - 1) // link[WIDTH]) * link[PERIOD]
+    cycles = _whole(content + link[WIDTH] - 1, link[WIDTH], link[WIDTH_SHIFT])
+    return max(link[INITIATION], cycles) * link[PERIOD]
 
 
 @inline_kernel
@@ -747,8 +749,11 @@ def send(
             )
             tlps += syncs
         else:
+            # The first and the last one are seldom less than whole.
+            starts = np.int64(first < limit)
+            ends = np.int64(0 < last < limit)
             for run in range(3):
-                count_left = whole_ones if run == 1 else np.int64(rest > 0) if run == 2 else 1
+                count_left = parts - starts - ends if run == 1 else ends if run == 2 else starts
                 if count_left == 0:
                     continue
                 padded = limit if run == 1 else last_padded if run == 2 else first_padded
