@@ -65,7 +65,8 @@ UNIT_TLPS: Final = 51
 SKID: Final = 54  # 1: a receiver releases a TLP before its MAC is checked
 # In flit mode what a flit takes on the wire, in 1/DEN ps, a whole number of ps; 0: there are none.
 FLIT: Final = 55
-LINK_COLUMNS: Final = 56
+WIDTH_SHIFT: Final = 56  # log2 of the width, or -1 where that is none
+LINK_COLUMNS: Final = 57
 
 # A burst keeps other traffic of its direction waiting for no longer than this.
 _QUANTUM_PS: Final = 80_000
@@ -281,6 +282,11 @@ def engine_timing(
     )
 
 
+def _shift(divisor: int) -> int:
+    """Return log2 of a power of two, of others -1."""
+    return divisor.bit_length() - 1 if divisor > 0 and divisor & (divisor - 1) == 0 else -1
+
+
 def link_row(
     *,
     generation: int,
@@ -320,8 +326,7 @@ def link_row(
     row = np.zeros(LINK_COLUMNS, np.int64)
     row[NUM] = byte_time.numerator
     row[DEN] = byte_time.denominator
-    whole = byte_time.denominator
-    row[DEN_SHIFT] = whole.bit_length() - 1 if whole & (whole - 1) == 0 else -1
+    row[DEN_SHIFT] = _shift(byte_time.denominator)
     row[PROP] = propagation_ps + flit_check_ps
     row[FLIT] = spec.FLIT_TLP_BYTES * byte_time.numerator if flit else 0
     row[MPS] = mps
@@ -337,6 +342,7 @@ def link_row(
     row[PERIOD] = engine.period_ps
     row[INITIATION] = engine.initiation_cycles
     row[WIDTH] = engine.bytes_per_clock
+    row[WIDTH_SHIFT] = _shift(engine.bytes_per_clock)
     row[SWITCH] = engine.switch_ps
     row[KEY_MISS] = engine.key_miss_ps
     row[KEY_ENTRIES] = engine.key_entries

@@ -116,6 +116,7 @@ from .params import (
     UNIT_TLPS,
     UPDATE_EVERY,
     WIDTH,
+    WIDTH_SHIFT,
     WRITE_LATENCY,
 )
 from .units import AS_COMPLETIONS, AS_REQUEST, AS_WRITE, most_tlps, next_sealed
@@ -169,7 +170,8 @@ def _arrival(link, position):
 @inline_kernel
 def _occupied(link, content):
     """Return for how long a TLP of so many bytes, less its MAC, fills an engine's input, ps."""
-    return max(link[INITIATION], (content + link[WIDTH] - 1) // link[WIDTH]) * link[PERIOD]
+    cycles = _whole(content + link[WIDTH] - 1, link[WIDTH], link[WIDTH_SHIFT])
+    return max(link[INITIATION], cycles) * link[PERIOD]
 
 
 @inline_kernel
@@ -406,6 +408,121 @@ def _run_units(
         occupied,
         syncs,
     )
+
+
+@kernel
+def _run_parts(
+    link,
+    cut,
+    address,
+    size,
+    header,
+    first,
+    whole_ones,
+    last,
+    starts,
+    ends,
+    ready,
+    position,
+    free,
+    fin,
+    tx_gap,
+    tx_load,
+    rx_gap,
+    rx_load,
+    npr,
+    cpl,
+):
+    """Take a burst of TLPs of several sizes, or with an IDE Sync in it, through the same; not in flit mode.
+
+    first, last : payloads of the TLPs at its ends, bytes. whole_ones : how many are as long as can be;
+    starts, ends : whether one is shorter at the begin, at the end. Others as in `_run`.
+
+    Returns position, free, fin, npr and cpl behind it; the wire and the receiver's engine when they are done
+    with its last TLP; bytes on the wire without Syncs, of Syncs; bytes of IDE; for how long TLPs fill an
+    engine, ticks; the Syncs.
+    """
+    num = link[NUM]
+    den = link[DEN]
+    shift = link[DEN_SHIFT]
+    data_link = link[DATA_LINK]
+    pcrc = link[PCRC] != 0
+    completions = cut == AS_COMPLETIONS
+    posted = cut == AS_WRITE
+    limit = link[CPL_MAX] if completions else link[MPS]
+    pipe = link[PIPE] * den
+    mac = link[MAC] * den
+    prop_ticks = link[PROP] * den
+    wire_sum = np.int64(0)
+    syncs_wire = np.int64(0)
+    ide_sum = np.int64(0)
+    occupied = np.int64(0)
+    syncs = 0
+    sent = position
+    done = fin
+    for run in range(3):
+        count_left = whole_ones if run == 1 else ends if run == 2 else starts
+        if count_left == 0:
+            continue
+        at = address if run == 0 else address + size - last
+        padded = limit if run == 1 else padded_payload_bytes(at, last if run == 2 else first)
+        ide = ide_bytes(True, pcrc and padded > 0)
+        wire = wire_bytes(header, padded, data_link, True, pcrc)
+        occupy = _occupied(link, header + padded + ide - IDE_MAC_BYTES) * den
+        wire_sum += wire * count_left
+        ide_sum += ide * count_left
+        occupied += occupy * count_left
+        while count_left > 0:
+            some = min(count_left, IDE_SYNC_AT - max(npr, cpl)) if posted else count_left
+            count_left -= some
+            position, free, fin = _run(
+                position,
+                free,
+                fin,
+                ready,
+                tx_gap,
+                tx_load,
+                rx_gap,
+                rx_load,
+                occupy,
+                wire * num,
+                some,
+                pipe,
+                mac,
+                prop_ticks,
+                den,
+                shift,
+            )
+            tx_gap = tx_load = rx_gap = rx_load = 0
+            sent = position
+            done = fin
+            if posted:
+                npr += some
+                cpl += some
+                if npr >= IDE_SYNC_AT or cpl >= IDE_SYNC_AT:
+                    # An IDE Sync: a message without data, which nobody waits for.
+                    npr = 0
+                    cpl = 0
+                    occupy_sync = _occupied(link, HEADER_4DW_BYTES + SYNC_IDE - IDE_MAC_BYTES) * den
+                    wire_sync = wire_bytes(HEADER_4DW_BYTES, 0, data_link, True, False)
+                    position, free, fin = _run_sync(
+                        position,
+                        free,
+                        fin,
+                        ready,
+                        occupy_sync,
+                        wire_sync * num,
+                        pipe,
+                        mac,
+                        prop_ticks,
+                        den,
+                        shift,
+                    )
+                    occupied += occupy_sync
+                    syncs_wire += wire_sync
+                    ide_sum += SYNC_IDE
+                    syncs += 1
+    return position, free, fin, npr, cpl, sent, done, wire_sum, syncs_wire, ide_sum, occupied, syncs
 
 
 @inline_kernel
@@ -747,71 +864,77 @@ def send(
             )
             tlps += syncs
         else:
-            for run in range(3):
-                count_left = whole_ones if run == 1 else np.int64(rest > 0) if run == 2 else 1
-                if count_left == 0:
-                    continue
-                padded = limit if run == 1 else last_padded if run == 2 else first_padded
-                head = header
-                if flit and run != 1:
-                    at = address if run == 0 else address + size - last
-                    head += _unaligned_bytes(completions, at, first if run == 0 else last, True)
-                ide = ide_bytes(True, link[PCRC] != 0 and padded > 0)
-                wire = wire_bytes(head, padded, data_link, True, link[PCRC] != 0)
-                occupy = _occupied(link, head + padded + ide - IDE_MAC_BYTES) * den
-                wire_sum += wire * count_left
-                ide_sum += ide * count_left
-                occupied += occupy * count_left
-                while count_left > 0:
-                    some = min(count_left, IDE_SYNC_AT - max(npr, cpl)) if posted else count_left
-                    count_left -= some
-                    position, free, fin = _run(
-                        position,
-                        free,
-                        fin,
-                        ready_ticks,
-                        tx_gap,
-                        tx_load,
-                        rx_gap,
-                        rx_load,
-                        occupy,
-                        wire * num,
-                        some,
-                        pipe,
-                        mac,
-                        prop_ticks,
-                        den,
-                        shift,
-                    )
-                    tx_gap = tx_load = rx_gap = rx_load = 0
-                    sent = position
-                    done = fin
-                    if posted:
-                        npr += some
-                        cpl += some
-                        if npr >= IDE_SYNC_AT or cpl >= IDE_SYNC_AT:
-                            # An IDE Sync: a message without data, which nobody waits for.
-                            npr = 0
-                            cpl = 0
-                            occupy_sync = _occupied(link, HEADER_4DW_BYTES + SYNC_IDE - IDE_MAC_BYTES) * den
-                            wire_sync = wire_bytes(HEADER_4DW_BYTES, 0, data_link, True, False)
-                            position, free, fin = _run_sync(
-                                position,
-                                free,
-                                fin,
-                                ready_ticks,
-                                occupy_sync,
-                                wire_sync * num,
-                                pipe,
-                                mac,
-                                prop_ticks,
-                                den,
-                                shift,
-                            )
-                            occupied += occupy_sync
-                            syncs_wire += wire_sync
-                            ide_sum += SYNC_IDE
-                            tlps += 1
+            # Most are one TLP or whole ones, and no Sync comes.
+            starts = np.int64(first < limit)
+            ends = np.int64(0 < last < limit)
+            most = max(npr, cpl) + parts if posted else np.int64(0)
+            if (parts > 1 and starts + ends > 0) or most >= IDE_SYNC_AT:
+                (
+                    position,
+                    free,
+                    fin,
+                    npr,
+                    cpl,
+                    sent,
+                    done,
+                    wire_sum,
+                    syncs_wire,
+                    ide_sum,
+                    occupied,
+                    syncs,
+                ) = _run_parts(
+                    link,
+                    cut,
+                    address,
+                    size,
+                    header,
+                    first,
+                    parts - starts - ends,
+                    last,
+                    starts,
+                    ends,
+                    ready_ticks,
+                    position,
+                    free,
+                    fin,
+                    tx_gap,
+                    tx_load,
+                    rx_gap,
+                    rx_load,
+                    npr,
+                    cpl,
+                )
+                tlps += syncs
+            else:
+                ide = ide_bytes(True, link[PCRC] != 0 and first_padded > 0)
+                wire = wire_bytes(header, first_padded, data_link, True, link[PCRC] != 0)
+                occupy = _occupied(link, header + first_padded + ide - IDE_MAC_BYTES) * den
+                wire_sum = wire * parts
+                ide_sum = ide * parts
+                occupied = occupy * parts
+                position, free, fin = _run(
+                    position,
+                    free,
+                    fin,
+                    ready_ticks,
+                    tx_gap,
+                    tx_load,
+                    rx_gap,
+                    rx_load,
+                    occupy,
+                    wire * num,
+                    parts,
+                    pipe,
+                    mac,
+                    prop_ticks,
+                    den,
+                    shift,
+                )
+                sent = position
+                done = fin
+                if posted:
+                    npr += parts
+                    cpl += parts
         wire_sum += syncs_wire
         if link[ERROR_EVERY] > 0:
             replayed = _replay(port, link, direction, wire_sum, position, error_table, error_stream, seed)
