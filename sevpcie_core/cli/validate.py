@@ -2,14 +2,15 @@
 
 import csv
 import io
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ..errors import ConfigError, MisuseError, NothingMeasuredError
-from . import options, output
+from ..errors import MisuseError, NothingMeasuredError
+from . import options, outdir, output
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 DEVIATION: Final = 99
 SCHEMA_VERSION: Final = 1
+DOCUMENT: Final = "validate.json"
 # So many kinds of rows without a model are named one by one.
 _MANY: Final = 12
 
@@ -42,7 +44,8 @@ def validate(
         typer.Option(
             "--out",
             metavar="DIR",
-            help="Write points.csv, validate.json and a picture per set here.",
+            help="Write points.csv, validate.json and a picture per set here: a folder that is new, empty, or "
+            "holds an earlier result, which is replaced.",
             show_default=False,
         ),
     ] = None,
@@ -73,14 +76,17 @@ def validate(
     folder = data_folder(data)
     if folder is None:
         raise NothingMeasuredError(f"no reference data; --data DIR or {VARIABLE} names the folder")
+    if out is not None:
+        out = out.expanduser()
+        outdir.check(out, _result())
     with Progress(quiet) as progress:
         found = run(folder, progress)
+        if not any(one.points for one in found):
+            raise NothingMeasuredError(f"{folder}: none of the data sets is there")
         document = _document(folder, found)
         if out is not None:
             progress("drawing", 0, 0)
-            _write(out, found, document)
-    if not any(one.points for one in found):
-        raise NothingMeasuredError(f"{folder}: none of the data sets is there")
+            outdir.put(out, _result(), _files(found, document))
     with output.pipe():
         if json:
             output.print_json(document)
@@ -171,30 +177,35 @@ def _not_modelled(found: "list[DataSet]") -> dict[str, int]:
     return dict(sorted(rows.items()))
 
 
-def _write(out: Path, found: "list[DataSet]", document: dict[str, Any]) -> None:
-    """Write every file whole. Raises ConfigError if the folder cannot be made."""
+def _result() -> outdir.Result:
+    """Return what the folder of `--out` holds: a picture per set that this version knows, and two tables."""
+    from ..validate.run import names
+
+    pictures = "|".join(map(re.escape, names()))
+    return outdir.Result("validate", DOCUMENT, re.compile(rf"points\.csv|validate\.json|({pictures})\.svg"))
+
+
+def _files(found: "list[DataSet]", document: dict[str, Any]) -> dict[str, str]:
+    """Return the files of `--out` by name."""
     import json as json_module
 
-    from ..files import write_atomically
     from ..report.style import svg
     from ..report.validation import fig_validation
 
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--out {out}: cannot be made: {error.strerror}") from None
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["name", "conditions", "measured", "modelled", "fitted"])
+    files = {}
     for one in found:
         for point in one.points:
             rows.writerow(
                 [one.name, point.conditions, repr(point.measured), repr(point.modelled), int(point.fitted)]
             )
         if one.points:
-            write_atomically(out / f"{one.name}.svg", svg(fig_validation(one)))
-    write_atomically(out / "points.csv", text.getvalue())
-    write_atomically(out / "validate.json", json_module.dumps(document, indent=2, allow_nan=False) + "\n")
+            files[f"{one.name}.svg"] = svg(fig_validation(one))
+    files["points.csv"] = text.getvalue()
+    files[DOCUMENT] = json_module.dumps(document, indent=2, allow_nan=False) + "\n"
+    return files
 
 
 def _print(found: "list[DataSet]") -> None:
