@@ -46,7 +46,8 @@ def check(out: Path, result: Result = COMPARE, again: bool = False) -> None:
     """
     try:
         if out.exists() and not out.is_dir():
-            raise ConfigError(f"--out {out}: a file; expected a folder, new or of an earlier {result.command}")
+            kind = f"a folder, new or of an earlier {result.command}"
+            raise ConfigError(f"--out {out}: a file; expected {kind}")
         if out.is_dir():
             _check_content(out, result, again)
         whole = out.absolute()

@@ -44,8 +44,8 @@ def validate(
         typer.Option(
             "--out",
             metavar="DIR",
-            help="Write points.csv, validate.json and a picture per set here: a folder that is new, empty, or "
-            "holds an earlier result, which is replaced.",
+            help="Write points.csv, validate.json and a picture per set here: a folder that is new, "
+            "empty, or holds an earlier result, which is replaced.",
             show_default=False,
         ),
     ] = None,
