@@ -32,9 +32,7 @@ class Result:
 
 RECORD: Final = "record.json"
 REPORT: Final = "report.html"
-COMPARE: Final = Result(
-    "compare", RECORD, re.compile(r"record\.json|report\.html|scenario-[\w.-]+\.toml")
-)
+COMPARE: Final = Result("compare", RECORD, re.compile(r"record\.json|report\.html|scenario-[\w.-]+\.toml"))
 # What a writer makes aside; only one that was killed leaves it.
 _ASIDE: Final = re.compile(r"\.sevpcie-(\d{1,9})(-[0-9a-f]+)?\.tmp", re.ASCII)
 
