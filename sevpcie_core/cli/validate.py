@@ -23,6 +23,8 @@ SCHEMA_VERSION: Final = 1
 DOCUMENT: Final = "validate.json"
 # So many kinds of rows without a model are named one by one.
 _MANY: Final = 12
+# From here on a digit behind the point says nothing.
+_LARGE_PCT: Final = 10_000
 
 EPILOG: Final = """A set that is not in the folder has no points and no verdict; experiments and systems that
 the model does not know are counted as not modelled. Exit code 0: all sets that are there meet their bars; 99:
@@ -136,22 +138,31 @@ def _print_platform(system: "System", found: "list[Compared]") -> None:
     for one in found:
         cells = f"{one.modelled:>9.4g} {one.quantity:<6}"
         if one.value is None:
-            cells += f"  {one.low:.3g}..{one.high:.3g}"
+            cells += "  -" if one.low is None else f"  {one.low:.3g}..{one.high:.3g}"
         else:
             held = f"fixes {one.fixes}" if one.fixes else "held out"
             missed = "" if one.ok else ", MISSED"
-            cells = f"{one.value:>9.4g} {one.quantity:<6}  {one.modelled:>9.4g}  {one.error_pct:>+6.1f}%"
+            cells = f"{one.value:>9.4g} {one.quantity:<6}  {one.modelled:>9.4g}  {_signed(one.error_pct)}"
             cells += f"  {held}{missed}"
         print(f"{one.what:{what}}  {cells}")
-    print("\nfree numbers")
+    if system.free:
+        print("\nfree numbers")
     key = max((len(free.key) for free in system.free), default=0)
     for free in system.free:
         value = f"{free.value:.4g} {free.unit}, plausible {free.low:g} to {free.high:g}"
         print(f"  {free.key:{key}}  {value}; fixed by {free.rows}\n  {'':{key}}  {free.meaning}")
-    if projected:
+    if projected and system.free:
         print("\nrange: each free number alone at both ends of its plausible range")
+    elif projected:
+        print("\nrange: none, for the platform lists no free number")
     else:
         print(f"\nerror: of the model, bar {BAR_PCT:g} %; data sheets round, and say 'up to'")
+
+
+def _signed(pct: float | None) -> str:
+    """Return an error in per cent, short however large."""
+    assert pct is not None
+    return f"{pct:>+6.1f}%" if abs(pct) < _LARGE_PCT else f"{pct:>+6.3g}%"
 
 
 def _document(folder: Path, found: "list[DataSet]") -> dict[str, Any]:

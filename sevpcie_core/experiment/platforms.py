@@ -20,8 +20,8 @@ from .. import spec
 from ..link.params import NO_IOMMU, Credits, Iommu, link_row
 from ..units import TIME_UNITS, format_time
 from .fields import Choice, Number, Text, Whole
-from .free import FreeTable, find, platform_file, problems
-from .problems import Origin, first_problem, shown
+from .free import FreeTable, platform_file, problems
+from .problems import Origin, first_problem
 from .quantities import Size, Time
 from .resolved import Quantiles
 from .tables import (
@@ -144,11 +144,8 @@ class PlatformTable(Preset):
         """Yield free numbers that are not there, twice, or outside of their range."""
         yield from super().problems()
         parts = {name: getattr(self, name) for name in PARTS}
-        for free in self.free:
-            found = find(parts, free.key)
-            if found and isinstance(_rule(type(found[0]), found[1]), Time) != (free.unit in TIME_UNITS):
-                yield "free", f"{free.key} in {free.unit}; expected a unit of time for times, and no other"
-        yield from problems(self.free, parts, {unit: scale(unit) for unit in _UNITS})
+        units = {unit: scale(unit) for unit in _UNITS}
+        yield from (("free", tail) for _, tail in problems(self.free, parts, units))
 
 
 # Tables of a platform that hold numbers.
@@ -303,9 +300,6 @@ def _rule(table: type[Table], name: str) -> object:
 
 
 def _checked(raw: Mapping[str, Any], name: str, origin: Origin) -> Platform:
-    if raw.get("kind") != KIND:
-        # Before anything else of a file of another kind looks wrong.
-        raise origin.error(("kind",), f"{shown(raw.get('kind'))}; expected {KIND!r}")
     try:
         table = PlatformTable.model_validate(raw)
     except ValidationError as error:
@@ -318,7 +312,7 @@ def _checked(raw: Mapping[str, Any], name: str, origin: Origin) -> Platform:
 
 
 def _load(reference: str) -> Platform:
-    name, content, origin = platform_file(reference)
+    name, content, origin = platform_file(reference, KIND)
     return _checked(content, name, origin)
 
 
