@@ -66,7 +66,8 @@ def validate(
 ) -> int:
     """Run the model on the conditions of every reference data set, and say how far it is off.
 
-    Nothing is fitted here. Points that a parameter was found with are told apart from those held out.
+    This fits nothing. The platforms have been calibrated with some of the points (`measure calibrate`), which
+    are told apart from those held out: in points.csv of --out, and by their rows in docs/validation.md.
     """
     if platform is not None:
         if data is not None or out is not None:
@@ -221,7 +222,7 @@ def _files(found: "list[DataSet]", document: dict[str, Any]) -> dict[str, str]:
 
 def _print(found: "list[DataSet]") -> None:
     """Print one line per set."""
-    header = ("data set", "points", "held out", "mean", "bar", "largest", "bar", "pcie-model", "fitted", "")
+    header = ("data set", "points", "held out", "mean", "bar", "largest", "bar", "pcie-model", "free", "")
     rows = [header]
     for one in found:
         mean, largest = one.mean_abs_error_pct, one.max_abs_error_pct
@@ -246,27 +247,32 @@ def _print(found: "list[DataSet]") -> None:
     for one in found:
         for sentence in one.missed:
             print(f"{one.name}: {sentence}")
+    calibrated = sum(len(one.points) - one.held_out for one in found)
     print(
         "\nerrors in per cent of the reference, without sign; pcie-model: mean of the published model on\n"
-        "the same points; fitted: free parameters of the platform, found with some of the points"
+        "the same points; free: numbers of the platform that data fixed. Nothing is fitted in this run:\n"
+        f"platforms were calibrated before, with {calibrated} of these points (points.csv of --out marks\n"
+        "them, docs/validation.md says which rows); the others are held out"
     )
     skipped = _not_modelled(found)
-    if skipped:
-        print("\nrows that are in the data and not in the model:")
-        if len(skipped) > _MANY:
-            tables: dict[str, list[int]] = {}
-            for what, count in skipped.items():
-                tables.setdefault(what.split()[0], []).append(count)
-            for table, counts in tables.items():
-                print(f"  {table}: not modelled, {_rows(sum(counts))} of {len(counts)} kinds")
-            print("  (--json names each kind)")
-        else:
-            for what, count in skipped.items():
-                print(f"  {what}: not modelled, {_rows(count)}")
+    files: dict[str, dict[str, int]] = {}
+    for what, count in skipped.items():
+        file, _, kind = what.partition(" ")
+        files.setdefault(file, {})[kind] = count
+    named = len(skipped) <= _MANY
+    if files:
+        print()
+    for file, kinds in files.items():
+        many = "" if named else f" ({_count(len(kinds), 'kind')})"
+        print(f"{_count(sum(kinds.values()), 'row')} of {file} not modelled{many}")
+        for kind, count in kinds.items() if named else ():
+            print(f"  {_count(count, 'row')}: {kind}")
+    if not named:
+        print("(--json names each kind)")
 
 
-def _rows(count: int) -> str:
-    return f"{count} row{'' if count == 1 else 's'}"
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _pct(value: float | None) -> str:
