@@ -3,14 +3,21 @@
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sevpcie_core.cli import main
 from sevpcie_core.errors import ConfigError
 from sevpcie_core.experiment import presets
-from sevpcie_core.experiment.scenario import Scenario, json_schema, load_scenario
+from sevpcie_core.experiment.hardware import row_of
+from sevpcie_core.experiment.platforms import load_platform
+from sevpcie_core.experiment.runner import Task
+from sevpcie_core.experiment.scenario import Scenario, json_schema, load_scenario, load_scheme
 from sevpcie_core.experiment.systems import load_system, names
+from sevpcie_core.experiment.toml_text import dumps
+from sevpcie_core.link import params
+from sevpcie_core.link.params import NO_IOMMU
 from sevpcie_core.units import TIME_UNITS
 from sevpcie_core.validate import systems
 
@@ -156,16 +163,74 @@ def test_a_platform_in_a_file(load, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("platform", "said"),
     [
-        ("nvme-gen5", "platform: 'nvme-gen5'; expected one of gen6x16-projection, nvme-gen4x4, nvme-gen5x4"),
+        (
+            "nvme-gen5",
+            "platform: 'nvme-gen5'; expected one of e5-nfp6000, gen6x16-projection, nvme-gen4x4, nvme-gen5x4",
+        ),
+        # Copies hold no link.
+        ("h100-tdx", "platform: 'h100-tdx' is of another kind; expected one of e5-nfp6000, gen6x16-proj"),
+        (7, "platform: 7; expected one of e5-nfp6000, gen6x16-projection"),
         # One that was measured holds no device that a scenario could use.
-        ("xeon-h100", "platform: 'xeon-h100' is of another kind; expected one of gen6x16-projection"),
-        (7, "platform: 7; expected one of gen6x16-projection"),
+        ("xeon-h100", "workload[0].device.ssd: no key 'preset'; expected one (platform"),
     ],
 )
 def test_platforms_that_a_scenario_cannot_name(platform: object, said: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Scenario.from_dict({**SCENARIO, "platform": platform})
     assert said in str(caught.value)
+
+
+def on_measured(platform: str) -> dict[str, Any]:
+    device = {"preset": "nvme-dram", "traffic": {"kind": "nvme", "queue_depth": 1}}
+    return {
+        "name": "mine",
+        "platform": platform,
+        "requests": 100,
+        "workload": [{"name": "w", "device": {"ssd": device}}],
+    }
+
+
+# What the device has of a link's row: its tags and its buffers.
+DEVICES_OWN = {params.TAGS, *range(params.CREDITS + 4, params.CREDITS + 8)}
+
+
+@pytest.mark.parametrize("name", ["e5-nfp6000", "xeon-h100"])
+def test_a_scenario_takes_link_and_host_of_a_platform_that_was_measured(name: str) -> None:
+    """Number by number those that `validate` runs with, on which nothing of a preset is left."""
+    platform = load_platform(name)
+    scenario = Scenario.from_dict(on_measured(name))
+    found = scenario.resolve()
+    (run,) = found.workloads[0].devices
+    mine, theirs = row_of(found.host, run), platform.row()
+    for column in set(range(len(mine))) - DEVICES_OWN:
+        assert mine[column] == theirs[column], column
+    assert mine[params.TAGS] == 64
+    assert found.host.read_latency == platform.read_latency("warm")
+    assert found.host.read_interval_ps == platform.table.host.read_interval
+    iommu = platform.table.iommu
+    assert found.host.iommu == (NO_IOMMU if iommu is None else iommu.build())
+    for inline in (False, True):
+        assert Scenario.from_dict(scenario.to_dict(inline=inline)).digest() == scenario.digest()
+    own = Scenario.from_dict({**on_measured(name), "link": "gen5x4"}).resolve()
+    assert own.workloads[0].devices[0].link.lanes == 4
+    assert own.host == found.host
+
+
+def test_a_calibrated_platform_changes_what_a_scenario_takes(tmp_path) -> None:
+    """Its file is named relative to the scenario's; a slower host makes slower requests."""
+
+    def mean(host_ns: int) -> float:
+        changed = load_platform("e5-nfp6000").changed({"host.read_latency": host_ns * 1000})
+        (tmp_path / "platforms").mkdir(exist_ok=True)
+        (tmp_path / "platforms" / "mine.toml").write_text(changed.to_toml())
+        scenario = tmp_path / "scenario.toml"
+        scenario.write_text(dumps(on_measured("platforms/mine.toml")))
+        found = load_scenario(scenario).resolve()
+        outcome = Task.prepare(found, found.workloads[0], 1).simulate(load_scheme("none"), "off")
+        return outcome.classes[0].latency.mean_ps
+
+    # A command is fetched, and that is the one read of host memory of an NVMe read.
+    assert mean(400) - mean(300) == pytest.approx(100_000, rel=0.05)
 
 
 @pytest.mark.parametrize(

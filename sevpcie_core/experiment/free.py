@@ -82,21 +82,22 @@ def platform_names(kind: str) -> tuple[str, ...]:
     return tuple(n for n in found if read_file(folder / f"{n}.toml", "a platform")[1].get("kind") == kind)
 
 
-def unknown_platform(reference: object, kind: str) -> str:
-    """Return the tail for what is no platform of a kind."""
-    known = platform_names(kind)
+def unknown_platform(reference: object, *kinds: str) -> str:
+    """Return the tail for what is no platform of some kinds."""
+    known = sorted(name for kind in kinds for name in platform_names(kind))
     found, hint = shown(reference), ""
     if isinstance(reference, str):
         other = reference in presets.names("platforms")
         found += " is of another kind" if other else ""
         hint = "" if other else suggestion(reference, known)
-    return f"{found}; expected one of {', '.join(known)}, or the path of a .toml file of kind {kind!r}{hint}"
+    of = " or ".join(map(repr, kinds))
+    return f"{found}; expected one of {', '.join(known)}, or the path of a .toml file of kind {of}{hint}"
 
 
 def platform_file(
-    reference: str, kind: str, folder: Path | None = None
+    reference: str, *kinds: str, folder: Path | None = None
 ) -> tuple[str, dict[str, Any], Origin]:
-    """Return the name, content and origin of a shipped platform of a kind, or of a .toml file.
+    """Return the name, content and origin of a shipped platform of some kinds, or of a .toml file.
 
     folder : where relative paths start; the current one by default.
 
@@ -105,12 +106,13 @@ def platform_file(
     if names_file(reference):
         path = (folder or Path()) / user_path(reference)
     else:
-        if reference not in platform_names(kind):
-            raise Origin("platform").error((), unknown_platform(reference, kind))
+        if not any(reference in platform_names(kind) for kind in kinds):
+            raise Origin("platform").error((), unknown_platform(reference, *kinds))
         path = presets.ROOT / "platforms" / f"{reference}.toml"
     text, content = read_file(path, "a platform")
     origin = Origin(str(path), text)
-    if content.get("kind") != kind:
+    if content.get("kind") not in kinds:
         # Before anything else of a file of another kind looks wrong.
-        raise origin.error(("kind",), f"{shown(content.get('kind'))}; expected {kind!r}")
+        expected = " or ".join(map(repr, kinds))
+        raise origin.error(("kind",), f"{shown(content.get('kind'))}; expected {expected}")
     return path.stem, content, origin

@@ -18,8 +18,9 @@ from ..units import TIME_UNITS, format_time
 from . import presets
 from .fields import Choice, Number, Text, Whole
 from .free import FreeTable, number, platform_file, platform_names, problems, unknown_platform
-from .platforms import Free
-from .problems import Origin, Place, first_problem
+from .platforms import KIND as MEASURED
+from .platforms import Free, load_platform
+from .problems import Origin, Place, first_problem, shown
 from .quantities import Spread, Time
 from .tables import Preset, Table
 from .traffic import MAX_REQUESTS, NicLoad, NvmeLoop, PresetName, Reference, Traffic, names_file
@@ -145,7 +146,7 @@ def load_system(reference: str, folder: Path | None = None) -> System:
 
     Raises ConfigError: no such platform, or a file that breaks a rule.
     """
-    name, content, origin = platform_file(reference, KIND, folder)
+    name, content, origin = platform_file(reference, KIND, folder=folder)
     try:
         table = SystemTable.model_validate(content, context={"folder": Path(origin.name).parent})
     except ValidationError as error:
@@ -199,24 +200,47 @@ def _free_problems(free: Sequence[FoundTable], parts: Mapping[str, Preset]) -> I
             yield ("free", i), f"{one.key} has a median of 0; expected one that can be stretched"
 
 
-def with_platform(data: Mapping[str, Any], origin: Origin, folder: Path | None = None) -> Mapping[str, Any]:
-    """Return a scenario's table with what its platform names, where it names nothing itself.
+def _check_devices(data: Mapping[str, Any], origin: Origin) -> None:
+    """Raise ConfigError for a device without a preset, where the platform brings none."""
+    workloads = data.get("workload")
+    for i, entry in enumerate(workloads if isinstance(workloads, list | tuple) else ()):
+        devices = entry.get("device") if isinstance(entry, Mapping) else None
+        for name, one in devices.items() if isinstance(devices, Mapping) else ():
+            if isinstance(one, Mapping) and "preset" not in one:
+                brings = f"platform {shown(data['platform'])} is of kind {MEASURED!r}: link and host"
+                raise origin.error(
+                    ("workload", i, "device", name), f"no key 'preset'; expected one ({brings})"
+                )
 
+
+def with_platform(data: Mapping[str, Any], origin: Origin, folder: Path | None = None) -> Mapping[str, Any]:
+    """Return a scenario's table with what its platform brings, where it names nothing itself.
+
+    One of kind `system` brings link, host and device; one that was measured (`dma`) link and host.
     folder : where a relative path of the platform starts; the current one by default.
 
-    Raises ConfigError: no such platform.
+    Raises ConfigError: no such platform, or a device that nobody names.
     """
     if "platform" not in data:
         return data
     reference = data["platform"]
-    if not isinstance(reference, str) or not (reference in names() or names_file(reference)):
-        raise origin.error(("platform",), unknown_platform(reference, KIND))
-    system = load_system(reference, folder)
+    kinds = (KIND, MEASURED)
+    shipped = isinstance(reference, str) and any(reference in platform_names(kind) for kind in kinds)
+    if not (shipped or (isinstance(reference, str) and names_file(reference))):
+        raise origin.error(("platform",), unknown_platform(reference, *kinds))
+    references: Mapping[str, Reference]
+    if platform_file(reference, *kinds, folder=folder)[1]["kind"] == MEASURED:
+        references = load_platform(reference, folder).references()
+        _check_devices(data, origin)
+    else:
+        references = load_system(reference, folder).references
     out = {key: value for key, value in data.items() if key != "platform"}
-    out = {"link": system.references["link"], "host": system.references["host"], **out}
+    out = {"link": references["link"], "host": references["host"], **out}
+    if "device" not in references:
+        return out
 
     def device(entry: Any) -> Any:
-        return {"preset": system.references["device"], **entry} if isinstance(entry, Mapping) else entry
+        return {"preset": references["device"], **entry} if isinstance(entry, Mapping) else entry
 
     def workload(entry: Any) -> Any:
         devices = entry.get("device") if isinstance(entry, Mapping) else None
