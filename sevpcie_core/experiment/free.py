@@ -7,7 +7,7 @@ fixed it.
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from ..units import TIME_UNITS
 from . import presets
@@ -74,6 +74,14 @@ def problems(
             yield i, f"{one.key} = {value:g} {one.unit}; expected {one.low:g} to {one.high:g}"
 
 
+# What else takes a platform of a kind.
+_TAKEN_BY: Final = {
+    "dma": "measure calibrate, validate --data and scenarios",
+    "system": "validate --platform and scenarios",
+    "copies": "validate --data",
+}
+
+
 @cache
 def platform_names(kind: str) -> tuple[str, ...]:
     """Return the shipped platforms of a kind."""
@@ -113,6 +121,8 @@ def platform_file(
     origin = Origin(str(path), text)
     if content.get("kind") not in kinds:
         # Before anything else of a file of another kind looks wrong.
-        expected = " or ".join(map(repr, kinds))
-        raise origin.error(("kind",), f"{shown(content.get('kind'))}; expected {expected}")
+        found, expected = shown(content.get("kind")), " or ".join(map(repr, kinds))
+        place = _TAKEN_BY.get(str(content.get("kind")))
+        hint = f" ({found} is for {place})" if place else ""
+        raise origin.error(("kind",), f"{found}; expected {expected}{hint}")
     return path.stem, content, origin
