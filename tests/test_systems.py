@@ -244,7 +244,7 @@ def test_what_is_no_scenario_is_said_as_without_a_platform(broken: dict[str, obj
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('kind = "system"', 'kind = "dma"', "kind: 'dma'; expected 'system' ('dma' is for measure calibrate, validate"),
+        ('kind = "system"', 'kind = "dma"', "kind: 'dma'; expected 'system' ('dma' is for measure calib"),
         ('basis = "published"', 'basis = "projection"', ":11: figure[0].value: 6; expected none in a pro"),
         ('source = "somebody, 2024"\n', "", ":8: figure[0]: 'reads': no value or no source; expected both"),
         ("value = 6\n", "", ":8: figure[0]: 'reads': no value or no source; expected both"),

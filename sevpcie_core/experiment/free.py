@@ -76,9 +76,8 @@ def problems(
 
 # What else takes a platform of a kind.
 _TAKEN_BY: Final = {
-    "dma": "measure calibrate, validate --data and scenarios",
+    "dma": "measure calibrate and scenarios",
     "system": "validate --platform and scenarios",
-    "copies": "validate --data",
 }
 
 
