@@ -388,6 +388,16 @@ def refused(text: str, path, capsys, code: int = 2) -> str:
     return captured.err
 
 
+GOOD = """\
+[[figure]]
+what = "two at a time"
+quantity = "us"
+value = 6
+source = "somebody, 2024"
+requests = 100
+traffic = { kind = "nvme", queue_depth = 2 }
+
+"""
 TRACES = [
     # A single copy, and kernels only: what has no median, and what no figure counts.
     ("0,5,memcpy,HtoD,4096\n", "us", "figure[0].traffic: a median over 1; expected at least 20 requests"),
@@ -411,15 +421,18 @@ def test_recorded_traffic_that_says_nothing_of_a_figure(tmp_path, capsys, rows, 
         (
             'kind = "nvme", queue_depth = 1',
             'kind = "gpu", trace = "x.csv"',
-            ":15: figure[0].traffic.kind: 'gpu' on",
+            ":23: figure[1].traffic.kind: 'gpu' on",
         ),
-        ("queue_depth = 1", 'trace = "no.csv"', ":15: figure[0].traffic.trace: "),
+        ("queue_depth = 1", 'trace = "no.csv"', ":23: figure[1].traffic.trace: "),
         ('"nvme-dram"', '"many.toml"', "mine.toml:6: device: 2048 tags on gen5x4; expected at most 1024"),
     ],
 )
-def test_figures_are_checked_before_any_is_run(old, new, said, tmp_path, capsys) -> None:
+def test_figures_are_checked_before_any_is_run(old, new, said, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(systems._Run, "run", None)
     (tmp_path / "many.toml").write_text('base = "nvme-dram"\ntags = 2048\n')
-    assert said in refused(SMALL.replace(old, new), tmp_path / "mine.toml", capsys)
+    # The figure before it could be run.
+    text = SMALL.replace("[[figure]]", GOOD + "[[figure]]")
+    assert said in refused(text.replace(old, new), tmp_path / "mine.toml", capsys)
 
 
 def test_an_end_that_no_figure_can_run_with_is_told_before_any_is_run(tmp_path, capsys, monkeypatch) -> None:
