@@ -18,14 +18,16 @@ GIGATRANSFERS: Final[dict[int, Fraction]] = {
 }
 # PCIe Base r6.x, section 4.2.1 (8b/10b), 4.2.2 (128b/130b), 4.2.3 (1b/1b with flits).
 # Flit: bytes 0..235 of 256 carry TLPs, 6 are DLP, 8 CRC, 6 ECC.
+FLIT_BYTES: Final = 256
+FLIT_TLP_BYTES: Final = 236
 ENCODING: Final = {
     1: Fraction(8, 10),
     2: Fraction(8, 10),
     3: Fraction(128, 130),
     4: Fraction(128, 130),
     5: Fraction(128, 130),
-    6: Fraction(236, 256),
-    7: Fraction(236, 256),
+    6: Fraction(FLIT_TLP_BYTES, FLIT_BYTES),
+    7: Fraction(FLIT_TLP_BYTES, FLIT_BYTES),
 }
 # PCIe Base r6.x, section 4.2: link widths.
 LANES: Final = (1, 2, 4, 8, 16)

@@ -44,7 +44,7 @@ def links(draw) -> Link:
     )
 
 
-def port(link: Link, propagation_ps: int = 0) -> Port:
+def port(link: Link, propagation_ps: int = 0, flit_check_ps: int = 0) -> Port:
     return Port(
         link.generation,
         link.lanes,
@@ -54,6 +54,7 @@ def port(link: Link, propagation_ps: int = 0) -> Port:
         link.rcb,
         link.completion_limit,
         32,
+        flit_check_ps=flit_check_ps,
     )
 
 
@@ -70,15 +71,17 @@ addresses = st.integers(0, 5000) | st.integers(HIGH, HIGH + 5000)
     size=st.integers(1, 300) | st.integers(1, 5000),
     engine=engines(),
     propagation_ps=st.integers(0, 300_000),
+    check_ps=st.integers(0, 10_000),
     kind=st.sampled_from([WRITE_UP, WRITE_DOWN]),
 )
-def test_a_write_takes_what_the_simulator_says(link, address, size, engine, propagation_ps, kind):
+def test_a_write_takes_what_the_simulator_says(link, address, size, engine, propagation_ps, check_ps, kind):
     # One quantum of the port: longer writes enter in several.
     size = min(size, link.mps - address % link.mps)
     engine = replace(engine, pcrc=link.pcrc, switch_ps=0, key_miss_ps=0)
     step = Step(kind, address, size, begin=True, end=True)
-    case = Case([port(link, propagation_ps)], [[step]], [[link.protected]], engine)
-    found = write_latency_ps(link, size, address, propagation_ps=propagation_ps, engine=engine)
+    way = {"propagation_ps": propagation_ps, "flit_check_ps": check_ps if link.flit else 0}
+    case = Case([port(link, **way)], [[step]], [[link.protected]], engine)
+    found = write_latency_ps(link, size, address, **way, engine=engine)
     assert run_package(case).latency_ps == [[found]]
 
 
@@ -89,25 +92,34 @@ def test_a_write_takes_what_the_simulator_says(link, address, size, engine, prop
     size=st.integers(1, 4096),
     engine=engines(),
     propagation_ps=st.integers(0, 300_000),
+    check_ps=st.integers(0, 10_000),
     host_ps=st.integers(0, 500_000),
     unit=st.sampled_from([1, 1, 2, 4, 8]),
 )
-def test_a_read_takes_what_the_simulator_says(link, address, size, engine, propagation_ps, host_ps, unit):
+def test_a_read_takes_what_the_simulator_says(
+    link, address, size, engine, propagation_ps, check_ps, host_ps, unit
+):
     size = min(size, link.mrrs - address % link.mrrs)
     link = replace(link, aggregation=unit)
     engine = replace(engine, pcrc=link.pcrc, switch_ps=0, key_miss_ps=0, unit_tlps=(1, 1, unit))
     step = Step(READ_UP, address, size, begin=True, end=True)
     points = ((0.0, host_ps), (1.0, host_ps))
-    case = Case([port(link, propagation_ps)], [[step]], [[link.protected]], engine, points)
-    found = read_latency_ps(
-        link, size, address, host_ps=host_ps, propagation_ps=propagation_ps, engine=engine
-    )
+    way = {"propagation_ps": propagation_ps, "flit_check_ps": check_ps if link.flit else 0}
+    case = Case([port(link, **way)], [[step]], [[link.protected]], engine, points)
+    found = read_latency_ps(link, size, address, host_ps=host_ps, **way, engine=engine)
     assert run_package(case).latency_ps == [[found]]
 
 
 def test_a_read_of_several_requests_has_no_closed_form():
     with pytest.raises(ConfigError, match="several requests of 512 B"):
         read_latency_ps(Link(), 513)
+
+
+@pytest.mark.parametrize(("generation", "check_ps"), [(5, 1), (6, -1)])
+def test_a_check_of_flits_that_there_are_not(generation, check_ps):
+    for latency in (write_latency_ps, read_latency_ps):
+        with pytest.raises(ConfigError, match=f"flit_check_ps: {check_ps} at generation {generation}"):
+            latency(Link(generation=generation), 64, flit_check_ps=check_ps)
 
 
 # --- Bandwidth --------------------------------------------------------------------------------------------

@@ -35,6 +35,19 @@ TYPICAL = EngineTiming(
 )
 
 Runner = Callable[[Case], Result]
+
+
+def sent_by(port: Port, end: Fraction | int) -> int:
+    """Return when a byte that ends then has left: in whole ps, in flit mode with all of its flit.
+
+    A flit has 236 bytes of TLPs; the first one begins at 0.
+    """
+    if port.generation < 6:
+        return math.ceil(end)
+    flit = 236 * ps_per_byte(port.generation, port.lanes)
+    return int(math.ceil(end / flit) * flit)
+
+
 both_sides = pytest.mark.parametrize("run", [run_package, run_oracle], ids=["package", "oracle"])
 
 
@@ -59,7 +72,7 @@ def write_256(kind: int = WRITE_UP) -> Step:
 # --- one TLP by hand ---
 
 # Wire time of the TLP on four lanes, rounded up to a ps: 280 and 296 bytes of 1000, 500, 253.90625,
-# 126.953125 and 63.4765625 ps, 272 and 288 bytes of 2000/59 and 1000/59 ps.
+# 126.953125 and 63.4765625 ps, 272 and 288 bytes of 2000/59 and 1000/59 ps; flits take 8 and 4 ns.
 WIRE_X4 = {
     1: (280_000, 296_000),
     2: (140_000, 148_000),
@@ -78,10 +91,11 @@ WIRE_X4 = {
 def test_one_write_by_hand(run: Runner, generation: int, kind: int) -> None:
     port = Port(generation=generation, lanes=4, propagation_ps=PROP, mps=256)
     plain, sealed = WIRE_X4[generation]
-    assert latency(run(one_step(write_256(kind), port, None))) == plain + PROP
+    there = {6: 16_000, 7: 8_000}.get(generation, plain)
+    assert latency(run(one_step(write_256(kind), port, None))) == there + PROP
     # The first byte leaves after the XOR (1 ns); the MAC follows the last byte by 6 ns, and the engine takes
     # 3 ns to take the TLP in: hidden behind the wire, except at Gen7, where the TLP waits to be complete.
-    sent = max(1000 + sealed, 1000 + 3000 + 6000)
+    sent = {6: 16_000, 7: 12_000}.get(generation, max(1000 + sealed, 1000 + 3000 + 6000))
     assert latency(run(one_step(write_256(kind), port, TYPICAL))) == sent + PROP + 7000
 
 
@@ -178,14 +192,18 @@ def test_unloaded_write_costs_wire_and_engines_and_nothing_else(
     # The sender: until the first byte may leave such that neither data nor MAC are missed on the wire.
     sender = max(Fraction(engine.pipe_ps), engine.pipe_ps + occupied + engine.mac_ps - (bare + 16) * byte)
     # The receiver: what is left of taking the TLP in when its last byte is here, and the check.
-    receiver = max(0, occupied - math.floor((bare + 16) * byte)) + engine.check_ps
+    sent = sent_by(port, sender + (bare + 16) * byte)
+    first = sent_by(port, sender + byte) if generation >= 6 else sent - math.floor((bare + 16) * byte)
+    receiver = max(0, first + occupied - sent) + engine.check_ps
     plain = latency(run_package(one_step(step, port, None)))
     sealed = latency(run_package(one_step(step, port, engine)))
-    assert plain == math.ceil(bare * byte) + PROP
-    assert sealed - plain == math.ceil(sender + (bare + 16) * byte) - math.ceil(bare * byte) + receiver
+    assert plain == sent_by(port, bare * byte) + PROP
+    assert sealed - plain == sent - sent_by(port, bare * byte) + receiver
     if occupied + engine.mac_ps <= (bare + 16) * byte:
-        # A wire slower than the engine: (bytes added)/rate + transmit engine + receive engine, to a rounding.
-        assert abs(sealed - plain - (16 * byte + engine.pipe_ps + engine.check_ps)) < 1
+        # A wire slower than the engine: (bytes added)/rate + transmit engine + receive engine, to a rounding,
+        # which in flit mode is to flits.
+        unit = 236 * byte if generation >= 6 else 1
+        assert abs(sealed - plain - (16 * byte + engine.pipe_ps + engine.check_ps)) < unit
 
 
 # --- saturation ---
@@ -203,13 +221,13 @@ def test_a_long_write_fills_the_wire_without_a_hole(run: Runner, generation: int
     byte = ps_per_byte(generation, 8)
     wire = 256 + 16 + (8 if generation < 6 else 0)
     plain = latency(run(one_step(step, port, None)))
-    assert plain == math.ceil(size // 256 * wire * byte) + PROP
+    assert plain == sent_by(port, size // 256 * wire * byte) + PROP
     # Fast enough for Gen7 x8: 3 cycles of 250 ps for 276 bytes.
     engine = replace(TYPICAL, period_ps=250, pipe_ps=500, mac_ps=1000, check_ps=1500)
     sealed = latency(run(one_step(step, port, engine)))
     # An IDE Sync of 40 bytes (32) behind every 245th TLP, that is, before the next one.
     syncs = (size // 256 - 1) // 245 * (32 + (8 if generation < 6 else 0))
-    assert sealed == math.ceil(500 + (size // 256 * (wire + 16) + syncs) * byte) + PROP + 1500
+    assert sealed == sent_by(port, 500 + (size // 256 * (wire + 16) + syncs) * byte) + PROP + 1500
 
 
 @pytest.mark.parametrize(
@@ -276,16 +294,22 @@ def test_one_tag_moves_one_request_per_round_trip(run: Runner, generation: int) 
     step = Step(READ_UP, address=ADDRESS, bytes=512 * requests)
     byte = ps_per_byte(generation, 4)
     link = 8 if generation < 6 else 0
-    there = math.ceil((16 + link) * byte) + PROP
-    back = math.ceil(2 * (256 + 12 + link) * byte) + PROP
-    assert latency(run(one_step(step, port, None))) == requests * (there + 300_000 + back)
+    now = 0
+    for _ in range(requests):
+        now = sent_by(port, now + (16 + link) * byte) + PROP + 300_000
+        now = sent_by(port, now + 2 * (256 + 12 + link) * byte) + PROP
+    assert latency(run(one_step(step, port, None))) == now
     engine = replace(TYPICAL, period_ps=250, pipe_ps=250, mac_ps=750, check_ps=1000)
     # Request: one clock to take it in, then pipe and MAC, if the wire is not slower than that.
     wire_there = (32 + link) * byte
-    there = math.ceil(max(250 + wire_there, Fraction(250 + 250 + 750))) + PROP + 1000
-    there += max(0, 250 - math.floor(wire_there))
-    back = math.ceil(250 + 2 * (256 + 28 + link) * byte) + PROP + 1000
-    assert latency(run(one_step(step, port, engine))) == requests * (there + 300_000 + back)
+    now = 0
+    for _ in range(requests):
+        end = now + max(250 + wire_there, Fraction(250 + 250 + 750))
+        sent = sent_by(port, end)
+        first = sent_by(port, end - wire_there + byte) if link == 0 else sent - math.floor(wire_there)
+        now = max(sent, first + 250) + PROP + 1000 + 300_000
+        now = sent_by(port, now + 250 + 2 * (256 + 28 + link) * byte) + PROP + 1000
+    assert latency(run(one_step(step, port, engine))) == now
 
 
 def test_few_tags_divide_the_round_trip() -> None:
@@ -367,8 +391,10 @@ def test_control_passes_waiting_data(run: Runner) -> None:
 @both_sides
 @pytest.mark.nojit
 def test_flit_links_run_at_236_of_256_bytes(run: Runner) -> None:
-    """Gen6 x16: 128 GB/s of flits carry 118 GB/s of TLPs; a write of 4096 bytes is 4112 bytes of them."""
+    """Gen6 x16: 128 GB/s of flits carry 118 GB/s of TLPs; 59 writes of 4112 bytes are 1028 of them."""
     port = Port(6, 16, 0, mps=4096)
-    taken = latency(run(one_step(Step(WRITE_UP, ADDRESS, 4096), port, None)))
-    assert taken == math.ceil(4112 * 1000 / Fraction(118))
-    assert latency(run(one_step(Step(WRITE_UP, ADDRESS, 4096), replace(port, generation=7), None))) == 17_424
+    # One alone: 17.4 flits of 2 ns, and the rest of the last.
+    assert latency(run(one_step(Step(WRITE_UP, ADDRESS, 4096), port, None))) == 18 * 2000
+    assert latency(run(one_step(Step(WRITE_UP, ADDRESS, 4096), replace(port, generation=7), None))) == 18_000
+    taken = latency(run(one_step(Step(WRITE_UP, ADDRESS, 59 * 4096), port, None)))
+    assert taken == 1028 * 2000 == 59 * 4112 * 1000 / Fraction(118)

@@ -150,8 +150,10 @@ def test_counters_do_not_depend_on_time(case: Case, generation: int) -> None:
 
     Where TLPs share MACs the rate has its say: a unit ends with its burst, which is a time on the wire.
     """
-    slow = [replace(p, generation=min(p.generation, 5)) for p in case.ports]
-    uplinks = [(replace(p, generation=min(p.generation, 5)), switch) for p, switch in case.uplinks]
+    slow = [replace(p, generation=min(p.generation, 5), flit_check_ps=0) for p in case.ports]
+    uplinks = [
+        (replace(p, generation=min(p.generation, 5), flit_check_ps=0), switch) for p, switch in case.uplinks
+    ]
     case = replace(case, stop_ps=0, ports=slow, uplinks=uplinks)
     other = replace(
         case,

@@ -176,7 +176,9 @@ def test_presets_hold_together():
     assert (gen5.mps, gen5.mrrs, gen5.rcb, gen5.completion_bytes, gen5.flit) == (256, 512, 64, 256, False)
     assert (gen3.gen, gen3.lanes, gen3.mps) == (3, 8, 256)
     assert gen6.flit
-    assert gen6.propagation_ps > gen5.propagation_ps
+    assert gen6.propagation_ps == gen5.propagation_ps
+    assert gen6.flit_check_ps == 5000
+    assert gen5.flit_check_ps == 0
     dram, tlc = (presets.device(name, ORIGIN, ())[0].build(name) for name in ("nvme-dram", "nvme-tlc"))
     median = {name: dict(d.media_read)[0.5] for name, d in (("dram", dram), ("tlc", tlc))}
     assert 3_000_000 <= median["dram"] <= 6_000_000

@@ -126,6 +126,8 @@ def test_the_text_is_good(load):
         ('link = "gen5x4"', 'link = "gen5x3"', 2, "link: 'gen5x3'; expected one of gen3x8"),
         ('link = "gen5x4"', 'link = "nope.toml"', 2, "nope.toml: no such file; expected a link"),
         ('link = "gen5x4"', "link = 5", 2, "link: 5; expected the name of a preset, the path of a .toml file or a table"),
+        ('link = "gen5x4"', 'link = { base = "gen5x4", flit_check = "5ns" }', 2, "link.flit_check: '5ns' at generation 5; expected no such key before generation 6"),
+        ('link = "gen5x4"', 'link = { base = "gen6x16", flit_check = 5 }', 2, "link.flit_check: 5: no unit; expected a time"),
         ('link = "gen5x4"', 'link = ""', 2, "link: ''; expected the name of a preset"),
         ('preset = "nvme-dram"', 'preset = "nvme-drm"', 7, "preset: 'nvme-drm'; expected one of gpu-gen5, nic-400g, nic-800g, nvme-dram, nvme-gen4, nvme-gen5, nvme-tlc, or the path of a .toml file; did you mean 'nvme-dram'?"),
         ('name = "mine"', 'name = "mine"\nhost = "srv"', 2, "host: 'srv'; expected one of server, server-remote, or the path"),

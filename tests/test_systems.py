@@ -122,10 +122,10 @@ def test_a_free_number_changes_what_its_figure_says() -> None:
     assert after[0.99] == pytest.approx(before[0.99] * 100 / media.value, rel=1e-6)
     # A number of a table within a preset.
     gen6 = load_system("gen6x16-projection")
-    skip = next(free for free in gen6.free if free.key == "link.data_link.skip_bytes")
-    link = presets.link(gen6.changed(skip, 6)["link"], None, ())[0]  # type: ignore[arg-type]
-    assert link.data_link.skip_bytes == 6
-    assert link.data_link.skip_every == gen6.parts["link.data_link"].skip_every  # type: ignore[attr-defined]
+    drain = next(free for free in gen6.free if free.key == "host.root_port.drain_line")
+    port = presets.host(gen6.changed(drain, 0.4)["host"], None, ())[0].root_port  # type: ignore[arg-type]
+    assert port.drain_line == 400
+    assert port.drain_tlp == gen6.parts["host.root_port"].drain_tlp  # type: ignore[attr-defined]
 
 
 # --- scenarios ---

@@ -65,6 +65,7 @@ def _row(
         rcb=link.rcb,
         completion_bytes=link.completion_bytes,
         propagation_ps=link.propagation_ps,
+        flit_check_ps=link.flit_check_ps,
         tags=tags,
         engine=engine,
         up=host.credits,

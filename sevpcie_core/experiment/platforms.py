@@ -231,6 +231,7 @@ class Platform:
             rcb=t.link.rcb,
             completion_bytes=min(t.link.completion_bytes or payload, payload),
             propagation_ps=t.link.propagation,
+            flit_check_ps=t.link.flit_check,
             tags=t.device.tags,
             up=t.credits.build(),
             down=Credits(

@@ -50,6 +50,8 @@ class Link:
     """Flit mode: always on from generation 6."""
     data_link: DataLink
     """What it carries beside TLPs, errors, and the replay buffers."""
+    flit_check_ps: int = field(default=0, metadata={"sparse": True})
+    """In flit mode, error correction and CRC of a flit at its receiver, one way; else 0."""
     name: str = _cosmetic()
 
 

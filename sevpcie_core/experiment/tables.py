@@ -24,7 +24,7 @@ from ..link.params import (
     Iommu,
     RootPort,
 )
-from ..units import format_bytes
+from ..units import format_bytes, format_time
 from . import resolved
 from .fields import Choice, Flag, Name, Number, Several, Text, Whole
 from .problems import check_table, shown
@@ -190,10 +190,14 @@ class LinkShape(Preset):
     rcb: Annotated[int, PowerSize(*spec.READ_COMPLETION_BOUNDARIES)]
     completion_bytes: Annotated[int | None, Size(1, max(spec.PAYLOAD_SIZES))] = None
     propagation: Annotated[int, Time(_MS)]
+    flit_check: Annotated[int, Time(_MS)] = 0
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield what is wrong with completion_bytes."""
+        """Yield what is wrong with completion_bytes, and a check of flits that there are not."""
         yield from super().problems()
+        if self.flit_check and self.gen < spec.FIRST_FLIT_GENERATION:
+            expected = f"expected no such key before generation {spec.FIRST_FLIT_GENERATION}"
+            yield "flit_check", f"{format_time(self.flit_check)!r} at generation {self.gen}; {expected}"
         size = self.completion_bytes
         if size is not None and (size > self.mps or size % self.rcb):
             allowed = f"a multiple of rcb ({self.rcb}) of at most mps ({self.mps})"
@@ -215,6 +219,7 @@ class LinkTable(LinkShape):
             rcb=self.rcb,
             completion_bytes=self.mps if self.completion_bytes is None else self.completion_bytes,
             propagation_ps=self.propagation,
+            flit_check_ps=self.flit_check,
             flit=self.gen >= spec.FIRST_FLIT_GENERATION,
             data_link=self.data_link.build(),
             name=name,

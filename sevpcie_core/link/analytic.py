@@ -214,10 +214,17 @@ def write_latency_ps(
     address: int = 1 << 33,
     *,
     propagation_ps: int = 0,
+    flit_check_ps: int = 0,
     engine: EngineTiming = NO_ENGINE,
 ) -> int:
-    """Return the time from the start of a write to its last byte usable at the other end, ps."""
-    return _burst_ps(link, write_tlps(link, address, size), 0, propagation_ps, engine)
+    """Return the time from the start of a write to its last byte usable at the other end, ps.
+
+    flit_check_ps : error correction and CRC of a flit. In flit mode a flit begins when the write starts.
+
+    Raises ConfigError for a check of flits that the link has not.
+    """
+    way_ps = _way_ps(link, propagation_ps, flit_check_ps)
+    return _burst_ps(link, write_tlps(link, address, size), 0, way_ps, engine)
 
 
 def read_latency_ps(
@@ -227,27 +234,46 @@ def read_latency_ps(
     *,
     host_ps: int = 0,
     propagation_ps: int = 0,
+    flit_check_ps: int = 0,
     engine: EngineTiming = NO_ENGINE,
 ) -> int:
     """Return the time from the start of a read of one request to its last byte at the device, ps.
 
-    host_ps : of the root complex and memory.
+    host_ps : of the root complex and memory. flit_check_ps : error correction and CRC of a flit. In flit mode
+    a flit of each direction begins when the read starts.
 
-    Raises ConfigError for a read of several requests: those share the link, which is for the simulator.
+    Raises ConfigError for a read of several requests: those share the link, which is for the simulator; and
+    for a check of flits that the link has not.
     """
+    way_ps = _way_ps(link, propagation_ps, flit_check_ps)
     if pieces(address, size, link.mrrs) != 1:
         raise ConfigError(f"{size} B at {address:#x} take several requests of {link.mrrs} B at most")
-    there = _burst_ps(link, request_tlps(link, address, size), 0, propagation_ps, engine)
-    return _burst_ps(link, completion_tlps(link, address, size), there + host_ps, propagation_ps, engine)
+    there = _burst_ps(link, request_tlps(link, address, size), 0, way_ps, engine)
+    return _burst_ps(link, completion_tlps(link, address, size), there + host_ps, way_ps, engine)
+
+
+def _way_ps(link: Link, propagation_ps: int, flit_check_ps: int) -> int:
+    """Return the time from the end of a byte, in flit mode of its flit, until its receiver can use it, ps."""
+    if flit_check_ps < 0 or (flit_check_ps and not link.flit):
+        allowed = f"0, or more from generation {spec.FIRST_FLIT_GENERATION} on"
+        found = f"{flit_check_ps} at generation {link.generation}"
+        raise ConfigError(f"flit_check_ps: {found}; expected {allowed}")
+    return propagation_ps + flit_check_ps
+
+
+def _sent_ps(link: Link, end: Fraction) -> int:
+    """Return when a byte that ends then has left, in flit mode with all of its flit, rounded up, ps."""
+    unit = spec.FLIT_TLP_BYTES * link.byte_ps if link.flit else Fraction(1)
+    return int(-(-end // unit) * unit)
 
 
 def _burst_ps(
-    link: Link, tlps: Iterator[tuple[int, int]], ready: int, propagation_ps: int, engine: EngineTiming
+    link: Link, tlps: Iterator[tuple[int, int]], ready: int, way_ps: int, engine: EngineTiming
 ) -> int:
     """Return when the last TLP of a burst that is ready at once can be used, on a link that is idle."""
     wires = _wire(link, tlps)
     if not link.protected:
-        return -int(-(ready + sum(wire for wire, _ in wires) * link.byte_ps) // 1) + propagation_ps
+        return _sent_ps(link, ready + sum(wire for wire, _ in wires) * link.byte_ps) + way_ps
     data_link = spec.DATA_LINK_FLIT_BYTES if link.flit else spec.DATA_LINK_BYTES
     position = Fraction(ready)
     free = ready
@@ -261,9 +287,11 @@ def _burst_ps(
         made = free + engine.pipe_ps + (engine.mac_ps if mac else 0)
         position = max(position, Fraction(start + engine.pipe_ps), made - on_wire) + on_wire
         # The receiver's engine starts with the first byte at the earliest, and ends with the last.
-        arrived = Fraction(-(-position // 1) + propagation_ps)
-        begin = max(taken, arrived - on_wire // 1)
-        taken = max(position + propagation_ps, begin + cycles * engine.period_ps)
+        arrived = Fraction(_sent_ps(link, position) + way_ps)
+        first = arrived - on_wire // 1
+        if link.flit:
+            first = Fraction(_sent_ps(link, position - on_wire + link.byte_ps) + way_ps)
+        taken = max(arrived, max(taken, first) + cycles * engine.period_ps)
     return -int(-taken // 1) + engine.check_ps
 
 

@@ -51,6 +51,7 @@ from .params import (
     DRAIN_TLP,
     ERROR_EVERY,
     FABRIC,
+    FLIT,
     KEY_ENTRIES,
     KEY_MISS,
     MAC,
@@ -58,12 +59,13 @@ from .params import (
     NUM,
     PCRC,
     PIPE,
-    PROP,
     REPLAY_UNITS,
     SKID,
     SWITCH,
 )
 from .port import _acquire as acquire
+from .port import _arrival as arrival
+from .port import _flit_end as flit_end
 from .port import _keep_going as keep_going
 from .port import _occupied as occupied
 from .port import _owe as owe
@@ -87,6 +89,37 @@ def context_of(device, direction, sub_stream):
 def on_wire(link, count):
     """Return the time of so many bytes on a wire, rounded down to whole ps."""
     return whole(count * link[NUM], link[DEN], link[DEN_SHIFT])
+
+
+@inline_kernel
+def there_before(link, last, count):
+    """Return when the receiver has the byte that comes so many before the last of a burst, ps.
+
+    last : ticks, when that one ends.
+    """
+    if link[FLIT] > 0:
+        return arrival(link, last - count * link[NUM])
+    return arrival(link, last) - on_wire(link, count)
+
+
+@kernel
+def cut_through(link, following, last, carried, head):
+    """Return when a burst may go on to the next link: its head is there, and that wire will not run dry, ps.
+
+    last : ticks, when the last of its bytes ends. carried : bytes of it; head : of them up to the payload of
+    the first TLP.
+    """
+    flit = link[FLIT]
+    if flit == 0:
+        return arrival(link, last) - min(on_wire(link, carried - head), on_wire(following, carried))
+    there = there_before(link, last, carried - head)
+    # Every later flit has to be there when all that is before it has left again.
+    end = flit_end(last - (carried - head) * link[NUM], flit)
+    while end < last:
+        before = carried + (end - last) // link[NUM]
+        end += flit
+        there = max(there, arrival(link, end) - on_wire(following, before))
+    return there
 
 
 @kernel
@@ -159,11 +192,11 @@ def sealing(link, cut, address, size):
 
 
 @kernel
-def opening(link, address, size, start, last_byte):
+def opening(link, address, size, start, last):
     """Return when a write can have been drained at the earliest that the host's one engine opens, ps.
 
-    start : ps, of its work. last_byte : ps, when the last one is at the root port. 0 if no TLPs share a MAC
-    that they have to wait for; IDE Syncs are not counted.
+    start : ps, of its work. last : ticks, when its last byte has left. 0 if no TLPs share a MAC that they
+    have to wait for; IDE Syncs are not counted.
     """
     behind = np.int64(0)
     most = most_tlps(link, AS_WRITE, address, size)
@@ -186,7 +219,7 @@ def opening(link, address, size, start, last_byte):
         payload += padded
         if ends:
             if tlps > 1:
-                there = last_byte - on_wire(link, rest) + link[FABRIC]
+                there = there_before(link, last, rest) + link[FABRIC]
                 behind = max(behind, max(start + works, there + work) + link[CHECK] + link[FABRIC])
             if behind > 0:
                 behind += drain
@@ -264,8 +297,11 @@ def _cross(port, keys, link, direction, sub_stream, context, wire, work, ends, e
     if rx:
         receiver = 2 * direction + RX
         gap, load = _switch(port, keys, link, receiver, sub_stream, context)
-        arrive = -whole(-position, den, shift) + link[PROP]
-        taken = max(arrive - whole(ticks, den, shift), port[ENGINE_FREE + receiver] + gap)
+        arrive = arrival(link, position)
+        first = arrive - whole(ticks, den, shift)
+        if link[FLIT] > 0:
+            first = arrival(link, begin + link[NUM])
+        taken = max(first, port[ENGINE_FREE + receiver] + gap)
         done = max(arrive, taken + work) + load
         port[ENGINE_FREE + receiver] = done
         port[ENGINE_BUSY + receiver] += work
@@ -308,6 +344,7 @@ def cross(
     -------
     accepted : ps, when the next burst can enter without leaving a hole on the wire.
     enters, begin, arrive : ps, when it had its credits, the wire was free, its last byte was there.
+    last : ticks, when that had left.
     checked : ps, when the engine that receives has done with it; arrive without one.
     held : ps, for how long of that the last TLP waits for the MAC of its unit.
     behind : ps, when a write can have been drained at the earliest, as no TLP of a unit is released before
@@ -447,7 +484,7 @@ def cross(
     replayed = np.int64(0)
     if link[ERROR_EVERY] > 0:
         # The same bytes pass once more; the engines do not see them again.
-        replayed = replay(port, link, direction, total, error_table, error_stream, seed)
+        replayed = replay(port, link, direction, total, position, error_table, error_stream, seed)
         position += replayed * den
         last += replayed * den
         done += replayed
@@ -460,7 +497,7 @@ def cross(
     port[POSITION + direction] = position
     port[LINK_BUSY + direction] += total * link[NUM]
     port[SKIP_COUNT + direction] += total
-    arrive = -whole(-last, den, shift) + link[PROP]
+    arrive = arrival(link, last)
     checked = released + link[CHECK] if rx else arrive
     held = released - done
     if counted:
@@ -479,6 +516,7 @@ def cross(
         enters,
         begin,
         arrive,
+        last,
         checked,
         held,
         behind,

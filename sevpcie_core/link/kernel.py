@@ -21,7 +21,18 @@ from ..stats.hist import BUCKETS, bucket
 from ..tlp.split import piece, pieces
 from ..workload.program import BEGIN, DELAY, EARLY1, EARLY2, END, FOREVER, MEDIA, READ_UP, STAGE, WRITE_DOWN
 from .heap import key, pop, push
-from .hop import context_of, cross, drain_work, measure, on_wire, opening, sealing, serve_shared
+from .hop import (
+    context_of,
+    cross,
+    cut_through,
+    drain_work,
+    measure,
+    on_wire,
+    opening,
+    sealing,
+    serve_shared,
+    there_before,
+)
 from .layout import (
     ACCEPT,
     ADDRESS,
@@ -167,6 +178,8 @@ from .params import (
     CHECK,
     CREDIT_PS,
     CREDITS,
+    DEN,
+    DEN_SHIFT,
     DRAIN_LINE,
     DRAIN_TLP,
     FABRIC,
@@ -188,6 +201,8 @@ from .params import (
     UPLINK,
     WRITE_LATENCY,
 )
+from .port import _arrival as arrival
+from .port import _whole as whole
 from .port import give_back, send
 from .units import AS_COMPLETIONS, AS_REQUEST, AS_WRITE
 
@@ -676,6 +691,7 @@ def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, n
         enters,
         begin,
         arrive,
+        last_byte,
         checked,
         held,
         behind,
@@ -719,7 +735,7 @@ def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, n
                 # It goes on when its head is there, but not so early that the next wire would run dry.
                 _, head, _, _, _, _ = measure(link, cut, address, size, sealed)
                 following = links[uplink if direction == UP else d]
-                until = arrive - min(on_wire(link, carried - head), on_wire(following, carried))
+                until = cut_through(link, following, last_byte, carried, head)
             checked = until
     to_engine = shared and direction == UP and end
     if to_engine and not sealed:
@@ -739,7 +755,9 @@ def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, n
         ledger[CREDIT_WAIT] += enters - now
         ledger[ARBITRATION] += begin - enters
         span = until - link[PROP] - begin - replayed
-        serialised = min(on_wire(link, total), span) if sealed else span
+        # In flit mode with the wait for the end of the flit.
+        waited = arrive - link[PROP] + whole(-last_byte, link[DEN], link[DEN_SHIFT])
+        serialised = min(on_wire(link, total) + waited, span) if sealed else span
         hold = link[HOLD_PS] + held if rx else 0
         ledger[REPLAYED] += replayed
         ledger[SERIALISATION] += serialised
@@ -781,10 +799,10 @@ def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, n
         there = arrive
         if sealed:
             _, _, head, _, _, _ = measure(link, cut, address, size, sealed)
-            there = arrive - on_wire(link, carried - head) + link[FABRIC]
-        _join(state, links, TO_OPEN * links.shape[0] + row, there, burst, arrive)
+            there = there_before(link, last_byte, carried - head) + link[FABRIC]
+        _join(state, links, TO_OPEN * links.shape[0] + row, there, burst, last_byte)
     elif not end:
-        _join(state, links, AT_SWITCH + row, deliver, burst, arrive)
+        _join(state, links, AT_SWITCH + row, deliver, burst, last_byte)
     else:
         first_there = now + link[PROP]
         freed = _reach(
@@ -840,24 +858,25 @@ def _pass(state, links, host, tables, seed, station, now):
     keys = state.key[2 * rows]
     link = links[row]
     if place == TO_OPEN:
-        checked = last_byte
+        arrive = arrival(link, last_byte)
+        checked = arrive
         hold = np.int64(0)
         behind = np.int64(0)
         if at[SEALED] != 0:
             _, _, _, works, _, final = measure(link, cut, address, size, True)
             start = serve_shared(state.scalar, keys, link, context_of(d, UP, sub_stream), now, works)
             # The last TLP has to be there.
-            checked = max(start + works, last_byte + link[FABRIC] + final) + link[CHECK] + link[FABRIC]
+            checked = max(start + works, arrive + link[FABRIC] + final) + link[CHECK] + link[FABRIC]
             hold = link[HOLD_PS]
             if write:
                 behind = opening(link, address, size, start, last_byte)
         port = state.device[row]
         deliver = max(checked, port[LAST_DELIVER + UP])
         port[LAST_DELIVER + UP] = deliver
-        count[STALL_ENGINE] += checked - last_byte
+        count[STALL_ENGINE] += checked - arrive
         count[STALL_LINK] += deliver - checked
         if kept and last:
-            ledger[ENGINE] += checked - hold - last_byte
+            ledger[ENGINE] += checked - hold - arrive
             ledger[HOLD] += hold
             ledger[ORDERING] += deliver - checked
             ledger[MARK] = deliver

@@ -113,7 +113,8 @@ AT_SWITCH: Final = 0  # from a device's link, or from an uplink
 TO_OPEN: Final = 1  # from a root port to the host's one engine
 TO_PORT: Final = 2  # from there to a root port
 TO_SEAL: Final = 3  # from the root complex there; one line for all
-# Columns of `line`, one row per burst: when it is there, its key, when its last byte came over the wire.
+# Columns of `line`, one row per burst: when it is there, its key, and when its last byte had left a wire,
+# ticks; of what is to be sealed when it set out, ps.
 THERE: Final = 0
 BURST: Final = 1
 LAST_BYTE: Final = 2

@@ -15,7 +15,7 @@ from ..errors import MisuseError
 # Columns of the link table, one row per device.
 NUM: Final = 0  # ps per TLP byte, numerator ...
 DEN: Final = 1  # ... and denominator; a link's position counts in 1/DEN ps
-PROP: Final = 2  # propagation one way, ps
+PROP: Final = 2  # propagation one way, and in flit mode the check of a flit, ps
 MPS: Final = 3
 MRRS: Final = 4
 RCB: Final = 5
@@ -63,7 +63,9 @@ FABRIC: Final = 50  # ... this far from each, ps one way
 # Most TLPs that share a MAC, by sub-stream (posted, non-posted, completion); 1: none does.
 UNIT_TLPS: Final = 51
 SKID: Final = 54  # 1: a receiver releases a TLP before its MAC is checked
-LINK_COLUMNS: Final = 55
+# In flit mode what a flit takes on the wire, in 1/DEN ps, a whole number of ps; 0: there are none.
+FLIT: Final = 55
+LINK_COLUMNS: Final = 56
 
 # A burst keeps other traffic of its direction waiting for no longer than this.
 _QUANTUM_PS: Final = 80_000
@@ -295,6 +297,7 @@ def link_row(
     data_link: DataLink = BARE,
     root_port: RootPort = SINK,
     relaxed: bool = False,
+    flit_check_ps: int = 0,
 ) -> np.ndarray:
     """Return int64[LINK_COLUMNS], one device's row.
 
@@ -302,17 +305,25 @@ def link_row(
     flit, so `data_link` puts none on the wire.
     relaxed : the device's data carry the RO attribute, which has no effect on protected streams (PCIe Base
     r6.x, section 6.33).
+    flit_check_ps : error correction and CRC of a flit at its receiver, in flit mode alone.
 
-    Raises MisuseError for buffers that no TLP of the link fits.
+    Raises MisuseError for buffers that no TLP of the link fits, and for the check of flits that a link has
+    not.
     """
     byte_time = spec.byte_time_ps(generation, lanes)
     flit = generation >= spec.FIRST_FLIT_GENERATION
+    if flit_check_ps < 0 or (flit_check_ps and not flit):
+        first = spec.FIRST_FLIT_GENERATION
+        raise MisuseError(
+            f"a flit check of {flit_check_ps} ps at Gen{generation}; expected 0, or more from Gen{first} on"
+        )
     row = np.zeros(LINK_COLUMNS, np.int64)
     row[NUM] = byte_time.numerator
     row[DEN] = byte_time.denominator
     whole = byte_time.denominator
     row[DEN_SHIFT] = whole.bit_length() - 1 if whole & (whole - 1) == 0 else -1
-    row[PROP] = propagation_ps
+    row[PROP] = propagation_ps + flit_check_ps
+    row[FLIT] = spec.FLIT_TLP_BYTES * byte_time.numerator if flit else 0
     row[MPS] = mps
     row[MRRS] = mrrs
     row[RCB] = rcb

@@ -93,6 +93,7 @@ from .params import (
     DRAIN_LINE,
     DRAIN_TLP,
     ERROR_EVERY,
+    FLIT,
     HOLD_PS,
     INITIATION,
     KEY_ENTRIES,
@@ -117,7 +118,7 @@ from .params import (
     WIDTH,
     WRITE_LATENCY,
 )
-from .units import AS_COMPLETIONS, AS_REQUEST, AS_WRITE, next_sealed
+from .units import AS_COMPLETIONS, AS_REQUEST, AS_WRITE, most_tlps, next_sealed
 
 # What an IDE Sync carries beside its header: it has no content, hence no PCRC.
 SYNC_IDE: Final = IDE_PREFIX_BYTES + IDE_MAC_BYTES
@@ -148,6 +149,21 @@ def _switch_context(port, link, engine, context):
 def _whole(ticks, den, shift):
     """Return whole ps, rounded down: by a shift where that is possible, for divisions are slow."""
     return ticks >> shift if shift >= 0 else ticks // den
+
+
+@inline_kernel
+def _flit_end(position, flit):
+    """Return when the flit ends in which a byte does, ticks: flits follow each other from time 0 on."""
+    return -(-position // flit) * flit
+
+
+@inline_kernel
+def _arrival(link, position):
+    """Return when the receiver has a byte that ends at a position, and in flit mode its whole flit, ps."""
+    flit = link[FLIT]
+    if flit > 0:
+        position = _flit_end(position, flit)
+    return -_whole(-position, link[DEN], link[DEN_SHIFT]) + link[PROP]
 
 
 @inline_kernel
@@ -213,6 +229,23 @@ def _run_sync(position, free, fin, ready, occupy, ticks, pipe, mac, prop, den, s
 
 
 @kernel
+def _run_in_flits(
+    position, free, fin, ready, tx_gap, tx_load, rx_gap, rx_load, occupy, ticks, pipe, mac, prop, num, flit
+):
+    """Take one sealed TLP through the same in flit mode, in ticks.
+
+    The receiver's engine starts when the flit of the TLP's first byte is checked, and ends not before that
+    of the last one is.
+    """
+    start = max(ready, free + tx_gap) + tx_load
+    begin = max(position, start + pipe + max(occupy + mac - ticks, 0))
+    position = begin + ticks
+    taken = max(fin + rx_gap, _flit_end(begin + num, flit) + prop)
+    fin = max(_flit_end(position, flit) + prop, taken + occupy) + rx_load
+    return position, start + occupy, fin
+
+
+@kernel
 def _run_units(
     link,
     cut,
@@ -230,7 +263,7 @@ def _run_units(
     npr,
     cpl,
 ):
-    """Take a burst of several TLPs through the same, TLP by TLP, where units of them share a MAC.
+    """Take a burst through the same, TLP by TLP: where units of them share a MAC, and in flit mode.
 
     ready, position, free, fin, tx_gap, tx_load, rx_gap, rx_load : as in `_run`. drains : its TLPs go to the
     root port's drain. npr, cpl : the IDE ordering counters of posted TLPs.
@@ -254,7 +287,8 @@ def _run_units(
     prop = link[PROP] * den
     pcrc = link[PCRC] != 0
     skid = link[SKID] != 0
-    most = link[UNIT_TLPS + cut]
+    flit = link[FLIT]
+    most = most_tlps(link, cut, address, size)
     posted = cut == AS_WRITE
     wire_sum = np.int64(0)
     ide_sum = np.int64(0)
@@ -293,24 +327,43 @@ def _run_units(
                 work += link[DRAIN_TLP] + ((step + 63) >> 6) * link[DRAIN_LINE]
             address += step
             size -= step
-        position, free, fin = _run(
-            position,
-            free,
-            fin,
-            ready,
-            tx_gap,
-            tx_load,
-            rx_gap,
-            rx_load,
-            occupy,
-            wire * num,
-            np.int64(1),
-            pipe,
-            mac if ends else 0,
-            prop,
-            den,
-            shift,
-        )
+        if flit > 0:
+            position, free, fin = _run_in_flits(
+                position,
+                free,
+                fin,
+                ready,
+                tx_gap,
+                tx_load,
+                rx_gap,
+                rx_load,
+                occupy,
+                wire * num,
+                pipe,
+                mac if ends else 0,
+                prop,
+                num,
+                flit,
+            )
+        else:
+            position, free, fin = _run(
+                position,
+                free,
+                fin,
+                ready,
+                tx_gap,
+                tx_load,
+                rx_gap,
+                rx_load,
+                occupy,
+                wire * num,
+                np.int64(1),
+                pipe,
+                mac if ends else 0,
+                prop,
+                den,
+                shift,
+            )
         tx_gap = tx_load = rx_gap = rx_load = 0
         wire_sum += wire
         ide_sum += ide
@@ -432,16 +485,35 @@ def _owe(port, link, owed, direction, due, tlps, now):
     port[OWED_TAIL + direction] = tail + 1
 
 
+@inline_kernel
+def _again(link, wire, position, back):
+    """Return the bytes of a burst from the first one of a flit in error on, which go over the wire again.
+
+    position : ticks, when the last of its bytes ends. back : bytes, how far before that one the error is.
+    """
+    before = _flit_end(position - back * link[NUM], link[FLIT]) - link[FLIT]
+    return min(wire, -((before - position) // link[NUM]))
+
+
 @kernel
-def _meet_errors(port, link, direction, wire, rest, error_table, stream, seed):
+def _meet_errors(port, link, direction, wire, position, rest, error_table, stream, seed):
     """Return for how long a burst that an error meets is kept from passing, ps.  Modified in place: port.
 
-    rest : bytes from the end of the burst to the next error, 0 or less. Not inlined, for it is rare.
+    position : ticks, its end. rest : bytes from there to the next error, 0 or less. Not inlined, for it is
+    rare.
     """
     time = np.int64(0)
+    flit = link[FLIT]
     while rest <= 0:
         number = port[ERRORS + direction]
-        if number > 0:
+        if number > 0 and flit > 0:
+            # From the end of the flit in error until the Nak makes the sender begin with that flit again, at
+            # the border of two: what was behind it is as far behind it as before.
+            way = _flit_end((link[PROP] + link[NAK_PS]) * link[DEN], flit)
+            time += _whole(way + flit, link[DEN], link[DEN_SHIFT])
+            rest = -_again(link, wire, position, -rest)
+            port[LINK_BUSY + direction] -= rest * link[NUM]
+        elif number > 0:
             time += link[PROP] + link[NAK_PS] - _whole(-wire * link[NUM], link[DEN], link[DEN_SHIFT])
             port[LINK_BUSY + direction] += wire * link[NUM]
             rest -= wire
@@ -452,15 +524,16 @@ def _meet_errors(port, link, direction, wire, rest, error_table, stream, seed):
 
 
 @inline_kernel
-def _replay(port, link, direction, wire, error_table, stream, seed):
+def _replay(port, link, direction, wire, position, error_table, stream, seed):
     """Return for how long errors of the wire keep a burst from passing, ps.  Modified in place: port.
 
-    A burst that an error meets goes over the wire once more, after its way to the receiver and the Nak's way
-    back; the same bytes, so no engine sees it again.
+    A burst that an error meets, in flit mode what of it is not before the flit in error, goes over the wire
+    once more, after its way to the receiver and the Nak's way back; the same bytes, so no engine sees it
+    again. position : ticks, when its last byte ends.
     """
     rest = port[ERROR_IN + direction] - wire
     if rest <= 0:
-        return _meet_errors(port, link, direction, wire, rest, error_table, stream, seed)
+        return _meet_errors(port, link, direction, wire, position, rest, error_table, stream, seed)
     port[ERROR_IN + direction] = rest
     return np.int64(0)
 
@@ -540,6 +613,7 @@ def send(
     data_link = link[DATA_LINK]
     completions = cut == AS_COMPLETIONS
     header = HEADER_COMPLETION_BYTES if completions else request_header_bytes(address)
+    wanted = size
     # What is not aligned to DW stands in the header, but for flit mode.
     flit = data_link == 0
     if cut == AS_REQUEST:
@@ -605,6 +679,7 @@ def send(
     # For how long the last TLP waits for its unit, and when the burst can be drained for that.
     held = np.int64(0)
     behind = np.int64(0)
+    waited = np.int64(0)
     if sealed:
         tx_gap, tx_load = _switch_context(port, link, sender, context)
         rx_gap, rx_load = _switch_context(port, link, receiver, context)
@@ -625,7 +700,7 @@ def send(
         occupied = np.int64(0)
         sent = position
         done = fin
-        if parts > 1 and link[UNIT_TLPS + cut] > 1:
+        if link[FLIT] > 0 or (parts > 1 and link[UNIT_TLPS + cut] > 1):
             (
                 position,
                 free,
@@ -645,7 +720,7 @@ def send(
                 cut,
                 direction == UP and cut == AS_WRITE,
                 address,
-                size,
+                wanted,
                 ready_ticks,
                 position,
                 free,
@@ -726,7 +801,7 @@ def send(
                             tlps += 1
         wire_sum += syncs_wire
         if link[ERROR_EVERY] > 0:
-            replayed = _replay(port, link, direction, wire_sum, error_table, error_stream, seed)
+            replayed = _replay(port, link, direction, wire_sum, position, error_table, error_stream, seed)
             position += replayed * den
             sent += replayed * den
             done += replayed * den
@@ -740,7 +815,9 @@ def send(
         port[ENGINE_BUSY + receiver] += occupied
         checked = -_whole(-done, den, shift) + link[CHECK]
         deliver = max(checked, deliver)
-        arrive = -_whole(-sent, den, shift) + prop
+        arrive = _arrival(link, sent)
+        # In flit mode, for the end of the flit.
+        waited = arrive - prop + _whole(-sent, den, shift)
         engine = min(deliver - arrive + link[PIPE], deliver - ready)
     else:
         heads = tlps * header
@@ -751,9 +828,9 @@ def send(
         wire_sum = tlps * data_link + heads + first_padded + whole_ones * limit + last_padded
         position = max(position, ready_ticks) + wire_sum * num
         if link[ERROR_EVERY] > 0:
-            replayed = _replay(port, link, direction, wire_sum, error_table, error_stream, seed)
+            replayed = _replay(port, link, direction, wire_sum, position, error_table, error_stream, seed)
             position += replayed * den
-        arrive = -_whole(-position, den, shift) + prop
+        arrive = _arrival(link, position)
         checked = arrive
         deliver = max(arrive, deliver)
     # What enters this early keeps the wire busy, sealed or not, once the sender's engine is in use; rounding
@@ -783,7 +860,7 @@ def send(
         ledger[ARBITRATION] += begin - enters
         span = arrive - prop - begin - replayed
         ledger[REPLAYED] += replayed
-        serialised = min(serialised, span) if sealed else span
+        serialised = min(serialised + waited, span) if sealed else span
         ledger[SERIALISATION] += serialised
         ledger[ENGINE] += span - serialised + checked - arrive
         ledger[FLIGHT] += prop

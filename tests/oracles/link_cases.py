@@ -94,6 +94,7 @@ class Port:
     data_link: DataLink = BARE
     root_port: RootPort = SINK
     relaxed: bool = False
+    flit_check_ps: int = 0
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,7 @@ def link_table(case: Case) -> np.ndarray:
             data_link=port.data_link,
             root_port=port.root_port,
             relaxed=port.relaxed,
+            flit_check_ps=port.flit_check_ps,
         )
 
     links = np.stack([row_of(port) for port in case.ports])
@@ -327,6 +329,7 @@ def oracle_outcome(case: Case) -> link_heapq.Outcome:
             cpl_max=port.completion_bytes,
             tags=port.tags,
             flit=port.generation >= 6,
+            check_ps=port.flit_check_ps,
             # In flit mode a flit has bytes of its own for DLLPs.
             ack_every=0 if port.generation >= 6 else port.data_link.ack_every,
             update_every=0 if port.generation >= 6 else port.data_link.update_every,

@@ -44,6 +44,8 @@ class Link:
     cpl_max: int
     tags: int
     flit: bool = False
+    check_ps: int = 0
+    """Of a flit at its receiver."""
     ack_every: int = 0
     update_every: int = 0
     skip_every: int = 0
@@ -63,6 +65,31 @@ class Link:
     relaxed: bool = False
     """Data of the device carry RO; what is protected waits all the same."""
     rmp_check_ps: int = 0
+
+    @property
+    def way_ps(self) -> int:
+        """From the end of a byte on the wire, in flit mode of its flit, until the receiver has it."""
+        return self.prop_ps + self.check_ps
+
+    def flit_of(self, end: Fraction) -> int:
+        """Return in which flit a byte is that ends then; the first, of 236 bytes of TLPs, begins at 0."""
+        return math.ceil(end / (236 * self.ps_per_byte)) - 1
+
+    def flit_end(self, number: int) -> int:
+        """Return when a flit ends: always a whole ps."""
+        end = (number + 1) * 236 * self.ps_per_byte
+        assert end.denominator == 1
+        return int(end)
+
+    def there(self, end: Fraction) -> int:
+        """Return when the receiver has a byte that ends then."""
+        return (self.flit_end(self.flit_of(end)) if self.flit else math.ceil(end)) + self.way_ps
+
+    def there_before(self, last: Fraction, count: int) -> int:
+        """Return when it has the byte that comes so many before the one that ends at `last`."""
+        if self.flit:
+            return self.there(last - count * self.ps_per_byte)
+        return self.there(last) - math.floor(count * self.ps_per_byte)
 
     def quantum(self) -> int:
         """Return the most bytes of one write that enter the port before others get their turn.
@@ -395,10 +422,10 @@ def make_direction(
 
 @dataclass(frozen=True)
 class Passing:
-    """A burst on its way to a place between two ports; last: when its last byte has come over the wire."""
+    """A burst on its way to a place between two ports; last: when its last byte left a wire."""
 
     burst: Burst
-    last: int
+    last: Fraction
 
 
 @dataclass
@@ -786,7 +813,7 @@ class Simulation:
         else:
             port.control.append(burst)
 
-    def join(self, station: int, time: int, burst: Burst, last: int = 0) -> int:
+    def join(self, station: int, time: int, burst: Burst, last: Fraction = Fraction(0)) -> int:
         """Note when a burst reaches a place between ports: not before those that came before it."""
         line = self.lines[station]
         line.latest = max(line.latest, time)
@@ -813,10 +840,10 @@ class Simulation:
         self.seal_at_host(now, burst)
         return []
 
-    def open_at_host(self, now: int, row: int, burst: Burst, last: int) -> None:
+    def open_at_host(self, now: int, row: int, burst: Burst, last_out: Fraction) -> None:
         """A burst of a device is at the host's one engine, or passes it by in its turn."""
         spec, engine = self.engine, self.shared_engine
-        checked = last
+        checked = last = self.links[row].there(last_out)
         hold = 0
         units: list[Unit] = []
         if self.protects(burst):
@@ -827,7 +854,7 @@ class Simulation:
             engine.free_ps = start + sum(works)
             for unit in self.units(burst):
                 rest = sum(len(labels) for labels in layouts[unit.behind :])
-                there = last - math.floor(rest * self.links[row].ps_per_byte) + spec.fabric_ps
+                there = self.links[row].there_before(last_out, rest) + spec.fabric_ps
                 opened = max(start + sum(works[: unit.behind]), there + works[unit.behind - 1])
                 units.append(Unit(unit.first, unit.behind, opened + spec.check_ps + spec.fabric_ps))
             # The last TLP has to be there.
@@ -1069,7 +1096,7 @@ class Simulation:
         begin = max(lane.free, Fraction(enters))
         count = carried = 0
         syncs = 0
-        arrived = 0
+        last = Fraction(0)
         checked = 0
         closed: list[Unit] = []
         first = 0
@@ -1080,7 +1107,7 @@ class Simulation:
             if row == device:
                 self.count(device, burst.index, labels)
             checked = self.cross(link, lane, key, labels, enters, tx, rx)
-            arrived = math.ceil(lane.free) + link.prop_ps
+            last = lane.free
             count += len(labels)
             # A Sync behind the last TLP is no part of what others wait for, but for its MAC.
             carried = count
@@ -1109,7 +1136,8 @@ class Simulation:
         # The same bytes pass once more; the engines do not see them again.
         again = self.replay(row, way, count)
         lane.free += again
-        arrived += again
+        last += again
+        arrived = link.there(last)
         checked += again
         closed = [replace(unit, released=unit.released + again) for unit in closed]
         if rx is not None and rx.finished_ps is not None:
@@ -1139,17 +1167,16 @@ class Simulation:
             following = self.links[rows[1]]
             if self.switch(device).cut_through:
                 head = sum(is_head(label) for label in layouts[0])
-                until = max(
-                    arrived - math.floor((carried - head) * link.ps_per_byte),
-                    arrived - math.floor(carried * following.ps_per_byte),
-                )
+                until = self.head_and_no_gap(link, following, last, carried, head)
             checked = until
-        span = until - link.prop_ps - ledger.at - again
-        on_wire_ps = min(math.floor(on_wire), span) if protected else span
+        span = until - link.way_ps - ledger.at - again
+        # What is last waits for the end of its flit.
+        for_flit = link.there(last) - link.way_ps - math.ceil(last)
+        on_wire_ps = min(math.floor(on_wire) + for_flit, span) if protected else span
         ledger = ledger.until(ledger.at + on_wire_ps, "serialisation").until(
             ledger.at + on_wire_ps + again, "replay"
         )
-        ledger = ledger.until(until - link.prop_ps, "engine").until(until, "wire")
+        ledger = ledger.until(until - link.way_ps, "engine").until(until, "wire")
         hold = spec.hold_ps + held if rx is not None else 0
         ledger = ledger.until(checked - hold, "engine").until(checked, "hold")
         if goes_on:
@@ -1168,15 +1195,26 @@ class Simulation:
             there = arrived
             if protected:
                 # From its first TLP on.
-                rest = math.floor((carried - len(layouts[0])) * link.ps_per_byte)
-                there = arrived - rest + spec.fabric_ps
-            self.join(len(self.links) + row, there, burst, arrived)
+                there = link.there_before(last, carried - len(layouts[0])) + spec.fabric_ps
+            self.join(len(self.links) + row, there, burst, last)
         elif goes_on:
             self.join(row, lane.last_delivered_ps, burst)
         else:
-            freed = self.reach(ready, row, burst, ready + link.prop_ps, lane.last_delivered_ps, closed)
+            freed = self.reach(ready, row, burst, ready + link.way_ps, lane.last_delivered_ps, closed)
         if posted in lane.credits and burst.kind != wire_naive.MRD:
             lane.returning[posted].append((freed + link.credit_ps, len(layouts), units))
+
+    def head_and_no_gap(self, link: Link, following: Link, last: Fraction, carried: int, head: int) -> int:
+        """Return when a burst may go on: its head is there, and the next wire does not run dry behind it."""
+        start = link.there_before(last, carried - head)
+        if not link.flit:
+            return max(start, link.there(last) - math.floor(carried * following.ps_per_byte))
+        ends = [last - before * link.ps_per_byte for before in reversed(range(carried))]
+        for number in range(link.flit_of(ends[head - 1]) + 1, link.flit_of(last) + 1):
+            before = sum(link.flit_of(end) < number for end in ends)
+            there = link.flit_end(number) + link.way_ps
+            start = max(start, there - math.floor(before * following.ps_per_byte))
+        return start
 
     def switch(self, device: int) -> Switch:
         """Return the switch that a device is behind."""
@@ -1214,10 +1252,19 @@ class Simulation:
             lane.error_in = distance(0)
         left = lane.error_in - count
         time = 0
+        # When the bytes of the burst end, as if they had left one behind the other, the last one first.
+        ends = [lane.free - before * link.ps_per_byte for before in range(count)]
         while left <= 0:
             lane.errors += 1
-            time += link.prop_ps + link.nak_ps + math.ceil(count * link.ps_per_byte)
-            left += distance(lane.errors) - count
+            if link.flit:
+                # The sender begins again with the flit in error, once it has the Nak and a flit is over.
+                hit = link.flit_of(ends[-left])
+                nak = Fraction(link.flit_end(hit) + link.way_ps + link.nak_ps)
+                time += link.flit_end(link.flit_of(nak)) - link.flit_end(hit - 1)
+                left = distance(lane.errors) - sum(link.flit_of(end) >= hit for end in ends)
+            else:
+                time += link.way_ps + link.nak_ps + math.ceil(count * link.ps_per_byte)
+                left += distance(lane.errors) - count
         lane.error_in = left
         return time
 
@@ -1247,12 +1294,12 @@ class Simulation:
             begin = max(lane.free, Fraction(out), complete - wire_time)
         lane.last_out_ps = out
         lane.free = begin + wire_time
-        arrive = math.ceil(lane.free) + link.prop_ps
+        arrive = link.there(lane.free)
         if rx is None:
             return arrive
         gap, extra = rx.enter(key)
         # The engine takes a byte in when it is here, and the TLP before has passed.
-        taken = arrive - math.floor(wire_time)
+        taken = link.there_before(lane.free, len(labels) - 1) if link.flit else arrive - math.floor(wire_time)
         if rx.finished_ps is not None:
             taken = max(taken, rx.finished_ps + gap)
         rx.finished_ps = max(arrive, taken + rx.occupancy_ps(labels)) + extra

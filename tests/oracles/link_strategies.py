@@ -101,8 +101,9 @@ def ports(draw: st.DrawFn, *, like: Port | None = None) -> Port:
         mps, rcb, completion_bytes = like.mps, like.rcb, like.completion_bytes
         generations = (6, 7) if like.generation >= 6 else (1, 5)
     limited = draw(st.booleans())
+    generation = draw(st.integers(*generations))
     return Port(
-        generation=draw(st.integers(*generations)),
+        generation=generation,
         lanes=draw(st.sampled_from([1, 2, 4, 8, 16])),
         propagation_ps=draw(st.one_of(st.just(0), st.integers(0, 300_000))),
         mps=mps,
@@ -115,6 +116,7 @@ def ports(draw: st.DrawFn, *, like: Port | None = None) -> Port:
         data_link=draw(data_links),
         root_port=draw(root_ports),
         relaxed=draw(st.booleans()),
+        flit_check_ps=draw(st.sampled_from([0, 700, 5000])) if generation >= 6 else 0,
     )
 
 
@@ -290,8 +292,9 @@ def chains(draw: st.DrawFn) -> list[Step]:
 def crowds(draw: st.DrawFn) -> Case:
     """One to three devices on which many requests want the same things at the same times."""
     count = draw(st.integers(1, 3))
+    generation = draw(st.sampled_from([3, 5, 6]))
     port = Port(
-        generation=draw(st.sampled_from([3, 5, 6])),
+        generation=generation,
         lanes=draw(st.sampled_from([4, 16])),
         propagation_ps=draw(st.sampled_from([0, 1000])),
         mps=128,
@@ -303,6 +306,7 @@ def crowds(draw: st.DrawFn) -> Case:
         data_link=draw(data_links),
         root_port=draw(root_ports),
         relaxed=draw(st.booleans()),
+        flit_check_ps=draw(st.sampled_from([0, 5000])) if generation >= 6 else 0,
     )
     device_programs = []
     for _ in range(count):
@@ -337,4 +341,20 @@ def crowds(draw: st.DrawFn) -> Case:
         iommu=draw(iommus),
         uplinks=[] if switch is None else [(port, switch)],
         below=[None if switch is None else 0] * count,
+    )
+
+
+@st.composite
+def flits(draw: st.DrawFn) -> Case:
+    """The same cases, all of their links in flit mode."""
+    case = draw(st.one_of(cases(units=None), crowds()))
+
+    def in_flits(port: Port) -> Port:
+        check = draw(st.sampled_from([0, 700, 5000]))
+        return replace(port, generation=draw(st.integers(6, 7)), flit_check_ps=check)
+
+    return replace(
+        case,
+        ports=[in_flits(port) for port in case.ports],
+        uplinks=[(in_flits(port), switch) for port, switch in case.uplinks],
     )
