@@ -1,14 +1,17 @@
 """Calibration: numbers that made a table are found again in it, and nothing but free numbers moves."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from sevpcie_core import cli
 from sevpcie_core.errors import ConfigError, FormatError, NothingMeasuredError
 from sevpcie_core.experiment.platforms import load_platform
+from sevpcie_core.experiment.scenario import load_scenario
 from sevpcie_core.validate import gpu, pcie_bench
-from sevpcie_core.validate.calibrate import calibrate, fit_of, measurements
+from sevpcie_core.validate.calibrate import TABLES, calibrate, fit_of, measurements
 
 HEADER = "experiment,direction,size_bytes,parallel,metric,value"
 # Rows of the kinds that parameters are found with; no copies, so nothing says how long those take.
@@ -128,6 +131,85 @@ def test_what_cannot_be_calibrated_with_is_named(tmp_path, capsys):
     assert cli.main(["measure", "calibrate", str(tmp_path), "--quiet"]) == 5
     assert cli.main(["measure", "calibrate", str(tmp_path / "none.csv"), "--quiet"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def blocks(kind: str) -> list[str]:
+    page = (Path(__file__).resolve().parent.parent / "docs" / "validation.md").read_text()
+    return re.findall(rf"^```{kind}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+
+
+def test_the_example_of_the_page_runs_and_a_scenario_takes_what_it_finds(tmp_path, capsys):
+    (table,) = blocks("csv")
+    (tmp_path / "mine.csv").write_text(table)
+    out = tmp_path / "mine.toml"
+    assert cli.main(["measure", "calibrate", str(tmp_path / "mine.csv"), "--out", str(out), "--quiet"]) == 0
+    printed = capsys.readouterr().out
+    found = {row.split()[0] for row in printed.splitlines() if "kept" not in row and "." in row.split(" ")[0]}
+    assert found == {
+        "host.read_latency",
+        "data_link.skip_bytes",
+        "copy_engine.h2d_setup",
+        "copy_engine.synchronise",
+    }
+    assert "zerocopy_chase: 1 row, " in printed
+    (scenario,) = (block for block in blocks("toml") if "mine.toml" in block)
+    (tmp_path / "scenario.toml").write_text(scenario)
+    host = load_scenario(tmp_path / "scenario.toml").resolve().host
+    assert host.read_latency == load_platform(str(out)).read_latency()
+    assert dict(host.read_latency)[0.5] != dict(START.read_latency())[0.5]
+
+
+def test_help_and_page_have_the_columns(capsys):
+    assert cli.main(["measure", "calibrate", "--help"]) == 0
+    said = capsys.readouterr().out
+    page = (Path(__file__).resolve().parent.parent / "docs" / "validation.md").read_text()
+    for _, _, columns in TABLES:
+        assert f" {','.join(columns)}\n" in said
+        assert f"| `{','.join(columns)}` |" in page
+
+
+LATENCIES = "system,Test,PAT,Cache,WinSZ,SZ,Avg(ns)\n" + "".join(
+    f"mybox,LAT_DMA_RD,Rand,HWarm,8192,{size},{ns}\n"
+    for size, ns in ((64, 700), (256, 760), (768, 900), (2048, 1250))
+)
+
+
+def test_a_system_of_ones_own_is_one_that_the_platform_lists(tmp_path):
+    (tmp_path / "lat.csv").write_text(LATENCIES)
+    text = load_platform(pcie_bench.PLATFORM).to_toml()
+    (tmp_path / "start.toml").write_text(re.sub(r"systems = .*", 'systems = ["mybox"]', text))
+    start = load_platform(str(tmp_path / "start.toml"))
+    with measurements(tmp_path / "lat.csv") as (folder, _):
+        found = calibrate(folder, start)
+    assert len(found.points) == 4
+    assert found.mean_pct < 1 < found.before
+    # Counts that no row depends on stay, whatever the times beside them gain.
+    assert found.unseen >= {"iommu.walkers", "device.tags", "iommu.walk"}
+    for key in found.unseen:
+        assert found.platform.value(key) == start.value(key), key
+    with (
+        pytest.raises(NothingMeasuredError, match=r"lat\.csv: no row .* \(of system 'nfp6000"),
+        measurements(tmp_path / "lat.csv") as (folder, name),
+    ):
+        calibrate(folder, load_platform(name))
+
+
+def test_errors_name_the_table_that_was_given(tmp_path):
+    (tmp_path / "lat.csv").write_text(LATENCIES.replace("700", "seven").replace("mybox", "x"))
+    platform = tmp_path / "start.toml"
+    text = load_platform(pcie_bench.PLATFORM).to_toml()
+    platform.write_text(re.sub(r"systems = .*", 'systems = ["x"]', text))
+    with (
+        pytest.raises(FormatError, match=rf"^{tmp_path}/lat\.csv:2: Avg\(ns\): 'seven'"),
+        measurements(tmp_path / "lat.csv") as (folder, _),
+    ):
+        calibrate(folder, load_platform(str(platform)))
+    (tmp_path / "lat.csv").write_text(LATENCIES.replace("PAT,", "", 1))
+    with (
+        pytest.raises(FormatError, match=r"lat\.csv:1: header: .* the nearest of which lacks PAT$"),
+        measurements(tmp_path / "lat.csv"),
+    ):
+        pass
 
 
 def test_help_has_an_example(capsys):

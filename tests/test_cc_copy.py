@@ -155,7 +155,8 @@ def test_rows_of_another_kind_are_counted_and_no_error(old, new, data, capsys):
     # The second set of the same table does not tell of them again.
     assert cc_copy.compare_pageable(folder).not_modelled == {}
     cli.main(["validate", "--data", str(folder)])
-    assert f"{what}: not modelled, 2 rows" in capsys.readouterr().out
+    file, _, kind = what.partition(" ")
+    assert f"2 rows of {file} not modelled\n  2 rows: {kind}\n" in capsys.readouterr().out
 
 
 def test_a_table_without_a_column(data):

@@ -230,16 +230,16 @@ def test_out_that_cannot_be_written_is_found_before_the_run(run, capsys):
 def test_a_failure_while_writing_leaves_nothing(
     run, quick_files, monkeypatch, exists, error, code, tmp_path, capsys
 ):
-    out = tmp_path / "run"
+    out = tmp_path / "new" / "run"
     if exists:
-        out.mkdir()
+        out.mkdir(parents=True)
 
     def fail(*_):
         raise error
 
     monkeypatch.setattr("os.fsync", fail)
     assert cli.main(["compare", "--out", str(out)]) == code
-    assert files(tmp_path) == (["run"] if exists else [])
+    assert files(tmp_path) == (["new"] if exists else [])
     assert not exists or files(out) == []
     captured = capsys.readouterr()
     assert captured.out == ""

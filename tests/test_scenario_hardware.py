@@ -2,9 +2,11 @@
 
 import copy
 import dataclasses
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -196,6 +198,69 @@ def test_one_line_says_what_is_wrong(text: str, line: int | None, words: str) ->
     assert words in str(caught.value)
     if line:
         assert str(caught.value).startswith(f"mine.toml:{line}: ")
+
+
+DOCS = Path(__file__).resolve().parent.parent / "docs" / "scenarios.md"
+
+
+def buffers(link: Mapping[str, Any], host: Mapping[str, Any], device: Mapping[str, Any]) -> None:
+    """Load a scenario with these buffers of a Gen5 x4 link with an MPS of 256 B and an MRRS of 512 B."""
+    Scenario.from_dict(
+        {
+            "name": "b",
+            "link": {"base": "gen5x4", "data_link": dict(link)},
+            "host": {"base": "server", "credits": dict(host)},
+            "workload": [
+                {
+                    "name": "w",
+                    "device": {
+                        "ssd": {
+                            "preset": {"base": "nvme-dram", "credits": dict(device)},
+                            "traffic": {"kind": "nvme"},
+                        }
+                    },
+                }
+            ],
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("where", "others", "key", "least", "most"),
+    [
+        ("host", {"posted_data": 16}, "posted_headers", 1, 2048),
+        ("host", {"posted_headers": 1}, "posted_data", 16, 32768),
+        ("host", {}, "non_posted_headers", 1, 2048),
+        ("device", {"posted_headers": 1}, "posted_data", 16, 32768),
+        ("device", {"completion_data": 33}, "completion_headers", 3, 2048),
+        ("device", {"completion_headers": 3}, "completion_data", 33, 32768),
+        # 2 x 1,024 B, for two reads go at a time at that rate, and 256 B.
+        ("link", {}, "replay_bytes", 2304, 1 << 18),
+    ],
+)
+def test_buffers_have_the_bounds_that_the_page_gives(where, others, key, least, most) -> None:
+    def load(value: int) -> None:
+        tables: dict[str, Mapping[str, Any]] = {"link": {}, "host": {}, "device": {}}
+        buffers(**(tables | {where: {**others, key: value}}))
+
+    load(least)
+    load(most)
+    for value in (least - 1, most + 1):
+        # 0 alone is infinite; beside another number of its kind it is a mistake.
+        if value or others:
+            with pytest.raises(ConfigError):
+                load(value)
+    row = next(
+        line for line in DOCS.read_text().splitlines() if line.startswith("| `") and f"`{key}`" in line[:60]
+    )
+    assert str(most) in row or "256 KiB" in row
+
+
+def test_the_page_has_a_scheme_with_one_engine_for_all() -> None:
+    (example,) = re.findall(r"`scheme = (\{[^`]*one-for-all[^`]*\})`", DOCS.read_text())
+    scheme = arm(tomllib.loads(f"scheme = {example}")["scheme"]).resolve().arms[0].scheme
+    assert scheme.shared_engine
+    assert scheme.engine["fabric_hop_ns"].typical == 20
 
 
 # --- TLPs that share a MAC ---

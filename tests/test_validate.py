@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import pytest
 
@@ -151,11 +152,95 @@ def test_links_that_no_standard_has_are_left_out(data):
     assert found.ok
 
 
-def test_out_that_cannot_be_made(data, tmp_path, capsys):
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+WRITTEN = ["pcie_model.svg", "points.csv", "validate.json"]
+
+
+@pytest.fixture
+def never(monkeypatch):
+    """Fail if a comparison begins."""
+
+    def begun(*arguments):
+        raise AssertionError("the comparison has begun")
+
+    monkeypatch.setattr(run, "validate", begun)
+
+
+def test_out_that_cannot_be_made_is_told_before_the_run(data, tmp_path, capsys, never):
     (tmp_path / "file").write_text("")
     folder = data(row(64))
     assert cli.main(["validate", "--data", str(folder), "--out", str(tmp_path / "file" / "x")]) == 2
-    assert "cannot be made" in capsys.readouterr().err
+    assert "cannot be written: Not a directory" in capsys.readouterr().err
+    assert cli.main(["validate", "--data", str(folder), "--out", str(tmp_path / "file")]) == 2
+    assert "a file; expected a folder, new or of an earlier validate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["notes.txt"], ["thesis.tex", "validate.json"], ["points.csv"], ["holiday.svg", "validate.json"]],
+)
+def test_out_never_touches_a_folder_of_others(data, names, tmp_path, capsys, never):
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in names:
+        (out / name).write_text("mine")
+    assert cli.main(["validate", "--data", str(data(row(64))), "--out", str(out)]) == 2
+    assert repr(names[0]) in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in out.iterdir()} == dict.fromkeys(names, "mine")
+
+
+def test_out_of_an_earlier_result_is_replaced(data, tmp_path):
+    out = tmp_path / "new" / "out"
+    argv = ["validate", "--data", str(data(row(64))), "--out", str(out), "--quiet"]
+    assert cli.main(argv) == 0
+    # A set that the data had then and have no more.
+    (out / "gpu_chase.svg").write_text("<svg/>")
+    assert cli.main(argv) == 0
+    assert files(out) == WRITTEN
+    assert files(tmp_path / "new") == ["out"]
+
+
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (OSError(28, "No space left on device"), 3, "cannot be written: No space left on device"),
+        (KeyboardInterrupt(), 130, "nothing was written"),
+    ],
+)
+def test_a_failure_while_writing_leaves_nothing(
+    data, tmp_path, monkeypatch, capsys, exists, error, code, words
+):
+    out = tmp_path / "new" / "out"
+    folder = data(row(64))
+    if exists:
+        out.mkdir(parents=True)
+    fsync, calls = os.fsync, []
+
+    def fail(number):
+        # The first file is whole by then.
+        calls.append(number)
+        if len(calls) == 2:
+            raise error
+        fsync(number)
+
+    monkeypatch.setattr("os.fsync", fail)
+    assert cli.main(["validate", "--data", str(folder), "--out", str(out), "--quiet"]) == code
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert captured.out == ""
+    assert files(tmp_path) == (["data", "new"] if exists else ["data"])
+    assert not exists or files(out) == []
+
+
+def test_without_a_set_nothing_is_written(tmp_path):
+    (tmp_path / "empty").mkdir()
+    argv = ["validate", "--data", str(tmp_path / "empty"), "--out", str(tmp_path / "out"), "--quiet"]
+    assert cli.main(argv) == 5
+    assert files(tmp_path) == ["empty"]
 
 
 def test_a_picture_is_the_same_each_time_and_of_something():

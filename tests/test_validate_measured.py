@@ -1,6 +1,7 @@
 """Measurements against the simulator: the bars on the reference data, other rows, broken tables."""
 
 import json
+import re
 import statistics
 from functools import partial
 from pathlib import Path
@@ -205,7 +206,8 @@ def test_many_kinds_that_are_not_modelled_are_counted_by_table(data, capsys):
     assert cli.main(["validate", "--data", str(folder), "--quiet"]) in (0, 99)
     out = capsys.readouterr().out
     assert "thing3" not in out
-    assert "--json names each kind" in out
+    # 20 and the four of GPU.
+    assert "24 rows of gpu_gen5x16 not modelled (24 kinds)\n(--json names each kind)" in out
     assert cli.main(["validate", "--data", str(folder), "--json", "--quiet"]) in (0, 99)
     assert "thing3" in str(json.loads(capsys.readouterr().out)["not_modelled"])
 
@@ -214,7 +216,8 @@ def test_not_modelled_is_said_and_no_failure(data, capsys):
     folder = data({"measured/gpu_gen5x16.csv": GPU})
     assert cli.main(["validate", "--data", str(folder), "--quiet"]) in (0, 99)
     out = capsys.readouterr().out
-    assert "gpu_gen5x16 pingpong: not modelled, 1 row\n" in out
+    assert "4 rows of gpu_gen5x16 not modelled\n" in out
+    assert "\n  1 row: pingpong\n" in out
     assert "gpu_copy_both" in out
     assert cli.main(["validate", "--data", str(folder), "--json", "--quiet"]) in (0, 99)
     document = json.loads(capsys.readouterr().out)
@@ -286,7 +289,7 @@ def test_cocotbext_rows_say_their_conditions(data, capsys):
     found = cocotbext.compare(data({"cocotbext/sim_dma.csv": "\n".join([header, *rows])}))
     assert abs(found.points[0].error_pct) < 0.1
     assert len(found.points) == 2
-    assert found.not_modelled == {"op atomic": 1}
+    assert found.not_modelled == {"sim_dma op atomic": 1}
 
 
 @pytest.mark.parametrize(
@@ -384,7 +387,7 @@ def test_runs_of_cocotbext_that_are_too_long_are_passed_over(data):
     rows = ["gen,lanes,mps,mrrs,op,size_B,ops,payload_gbps", "3,8,256,512,wr,64,999999999,48"]
     found = cocotbext.compare(data({"cocotbext/sim_dma.csv": "\n".join(rows)}))
     assert not found.points
-    assert found.not_modelled == {"runs of more than 10^7 TLPs": 1}
+    assert found.not_modelled == {"sim_dma runs of more than 10^7 TLPs": 1}
 
 
 def test_rows_twice_are_points_twice(data):
@@ -392,6 +395,49 @@ def test_rows_twice_are_points_twice(data):
     folder = data({"pcie-bench/bw_dma_sz_sweep.csv": "\n".join([*rows[:2], rows[1]])})
     one, other = sets_of(folder)["pb_bw_write"].points
     assert one == other
+
+
+def test_every_percentile_that_is_not_met_is_named(data):
+    """Reads of 2,048 B, said to take a hundred times as long at four percentiles, and of 64 B at none."""
+    header = "system,test,size_bytes,window_bytes,cache,ns,cdf"
+
+    def curve(size: int, cache: str, scale: float) -> list[str]:
+        times = ((547, 0.5), (560, 0.9), (573, 0.99), (600, 0.999), (1000, 1.0))
+        return [f"{E5},LAT_DMA_RD,{size},8192,{cache},{scale * ns},{cdf}" for ns, cdf in times]
+
+    def missed(*curves: list[str]) -> list[str]:
+        rows = "\n".join([header, *(row for rows in curves for row in rows)])
+        (sentence,) = pcie_bench.distribution(data({"pcie-bench/lat_cdf.csv": rows})).missed
+        head, _, names = sentence.partition(": ")
+        assert head.endswith("percentiles off by more than 27 ns and 4 %")
+        return [head.split()[0], *names.split("; ")]
+
+    found = missed(curve(64, "hwarm", 1), curve(2048, "cold", 100))
+    assert found[0] == "4"
+    # The farthest first.
+    assert [name.partition(" by ")[0] for name in found[1:]] == [
+        f"2048 B, cold, 8 KiB p{p}" for p in ("99.9", "99", "90", "50")
+    ]
+    found = missed(curve(64, "cold", 100), curve(2048, "hwarm", 1e290), curve(2048, "cold", 100))
+    assert found[0] == "12"
+    assert len(found) == 1 + 8 + 1
+    assert found[-1] == "4 more"
+    # However far.
+    assert max(map(len, found)) < 60
+
+
+def test_the_page_names_the_rows_that_platforms_were_calibrated_with():
+    page = (Path(__file__).resolve().parent.parent / "docs" / "validation.md").read_text()
+    table = page.partition("### Rows that platforms were calibrated with")[2].partition("###")[0]
+    rows = {cells[0]: cells[1] for cells in re.findall(r"^\| (.*?) \| (.*?) \|$", table, re.MULTILINE)}
+    named = {name for cell in rows for name in re.findall(r"`(\w+)`", cell)}
+    assert named == {name for name in run.names() if not name.endswith("_v4")} - {"set"}
+
+    def numbers(name: str) -> set[int]:
+        return set(map(int, re.findall(r"\d+", next(text for cell, text in rows.items() if name in cell))))
+
+    assert numbers("`pb_bw_read`") == pcie_bench.FITTED_SIZES
+    assert numbers("`pb_lat_read`") == pcie_bench.FITTED_LATENCIES
 
 
 # --- Broken tables ----------------------------------------------------------------------------------------

@@ -172,14 +172,15 @@ def _print_scaling(result: "Scaling") -> None:
 @app.command(
     "calibrate",
     epilog="""Example: sevpcie measure calibrate gpu_gen5x16.csv --platform xeon-h100 --out mine.toml. The
-file that is written is a platform: edit its title, and name it with --platform to start from it.""",
+file that is written is a platform: edit its title, name it with --platform to start from it, and take its
+link and host into a scenario with platform = "mine.toml".""",
 )
 def calibrate(
     data: Annotated[
         Path,
         typer.Argument(
             metavar="FILE",
-            help="A table of measurements as docs/validation.md describes them, or a folder of such tables.",
+            help="A CSV table of measurements with the columns above, or a folder of reference data.",
             show_default=False,
         ),
     ],
@@ -204,8 +205,23 @@ def calibrate(
     """Find the free parameters of a platform with measurements, by least squares.
 
     Only numbers that the platform lists as free are changed, within their ranges; what a standard fixes never
-    is. The rows that `sevpcie validate` calls fitted are used, those that it holds out are not.
-    """
+    is. The rows that `sevpcie validate` calls fitted are used, those that it holds out are not
+    (docs/validation.md has them, with an example).
+
+    A table is told by its columns, in any order, beside any others:
+
+    \b
+    a GPU's copies and accesses to host memory (start: xeon-h100)
+      experiment,direction,size_bytes,parallel,metric,value
+    DMA latency by size, as pcie-bench has it (start: e5-nfp6000)
+      system,Test,PAT,Cache,WinSZ,SZ,Avg(ns)
+    DMA bandwidth by size, as pcie-bench has it
+      system,Test,PAT,Cache,WinSZ,SZ,BW_Gbps(source header says GB/s)
+    distribution of DMA latency
+      system,test,size_bytes,window_bytes,cache,ns,cdf
+
+    The column system is one that the platform lists under systems.
+    """  # noqa: D301
     from ..experiment.platforms import load_platform
     from ..files import check_writable, write_atomically
     from ..validate.calibrate import calibrate as run
@@ -236,7 +252,8 @@ def _print_calibration(found: "Calibration") -> None:
     print(f"\nmean error {found.mean_pct:.2g} % over {len(found.points)} rows, was {found.before:.2g} %")
     for name, left in found.residuals().items():
         errors = f"mean {left['mean_pct']:.2g} %, largest {left['max_pct']:.2g} %"
-        print(f"  {name}: {left['points']} rows, {errors}")
+        rows = "1 row" if left["points"] == 1 else f"{left['points']} rows"
+        print(f"  {name}: {rows}, {errors}")
 
 
 def _numbers(option: str, text: str) -> list[int]:

@@ -2,14 +2,15 @@
 
 import csv
 import io
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ..errors import ConfigError, MisuseError, NothingMeasuredError
-from . import options, output
+from ..errors import MisuseError, NothingMeasuredError
+from . import options, outdir, output
 from .progress import Progress
 
 if TYPE_CHECKING:
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
 
 DEVIATION: Final = 99
 SCHEMA_VERSION: Final = 1
+DOCUMENT: Final = "validate.json"
 # So many kinds of rows without a model are named one by one.
 _MANY: Final = 12
+# From here on a digit behind the point says nothing.
+_LARGE_PCT: Final = 10_000
 
 EPILOG: Final = """A set that is not in the folder has no points and no verdict; experiments and systems that
 the model does not know are counted as not modelled. Exit code 0: all sets that are there meet their bars; 99:
@@ -42,7 +46,8 @@ def validate(
         typer.Option(
             "--out",
             metavar="DIR",
-            help="Write points.csv, validate.json and a picture per set here.",
+            help="Write points.csv, validate.json and a picture per set here: a folder that is new, "
+            "empty, or holds an earlier result, which is replaced.",
             show_default=False,
         ),
     ] = None,
@@ -61,7 +66,8 @@ def validate(
 ) -> int:
     """Run the model on the conditions of every reference data set, and say how far it is off.
 
-    Nothing is fitted here. Points that a parameter was found with are told apart from those held out.
+    This fits nothing. The platforms have been calibrated with some of the points (`measure calibrate`), which
+    are told apart from those held out: in points.csv of --out, and by their rows in docs/validation.md.
     """
     if platform is not None:
         if data is not None or out is not None:
@@ -73,14 +79,17 @@ def validate(
     folder = data_folder(data)
     if folder is None:
         raise NothingMeasuredError(f"no reference data; --data DIR or {VARIABLE} names the folder")
+    if out is not None:
+        out = out.expanduser()
+        outdir.check(out, _result())
     with Progress(quiet) as progress:
         found = run(folder, progress)
+        if not any(one.points for one in found):
+            raise NothingMeasuredError(f"{folder}: none of the data sets is there")
         document = _document(folder, found)
         if out is not None:
             progress("drawing", 0, 0)
-            _write(out, found, document)
-    if not any(one.points for one in found):
-        raise NothingMeasuredError(f"{folder}: none of the data sets is there")
+            outdir.put(out, _result(), _files(found, document))
     with output.pipe():
         if json:
             output.print_json(document)
@@ -130,22 +139,31 @@ def _print_platform(system: "System", found: "list[Compared]") -> None:
     for one in found:
         cells = f"{one.modelled:>9.4g} {one.quantity:<6}"
         if one.value is None:
-            cells += f"  {one.low:.3g}..{one.high:.3g}"
+            cells += "  -" if one.low is None else f"  {one.low:.3g}..{one.high:.3g}"
         else:
             held = f"fixes {one.fixes}" if one.fixes else "held out"
             missed = "" if one.ok else ", MISSED"
-            cells = f"{one.value:>9.4g} {one.quantity:<6}  {one.modelled:>9.4g}  {one.error_pct:>+6.1f}%"
+            cells = f"{one.value:>9.4g} {one.quantity:<6}  {one.modelled:>9.4g}  {_signed(one.error_pct)}"
             cells += f"  {held}{missed}"
         print(f"{one.what:{what}}  {cells}")
-    print("\nfree numbers")
+    if system.free:
+        print("\nfree numbers")
     key = max((len(free.key) for free in system.free), default=0)
     for free in system.free:
         value = f"{free.value:.4g} {free.unit}, plausible {free.low:g} to {free.high:g}"
         print(f"  {free.key:{key}}  {value}; fixed by {free.rows}\n  {'':{key}}  {free.meaning}")
-    if projected:
+    if projected and system.free:
         print("\nrange: each free number alone at both ends of its plausible range")
+    elif projected:
+        print("\nrange: none, for the platform lists no free number")
     else:
         print(f"\nerror: of the model, bar {BAR_PCT:g} %; data sheets round, and say 'up to'")
+
+
+def _signed(pct: float | None) -> str:
+    """Return an error in per cent, short however large."""
+    assert pct is not None
+    return f"{pct:>+6.1f}%" if abs(pct) < _LARGE_PCT else f"{pct:>+6.3g}%"
 
 
 def _document(folder: Path, found: "list[DataSet]") -> dict[str, Any]:
@@ -171,35 +189,40 @@ def _not_modelled(found: "list[DataSet]") -> dict[str, int]:
     return dict(sorted(rows.items()))
 
 
-def _write(out: Path, found: "list[DataSet]", document: dict[str, Any]) -> None:
-    """Write every file whole. Raises ConfigError if the folder cannot be made."""
+def _result() -> outdir.Result:
+    """Return what the folder of `--out` holds: a picture per set that this version knows, and two tables."""
+    from ..validate.run import names
+
+    pictures = "|".join(map(re.escape, names()))
+    return outdir.Result("validate", DOCUMENT, re.compile(rf"points\.csv|validate\.json|({pictures})\.svg"))
+
+
+def _files(found: "list[DataSet]", document: dict[str, Any]) -> dict[str, str]:
+    """Return the files of `--out` by name."""
     import json as json_module
 
-    from ..files import write_atomically
     from ..report.style import svg
     from ..report.validation import fig_validation
 
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--out {out}: cannot be made: {error.strerror}") from None
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["name", "conditions", "measured", "modelled", "fitted"])
+    files = {}
     for one in found:
         for point in one.points:
             rows.writerow(
                 [one.name, point.conditions, repr(point.measured), repr(point.modelled), int(point.fitted)]
             )
         if one.points:
-            write_atomically(out / f"{one.name}.svg", svg(fig_validation(one)))
-    write_atomically(out / "points.csv", text.getvalue())
-    write_atomically(out / "validate.json", json_module.dumps(document, indent=2, allow_nan=False) + "\n")
+            files[f"{one.name}.svg"] = svg(fig_validation(one))
+    files["points.csv"] = text.getvalue()
+    files[DOCUMENT] = json_module.dumps(document, indent=2, allow_nan=False) + "\n"
+    return files
 
 
 def _print(found: "list[DataSet]") -> None:
     """Print one line per set."""
-    header = ("data set", "points", "held out", "mean", "bar", "largest", "bar", "pcie-model", "fitted", "")
+    header = ("data set", "points", "held out", "mean", "bar", "largest", "bar", "pcie-model", "free", "")
     rows = [header]
     for one in found:
         mean, largest = one.mean_abs_error_pct, one.max_abs_error_pct
@@ -224,27 +247,32 @@ def _print(found: "list[DataSet]") -> None:
     for one in found:
         for sentence in one.missed:
             print(f"{one.name}: {sentence}")
+    calibrated = sum(len(one.points) - one.held_out for one in found)
     print(
         "\nerrors in per cent of the reference, without sign; pcie-model: mean of the published model on\n"
-        "the same points; fitted: free parameters of the platform, found with some of the points"
+        "the same points; free: numbers of the platform that data fixed. Nothing is fitted in this run:\n"
+        f"platforms were calibrated before, with {calibrated} of these points (points.csv of --out marks\n"
+        "them, docs/validation.md says which rows); the others are held out"
     )
     skipped = _not_modelled(found)
-    if skipped:
-        print("\nrows that are in the data and not in the model:")
-        if len(skipped) > _MANY:
-            tables: dict[str, list[int]] = {}
-            for what, count in skipped.items():
-                tables.setdefault(what.split()[0], []).append(count)
-            for table, counts in tables.items():
-                print(f"  {table}: not modelled, {_rows(sum(counts))} of {len(counts)} kinds")
-            print("  (--json names each kind)")
-        else:
-            for what, count in skipped.items():
-                print(f"  {what}: not modelled, {_rows(count)}")
+    files: dict[str, dict[str, int]] = {}
+    for what, count in skipped.items():
+        file, _, kind = what.partition(" ")
+        files.setdefault(file, {})[kind] = count
+    named = len(skipped) <= _MANY
+    if files:
+        print()
+    for file, kinds in files.items():
+        many = "" if named else f" ({_count(len(kinds), 'kind')})"
+        print(f"{_count(sum(kinds.values()), 'row')} of {file} not modelled{many}")
+        for kind, count in kinds.items() if named else ():
+            print(f"  {_count(count, 'row')}: {kind}")
+    if not named:
+        print("(--json names each kind)")
 
 
-def _rows(count: int) -> str:
-    return f"{count} row{'' if count == 1 else 's'}"
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _pct(value: float | None) -> str:

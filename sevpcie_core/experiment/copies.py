@@ -20,6 +20,7 @@ from .quantities import Rate, Size, Time
 from .tables import Preset
 
 _MS: Final = 10**9
+KIND: Final = "copies"
 _BPS_PER_MB: Final = 8 * 10**6
 _UNITS: Final = {"us": TIME_UNITS["us"], "GB/s": RATE_UNITS["GB/s"], "MB": BYTE_UNITS["MB"]}
 
@@ -85,7 +86,7 @@ class FoundTable(FreeTable):
 class CopiesTable(Preset):
     """A platform file of kind `copies`."""
 
-    kind: Annotated[Literal["copies"], Choice(("copies",))]
+    kind: Annotated[Literal["copies"], Choice((KIND,))]
     systems: tuple[Annotated[str, Text()], ...]
     plain: PlainTable
     bounce: BounceCopyTable
@@ -95,7 +96,7 @@ class CopiesTable(Preset):
         """Yield free numbers not there, twice or outside of their range, and others without source."""
         yield from super().problems()
         parts = {"plain": self.plain, "bounce": self.bounce}
-        yield from problems(self.free, parts, _UNITS)
+        yield from (("free", tail) for _, tail in problems(self.free, parts, _UNITS))
         known = {free.key for free in self.free}
         for table, part in parts.items():
             for name in type(part).model_fields:
@@ -127,7 +128,7 @@ def load_copy_platform(reference: str) -> CopyPlatform:
 
     Raises ConfigError: no such platform, or a file that breaks a rule.
     """
-    name, content, origin = platform_file(reference)
+    name, content, origin = platform_file(reference, KIND)
     try:
         table = CopiesTable.model_validate(content)
     except ValidationError as error:

@@ -5,15 +5,18 @@ fixed it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
+from ..units import TIME_UNITS
 from . import presets
 from .fields import Number, Text
 from .problems import Origin, shown, suggestion
+from .quantities import Spread, Time
 from .tables import Preset, Table
 from .toml_text import read_file
-from .traffic import names_file
+from .traffic import names_file, user_path
 
 
 class FreeTable(Table):
@@ -31,9 +34,10 @@ def find(parts: Mapping[str, Preset | None], key: str) -> tuple[Preset, str] | N
     """Return the table and the name in it that TABLE.KEY means, None if that is no number of the file."""
     table, _, name = key.rpartition(".")
     part = parts.get(table)
-    if part is None or name in ("title", "source") or name not in type(part).model_fields:
+    if part is None or name not in type(part).model_fields:
         return None
-    return part, name
+    value = getattr(part, name)
+    return (part, name) if isinstance(value, int | float | tuple) and not isinstance(value, bool) else None
 
 
 def number(value: Any) -> float:
@@ -48,40 +52,76 @@ def number(value: Any) -> float:
 
 def problems(
     free: Sequence[FreeTable], parts: Mapping[str, Preset | None], units: Mapping[str, int]
-) -> Iterator[tuple[str, str]]:
-    """Yield numbers that are not there, listed twice, or outside of their range.
+) -> Iterator[tuple[int, str]]:
+    """Yield numbers that are not there, listed twice, or outside of their range: position in `free`, tail.
 
     parts : the tables of the file that hold numbers; units : base units of each.
     """
     seen: set[str] = set()
-    for one in free:
+    for i, one in enumerate(free):
         found = find(parts, one.key)
         if found is None:
-            yield "free", f"key = {shown(one.key)}; expected TABLE.KEY of a number in this file"
+            yield i, f"key = {shown(one.key)}; expected TABLE.KEY of a number in this file"
             continue
         if one.key in seen:
-            yield "free", f"key = {shown(one.key)} twice; expected each once"
+            yield i, f"key = {shown(one.key)} twice; expected each once"
         seen.add(one.key)
+        timed = isinstance(type(found[0]).model_fields[found[1]].metadata[0], Time | Spread)
+        if timed != (one.unit in TIME_UNITS):
+            yield i, f"{one.key} in {one.unit}; expected a unit of time for times, and no other"
         value = number(getattr(*found)) / units[one.unit]
         if not one.low <= value <= one.high:
-            yield "free", f"{one.key} = {value:g} {one.unit}; expected {one.low:g} to {one.high:g}"
+            yield i, f"{one.key} = {value:g} {one.unit}; expected {one.low:g} to {one.high:g}"
 
 
-def platform_file(reference: str) -> tuple[str, dict[str, Any], Origin]:
-    """Return the name, content and origin of a shipped platform, or of a .toml file.
+# What else takes a platform of a kind.
+_TAKEN_BY: Final = {
+    "dma": "measure calibrate and scenarios",
+    "system": "validate --platform and scenarios",
+}
 
-    Raises ConfigError: no such platform, or a file that cannot be read.
+
+@cache
+def platform_names(kind: str) -> tuple[str, ...]:
+    """Return the shipped platforms of a kind."""
+    folder = presets.ROOT / "platforms"
+    found = presets.names("platforms")
+    return tuple(n for n in found if read_file(folder / f"{n}.toml", "a platform")[1].get("kind") == kind)
+
+
+def unknown_platform(reference: object, *kinds: str) -> str:
+    """Return the tail for what is no platform of some kinds."""
+    known = sorted(name for kind in kinds for name in platform_names(kind))
+    found, hint = shown(reference), ""
+    if isinstance(reference, str):
+        other = reference in presets.names("platforms")
+        found += " is of another kind" if other else ""
+        hint = "" if other else suggestion(reference, known)
+    of = " or ".join(map(repr, kinds))
+    return f"{found}; expected one of {', '.join(known)}, or the path of a .toml file of kind {of}{hint}"
+
+
+def platform_file(
+    reference: str, *kinds: str, folder: Path | None = None
+) -> tuple[str, dict[str, Any], Origin]:
+    """Return the name, content and origin of a shipped platform of some kinds, or of a .toml file.
+
+    folder : where relative paths start; the current one by default.
+
+    Raises ConfigError: no such platform, one of another kind, or a file that cannot be read.
     """
     if names_file(reference):
-        path = Path(reference)
+        path = (folder or Path()) / user_path(reference)
     else:
-        known = presets.names("platforms")
-        if reference not in known:
-            raise Origin("platform").error(
-                (),
-                f"{shown(reference)}; expected one of {', '.join(known)}, or the path of a .toml file"
-                f"{suggestion(reference, known)}",
-            )
+        if not any(reference in platform_names(kind) for kind in kinds):
+            raise Origin("platform").error((), unknown_platform(reference, *kinds))
         path = presets.ROOT / "platforms" / f"{reference}.toml"
     text, content = read_file(path, "a platform")
-    return path.stem, content, Origin(str(path), text)
+    origin = Origin(str(path), text)
+    if content.get("kind") not in kinds:
+        # Before anything else of a file of another kind looks wrong.
+        found, expected = shown(content.get("kind")), " or ".join(map(repr, kinds))
+        place = _TAKEN_BY.get(str(content.get("kind")))
+        hint = f" ({found} is for {place})" if place else ""
+        raise origin.error(("kind",), f"{found}; expected {expected}{hint}")
+    return path.stem, content, origin

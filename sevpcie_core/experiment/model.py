@@ -96,8 +96,15 @@ class Scenario(Table):
         folder: where relative paths start; the current one by default.
         Raises: ConfigError: naming file, line, key, value and what is allowed.
         """
-        origin = Origin(name, text)
-        data = with_platform(data, origin)
+        return cls.from_table(data, Origin(name, text), folder)
+
+    @classmethod
+    def from_table(cls, data: Mapping[str, Any], origin: Origin, folder: Path | None = None) -> Self:
+        """Return the scenario that a table of another document describes, as `from_dict`.
+
+        origin : that document, which errors name.
+        """
+        data = with_platform(data, origin, folder)
         try:
             scenario = cls.model_validate(data, context={"folder": folder or Path()})
         except ValidationError as error:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import numpy as np
@@ -20,9 +21,9 @@ from .. import spec
 from ..link.params import NO_IOMMU, Credits, Iommu, link_row
 from ..units import TIME_UNITS, format_time
 from .fields import Choice, Number, Text, Whole
-from .free import FreeTable, find, platform_file, problems
-from .problems import Origin, first_problem, shown
-from .quantities import Size, Time
+from .free import FreeTable, platform_file, problems
+from .problems import Origin, first_problem
+from .quantities import Size, Spread, Time
 from .resolved import Quantiles
 from .tables import (
     DataLinkTable,
@@ -30,6 +31,7 @@ from .tables import (
     HostCreditsTable,
     IommuTable,
     LinkShape,
+    LinkTable,
     Preset,
     RootPortTable,
     Table,
@@ -144,11 +146,8 @@ class PlatformTable(Preset):
         """Yield free numbers that are not there, twice, or outside of their range."""
         yield from super().problems()
         parts = {name: getattr(self, name) for name in PARTS}
-        for free in self.free:
-            found = find(parts, free.key)
-            if found and isinstance(_rule(type(found[0]), found[1]), Time) != (free.unit in TIME_UNITS):
-                yield "free", f"{free.key} in {free.unit}; expected a unit of time for times, and no other"
-        yield from problems(self.free, parts, {unit: scale(unit) for unit in _UNITS})
+        units = {unit: scale(unit) for unit in _UNITS}
+        yield from (("free", tail) for _, tail in problems(self.free, parts, units))
 
 
 # Tables of a platform that hold numbers.
@@ -242,6 +241,25 @@ class Platform:
             root_port=t.root_port.build(),
         )
 
+    def references(self) -> dict[str, dict[str, Any]]:
+        """Return link and host as a scenario has them.
+
+        Reads are of lines in the cache, and the IOMMU is on if the platform has one, with walks that take
+        the same time each. What is the device's (tags, buffers for completions, steps) is not in them.
+        """
+        t = self.table
+        link = {**_keys(LinkTable, t.link), "title": t.title, "data_link": _keys(DataLinkTable, t.data_link)}
+        host = {
+            "title": t.title,
+            "read_latency": Spread().text(self.read_latency()),
+            "read_interval": format_time(t.host.read_interval),
+            "root_port": _keys(RootPortTable, t.root_port),
+            "credits": _keys(HostCreditsTable, t.credits),
+        }
+        if t.iommu is not None:
+            host["iommu"] = _keys(IommuTable, t.iommu)
+        return {"link": link, "host": host}
+
     def translation(self) -> Iommu:
         """Return the IOMMU, switched on."""
         io = self.table.iommu
@@ -298,15 +316,20 @@ def _mixture(first: Quantiles, second: Quantiles, share: float) -> Quantiles:
     return tuple((p, int(v)) for p, v in points)
 
 
+def _keys(model: type[Preset], table: Preset) -> dict[str, Any]:
+    """Return the keys of a table that another model has too, as a file writes them, and their sources."""
+    fields = type(table).model_fields.keys() & model.model_fields.keys()
+    keys = table.model_dump(include=set(fields) - {"title", "source"}, exclude_none=True)
+    sources = {key: text for key, text in table.source.items() if key in keys}
+    return {**keys, "source": sources} if sources else keys
+
+
 def _rule(table: type[Table], name: str) -> object:
     """Return what a key of a table may be."""
     return table.model_fields[name].metadata[0]
 
 
 def _checked(raw: Mapping[str, Any], name: str, origin: Origin) -> Platform:
-    if raw.get("kind") != KIND:
-        # Before anything else of a file of another kind looks wrong.
-        raise origin.error(("kind",), f"{shown(raw.get('kind'))}; expected {KIND!r}")
     try:
         table = PlatformTable.model_validate(raw)
     except ValidationError as error:
@@ -318,17 +341,19 @@ def _checked(raw: Mapping[str, Any], name: str, origin: Origin) -> Platform:
     return Platform(name, table, raw, origin)
 
 
-def _load(reference: str) -> Platform:
-    name, content, origin = platform_file(reference)
+def _load(reference: str, folder: Path | None = None) -> Platform:
+    name, content, origin = platform_file(reference, KIND, folder=folder)
     return _checked(content, name, origin)
 
 
 _shipped = lru_cache(maxsize=8)(_load)
 
 
-def load_platform(reference: str) -> Platform:
+def load_platform(reference: str, folder: Path | None = None) -> Platform:
     """Return a shipped platform by name, or one from a .toml file.
+
+    folder : where a relative path starts; the current one by default.
 
     Raises ConfigError: no such platform, or a file that breaks a rule.
     """
-    return _load(reference) if names_file(reference) else _shipped(reference)
+    return _load(reference, folder) if names_file(reference) else _shipped(reference)

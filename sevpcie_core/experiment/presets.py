@@ -118,6 +118,10 @@ def _expand(kind: str, reference: Reference, origin: Origin, place: Place) -> tu
             model = HostTable
         case "schemes":
             model = SchemeTable
+            # Before a table that has no place here looks incomplete.
+            tables = {k: v for k, v in raw.items() if k == "mechanism" or isinstance(v, Mapping)}
+            for key, tail in SchemeTable.meaningless(tables):
+                raise origin.error((*place, key), tail)
         case _:
             found = raw.get("kind")
             if not isinstance(found, str) or found not in DEVICES:

@@ -5,7 +5,7 @@ Rule: a model holds what a file says, in base units; `build` turns it into the f
 named by `problems`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
@@ -419,6 +419,34 @@ class AggregationTable(Table):
         return units if max(units) > 1 else ()
 
 
+_ON_THE_LINK: Final = (
+    "key_bits",
+    "tag_bytes",
+    "prefix_bytes",
+    "pcrc",
+    "mac_rule",
+    "stream_kind",
+    "aggregation",
+    "engine",
+    "host",
+)
+_IN_MEMORY: Final = ("cipher_devices", "bounce")
+# Of each mechanism: words for it, the keys that mean nothing there, and what it has instead.
+_MEANINGLESS: Final[dict[str, tuple[str, tuple[str, ...], str]]] = {
+    "none": ("without a mechanism", (*_ON_THE_LINK, *_IN_MEMORY), ""),
+    "ide": (
+        "with mechanism 'ide', which copies nothing",
+        _IN_MEMORY,
+        " (it has [engine], [host] and [aggregation])",
+    ),
+    "bounce": (
+        "with mechanism 'bounce', whose link is plain and has no engine",
+        _ON_THE_LINK,
+        f" (it has cipher_devices and [bounce] with {', '.join(resolved.BOUNCE_PARAMETERS)})",
+    ),
+}
+
+
 class SchemeTable(Preset):
     """A protection scheme."""
 
@@ -439,18 +467,11 @@ class SchemeTable(Preset):
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield what a mechanism needs and does not have, or has and cannot use."""
         yield from super().problems()
-        on_the_link = ("key_bits", "tag_bytes", "prefix_bytes", "pcrc", "aggregation", "engine", "host")
-        in_memory = ("cipher_devices", "bounce")
-        without = {
-            "none": ("without a mechanism", (*on_the_link, *in_memory)),
-            "ide": ("with mechanism 'ide'", in_memory),
-            "bounce": ("with mechanism 'bounce', whose link is plain", on_the_link),
-        }
-        words, keys = without[self.mechanism]
-        for key in keys:
-            if value := getattr(self, key):
-                found = "a table" if isinstance(value, Table) else shown(value)
-                yield key, f"{found} {words}; expected no such key"
+        given = {key: getattr(self, key) for key in type(self).model_fields}
+        # A default that is written out changes nothing.
+        yield from self.meaningless(
+            {key: value for key, value in given.items() if value != type(self).model_fields[key].default}
+        )
         if self.mechanism == "bounce" and self.bounce is None:
             yield "bounce", f"nothing; expected a table with {', '.join(resolved.BOUNCE_PARAMETERS)}"
         if self.mechanism == "ide":
@@ -461,6 +482,15 @@ class SchemeTable(Preset):
                     yield key, f"{getattr(self, key)}; expected {only}"
             if self.engine is None:
                 yield "engine", f"nothing; expected a table with {', '.join(resolved.ENGINE_PARAMETERS)}"
+
+    @staticmethod
+    def meaningless(keys: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Yield those of a scheme's keys, its mechanism among them, that mean nothing to it."""
+        words, without, instead = _MEANINGLESS.get(str(keys.get("mechanism")), ("", (), ""))
+        for key in without:
+            if keys.get(key) is not None:
+                found = "a table" if isinstance(keys[key], Table) else shown(keys[key])
+                yield key, f"{found} {words}; expected no such key{instead}"
 
     def build(self, name: str) -> resolved.Scheme:
         """Return the frozen scheme."""

@@ -207,6 +207,15 @@ def _read_reference(value: Any, info: ValidationInfo) -> str | dict[str, Any]:
     return _absolute(value, info) if names_file(value) else value
 
 
+def _read_name(value: Any, info: ValidationInfo) -> str:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError(f"{shown(value)}; expected the name of a preset or the path of a .toml file")
+    return _absolute(value, info) if names_file(value) else value
+
+
+PresetName: TypeAlias = Annotated[str, PlainValidator(_read_name), WithJsonSchema({"type": "string"})]
+"""A preset's name, or the absolute path of its file; relative ones count from the folder of who names it."""
+
 Reference: TypeAlias = str | dict[str, Any]
 """A preset: its name, the absolute path of its file, or a table, which may have `base`."""
 

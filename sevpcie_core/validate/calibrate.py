@@ -28,7 +28,7 @@ from .points import Point
 Progress = Callable[[str, int, int], object]
 Fit = Callable[[Path, Platform], list[Point]]
 
-# What finds the parameters of a platform: by the systems that it lists, those of either family of data.
+# What finds the parameters of a platform, of either family of data.
 _FAMILIES: Final[dict[str, tuple[str, Fit]]] = {
     pcie_bench.FOLDER: (pcie_bench.PLATFORM, pcie_bench.fitted_points),
     gpu.FOLDER: (gpu.PLATFORM, gpu.fitted_points),
@@ -63,25 +63,34 @@ def measurements(path: Path) -> Iterator[tuple[Path, str]]:
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; expected a table of measurements or a folder of them")
     header = set(Table(path, ()).header)
-    for family, file, columns in _TABLES:
+    for family, file, columns in TABLES:
         if header >= set(columns):
             name = path.name if file is None and path.name.startswith("gpu_gen5x16") else file
             with tempfile.TemporaryDirectory(prefix="sevpcie-") as folder:
                 place = Path(folder) / family
                 place.mkdir()
-                (place / (name or "gpu_gen5x16.csv")).symlink_to(path.resolve())
-                yield Path(folder), _FAMILIES[family][0]
+                link = place / (name or "gpu_gen5x16.csv")
+                link.symlink_to(path.resolve())
+                try:
+                    yield Path(folder), _FAMILIES[family][0]
+                except (FormatError, NothingMeasuredError) as error:
+                    # Nobody knows that folder.
+                    told = str(error).replace(str(link), str(path)).replace(folder, str(path))
+                    raise type(error)(told) from None
             return
+    lacking = min((set(columns) - header for _, _, columns in TABLES), key=len)
     raise FormatError(
-        f"{path}:1: header: {', '.join(sorted(header))}; expected that of a table of measurements"
+        f"{path}:1: header: {', '.join(sorted(header))}; expected that of a table of measurements (sevpcie "
+        f"measure calibrate --help has them), the nearest of which lacks {', '.join(sorted(lacking))}"
     )
 
 
-_TABLES: Final = (
+# Tables that tell themselves by their columns: the folder, and the file there (None: its own name).
+TABLES: Final = (
     (gpu.FOLDER, None, gpu.COLUMNS),
-    (pcie_bench.FOLDER, "lat_dma_sizes.csv", ("system", "Test", "WinSZ", "SZ", "Avg(ns)")),
-    (pcie_bench.FOLDER, "bw_dma_sz_sweep.csv", ("system", "Test", "WinSZ", "SZ", pcie_bench.BANDWIDTH)),
-    (pcie_bench.FOLDER, "lat_cdf.csv", ("system", "test", "size_bytes", "window_bytes", "cdf")),
+    (pcie_bench.FOLDER, "lat_dma_sizes.csv", (*pcie_bench.PLACE, pcie_bench.LATENCY)),
+    (pcie_bench.FOLDER, "bw_dma_sz_sweep.csv", (*pcie_bench.PLACE, pcie_bench.BANDWIDTH)),
+    (pcie_bench.FOLDER, "lat_cdf.csv", pcie_bench.CDF),
 )
 
 # Relative steps of a derivative: above what rounding to ps and the randomness of a run do.
@@ -165,7 +174,9 @@ def calibrate(
     fit = fit_of(platform)
     start = fit(data, platform)
     if not start:
-        raise NothingMeasuredError(f"{data}: no row that {platform.name} is found with")
+        systems = ", ".join(map(repr, platform.table.systems))
+        which = f"of system {systems}; docs/validation.md lists which rows"
+        raise NothingMeasuredError(f"{data}: no row that {platform.name} is found with ({which})")
     search = _Search(data, platform, fit, progress)
     best = search.values()
     for _ in range(_ROUNDS):
@@ -254,7 +265,11 @@ class _Search:
                 continue
             for step in (1, -1):
                 while free.low <= best[free.key] + step <= free.high:
-                    other = self.continuous({**best, free.key: best[free.key] + step}, _NEIGHBOUR)
+                    alone = {**best, free.key: best[free.key] + step}
+                    if np.array_equal(self.errors(alone), self.errors(best)):
+                        # No row depends on it: what gets better are the times, which need no other count.
+                        break
+                    other = self.continuous(alone, _NEIGHBOUR)
                     if self.cost(other) >= self.cost(best):
                         break
                     best = other

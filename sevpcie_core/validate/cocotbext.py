@@ -114,6 +114,7 @@ def compare(data: Path) -> DataSet:
         if not what and -(-size // mps) * ops > _MOST_TLPS:
             what = "runs of more than 10^7 TLPs"
         if what:
+            what = f"{path.stem} {what}"
             skipped[what] = skipped.get(what, 0) + 1
             continue
         outcome = dma(generation, lanes, mps, mrrs, _KINDS[op], size, ops)

@@ -25,6 +25,12 @@ SETS: Final[tuple[Callable[[Path], DataSet], ...]] = (
 Progress = Callable[[str, int, int], object]
 
 
+def names() -> list[str]:
+    """Return the names of all data sets."""
+    # Of a folder that cannot be there every set is absent, and none is run.
+    return [compare(Path(os.devnull, "absent")).name for compare in SETS]
+
+
 def data_folder(given: Path | None) -> Path | None:
     """Return the folder to read: the one given, the one that the variable names, or a checkout's; or None.
 
