@@ -5,12 +5,15 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+import weakref
 
 import pytest
 from interrupts import heed_interrupts
 
 from sevpcie_core import cli
+from sevpcie_core.cli import signals
 from sevpcie_core.cli.app import GROUPS
 from sevpcie_core.errors import ConfigError, FormatError, IntegrityError, MisuseError, RunError
 
@@ -196,3 +199,28 @@ def _timed(command):
     begin = time.perf_counter()
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True)
     return time.perf_counter() - begin, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "raised"), [(signal.SIGTERM, signals.Terminated), (signal.SIGINT, KeyboardInterrupt)]
+)
+def test_a_signal_within_a_finalizer_comes_once_more(
+    number: signal.Signals, raised: type[BaseException]
+) -> None:
+    """Python drops what a finalizer raises, so the command would go on."""
+
+    def command() -> None:
+        with signals.heeded():
+            kept = threading.Event()
+            weakref.finalize(kept, signal.raise_signal, number)
+            del kept
+            threading.Event().wait(30)
+
+    heed = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(raised) as caught:
+            command()
+        assert type(caught.value) is raised
+    finally:
+        signal.signal(signal.SIGINT, heed)

@@ -1,7 +1,9 @@
 """Signals that end a command: what they raise, when they wait, and what had been written by then."""
 
 import contextlib
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +21,21 @@ class Terminated(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def heeded() -> Iterator[None]:
-    """Let SIGTERM clean up, unless whoever started this process ignores it; forget what was written."""
+    """Let SIGTERM clean up, unless whoever started this process ignores it; forget what was written.
+
+    What a signal raises within a finalizer Python prints and drops; then the signal comes once more.
+    """
     _written.clear()
+    dropped = sys.unraisablehook
+
+    def once_more(unraisable: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+            dropped(unraisable)
+            return
+        number = signal.SIGTERM if isinstance(unraisable.exc_value, Terminated) else signal.SIGINT
+        threading.Timer(0.001, os.kill, (os.getpid(), number)).start()
+
+    sys.unraisablehook = once_more
     ours = threading.current_thread() is threading.main_thread()
     ours = ours and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     if ours:
@@ -28,6 +43,7 @@ def heeded() -> Iterator[None]:
     try:
         yield
     finally:
+        sys.unraisablehook = dropped
         if ours:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
