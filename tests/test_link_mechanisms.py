@@ -15,7 +15,7 @@ from oracles.link_heapq import READ_UP, WRITE_UP, Step
 from oracles.link_strategies import cases
 
 from sevpcie_core.errors import MisuseError
-from sevpcie_core.link.params import Credits, DataLink, EngineTiming, Iommu, RootPort, link_row
+from sevpcie_core.link.params import Credits, DataLink, EngineTiming, Iommu, Memory, RootPort, link_row
 
 fixed = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
@@ -292,6 +292,59 @@ def test_misses_end_at_the_rate_of_the_walkers(kind: int, walkers: int) -> None:
 def test_an_iommu_that_cannot_be_is_refused(shape: tuple[int, int, int, int]) -> None:
     with pytest.raises(MisuseError, match="expected"):
         Iommu(*shape)
+
+
+# --- memory behind the cache ---
+
+# tRFC and tREFI of JESD79-4.
+REFRESHED = Memory(1.0, 35_745, 260_000, 7_800_000)
+
+
+def times(steps: list[Step], memory: Memory) -> np.ndarray:
+    """Return the latencies of reads, ps."""
+    found: np.ndarray = run(steps, Port(), memory=memory).kept_ps[0, : len(steps)]
+    return found
+
+
+def test_what_is_not_in_the_cache_takes_longer() -> None:
+    steps = stream(READ_UP, 4000, 64, every_ps=1_000_000)
+    cached = times(steps, Memory())
+    assert set((times(steps, Memory(1.0, 35_745)) - cached).tolist()) == {35_745}
+    some = times(steps, Memory(0.25, 35_745)) - cached
+    assert set(some.tolist()) == {0, 35_745}
+    # Four standard deviations.
+    assert np.mean(some > 0) == pytest.approx(0.25, abs=4 * (0.25 * 0.75 / 4000) ** 0.5)
+
+
+@pytest.mark.parametrize("every_ps", [6_900_001, 1_000_003])
+def test_a_read_that_meets_a_refresh_waits_for_its_end(every_ps: int) -> None:
+    """3.3 % of the time, 130 ns in the mean."""
+    steps = stream(READ_UP, 20_000, 64, every_ps=every_ps)
+    waits = times(steps, REFRESHED) - times(steps, replace(REFRESHED, refresh_ps=0, refresh_interval_ps=0))
+    share = 260 / 7800
+    met = waits[waits > 0]
+    assert 0 == waits.min() < waits.max() <= 260_000
+    # Where reads are close, several may meet one refresh; else they are independent.
+    assert len(met) / len(steps) == pytest.approx(share, abs=4 * (share / len(steps)) ** 0.5)
+    assert met.mean() == pytest.approx(130_000, abs=4 * 75_000 / len(met) ** 0.5)
+    assert np.quantile(waits, 0.99) == pytest.approx(0.7 * 260_000, rel=0.08)
+
+
+def test_all_requests_of_a_read_wait_for_one_refresh() -> None:
+    """2 KiB in four requests: were each to meet its own, the others' data would hide most of the wait."""
+    steps = stream(READ_UP, 20_000, 2048, every_ps=2_000_003)
+    waits = times(steps, REFRESHED) - times(steps, replace(REFRESHED, refresh_ps=0, refresh_interval_ps=0))
+    assert np.quantile(waits, 0.99) == pytest.approx(0.7 * 260_000, rel=0.1)
+    assert waits.max() > 250_000
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(1.1, 0, 0, 0), (-0.1, 0, 0, 0), (1.0, -1, 0, 0), (1.0, 0, 5, 5), (1.0, 0, -1, 5), (1.0, 0, 5, 1 << 31)],
+)
+def test_memory_that_cannot_be_is_refused(shape: tuple[float, int, int, int]) -> None:
+    with pytest.raises(MisuseError, match="expected"):
+        Memory(*shape)
 
 
 # --- errors and replay ---

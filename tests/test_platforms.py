@@ -1,7 +1,6 @@
 """Platforms: few free numbers, a source for every other one, and errors that name file, line and key."""
 
 import tomllib
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from sevpcie_core.errors import ConfigError
 from sevpcie_core.experiment import presets
 from sevpcie_core.experiment.platforms import PARTS, Platform, load_platform
 from sevpcie_core.link import params
+from sevpcie_core.link.params import Memory
 from sevpcie_core.units import TIME_UNITS
 
 SHIPPED = [
@@ -125,17 +125,13 @@ def quantile(points, p: float) -> float:
 
 def test_reads_of_the_host(load):
     platform = load(SMALL)
-    warm, cold = platform.read_latency("warm", 1 << 20), platform.read_latency("cold")
+    warm = platform.read_latency()
     # One in ten takes the spread longer, one in a hundred twice as much.
     assert [quantile(warm, p) for p in (0.5, 0.9, 0.99)] == [300_000, 310_000, 320_000]
-    assert quantile(cold, 0.5) == 350_000
-    # 3.3 % of the time is refreshes of 260 ns: one in a hundred waits for 70 % of one.
-    assert quantile(cold, 0.99) == pytest.approx(360_000 + 0.7 * 260_000, rel=1e-3)
+    assert platform.memory("cold", 1 << 20) == Memory(1.0, 50_000, 260_000, 7_800_000)
+    assert platform.memory("warm", 1 << 20).miss_share == 0
     # A quarter of a window of four caches is in the cache.
-    mixed = platform.read_latency("warm", 1 << 22)
-    assert quantile(mixed, 0.2) < 320_000 < quantile(mixed, 0.3)
-    assert quantile(mixed, 0.999) > 500_000
-    assert all(a[1] <= b[1] for a, b in pairwise(mixed))
+    assert platform.memory("warm", 1 << 22).miss_share == 0.75
     iommu = platform.translation()
     assert (iommu.entries, iommu.walkers, iommu.page_shift) == (64, 4, 12)
     assert quantile(iommu.walk, 0.5) == 200_000

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from .. import spec
-from ..link.params import NO_IOMMU, Credits, Iommu, link_row
+from ..link.params import NO_IOMMU, Credits, Iommu, Memory, link_row
 from ..units import TIME_UNITS, format_time
 from .fields import Choice, Number, Text, Whole
 from .free import FreeTable, platform_file, problems
@@ -46,10 +46,6 @@ KIND: Final = "dma"
 
 # How far a read from the cache is from the median, in spreads: an exponential tail, a decade per spread.
 _SHAPE: Final = ((0.0, -1), (0.5, 0), (0.9, 1), (0.99, 2), (0.999, 3), (0.9999, 4), (1.0, 5))
-_SHAPE_HIGH: Final = 2
-
-# Where a distribution is known to be read closely: probabilities of a mixture's points.
-_GRID: Final = (*(k / 100 for k in range(100)), 0.992, 0.995, 0.998, 0.999, 0.9995, 0.9999, 1.0)
 
 
 class CreditsTable(HostCreditsTable, DeviceCreditsTable):
@@ -280,8 +276,13 @@ class Platform:
         share = host.refresh / host.refresh_interval if host.refresh_interval else 0.0
         return round(share, 6), host.refresh
 
-    def read_latency(self, cache: Cache = "warm", window: int = 0) -> Quantiles:
-        """Return the distribution of the host's reads.
+    def read_latency(self) -> Quantiles:
+        """Return the distribution of the host's reads of what is in the cache."""
+        host = self.table.host
+        return tuple((p, host.read_latency + far * host.spread) for p, far in _SHAPE)
+
+    def memory(self, cache: Cache = "warm", window: int = 0) -> Memory:
+        """Return what reads find not in the cache, and what that takes.
 
         Parameters
         ----------
@@ -289,31 +290,10 @@ class Platform:
             the cache only a share is still there.
         """
         host = self.table.host
-        warm = tuple((p, host.read_latency + far * host.spread) for p, far in _SHAPE)
-        share, wait = self._refresh()
-        cold = tuple((p, time + host.cold) for p, time in warm)
-        if share:
-            # The rare ends of the cache's part are as nothing beside a refresh.
-            high = cold[_SHAPE_HIGH][1]
-            cold = (*cold[:_SHAPE_HIGH], (1 - share, high), (1.0, high + wait))
-        if cache == "cold":
-            return cold
-        if not host.cache_bytes or window <= host.cache_bytes:
-            return warm
-        return _mixture(warm, cold, host.cache_bytes / window)
-
-
-def _mixture(first: Quantiles, second: Quantiles, share: float) -> Quantiles:
-    """Return a distribution that is `first` with a probability of `share`, else `second`."""
-    # Where most of either lie, and the rare ends.
-    fine = np.linspace(0, 1, 20_001)
-    values = np.concatenate([np.interp(fine, *np.array(part).T) for part in (first, second)])
-    weights = np.concatenate([np.full(len(fine), w / len(fine)) for w in (share, 1 - share)])
-    order = np.argsort(values, kind="stable")
-    reached = np.cumsum(weights[order])
-    found = np.interp(_GRID, reached, values[order])
-    points = zip(_GRID, np.maximum.accumulate(np.rint(found)), strict=True)
-    return tuple((p, int(v)) for p, v in points)
+        share = 1.0 if cache == "cold" else 0.0
+        if cache == "warm" and host.cache_bytes and window > host.cache_bytes:
+            share = 1 - host.cache_bytes / window
+        return Memory(share, host.cold, host.refresh, host.refresh_interval)
 
 
 def _keys(model: type[Preset], table: Preset) -> dict[str, Any]:

@@ -48,6 +48,7 @@ from .layout import (
     BURSTS,
     BYTES,
     CHAIN,
+    COLD_PS,
     COUNT_COLUMNS,
     COUNTED,
     CREDIT_HEAD,
@@ -104,7 +105,9 @@ from .layout import (
     MEDIA_TIME,
     MEDIUM,
     MET,
+    MISS_BITS,
     MISSES,
+    MISSING,
     NAMED,
     NOT_BEFORE,
     OCCUPY,
@@ -126,6 +129,8 @@ from .layout import (
     REACH,
     READ_INTERVAL,
     READY,
+    REFRESH_EVERY,
+    REFRESH_PS,
     REPLAYED,
     REQUEST,
     REQUEST_TLP,
@@ -214,6 +219,8 @@ BULK: Final = 1
 _HOST_STREAM: Final = 0x484F5354
 _WALK_STREAM: Final = 0x57414C4B
 _ERROR_STREAM: Final = 0x4552524F
+_MISS_STREAM: Final = 0x4D495353
+_REFRESH_STREAM: Final = 0x52454652
 # Pages below 2**52, devices above.
 _PAGE_BITS: Final = 52
 
@@ -1128,6 +1135,24 @@ def _translate(state, host, d, address, now, tables, seed, index):
     return ready
 
 
+@kernel
+def _fetch(host, drawn, seed, now):
+    """Return what a read takes longer for what is not in the cache, ps. Not inlined, for few hosts tell."""
+    if np.int64(drawn >> np.uint64(64 - MISS_BITS)) >= host[MISSING]:
+        return np.int64(0)
+    taken = host[COLD_PS]
+    if host[REFRESH_PS] > 0:
+        # One somewhere in each interval: controllers postpone and pull in, and strictly periodic ones would
+        # fall into step with a device that reads in a loop.
+        interval = now // host[REFRESH_EVERY]
+        part = np.int64(draw_u64(seed, _REFRESH_STREAM, interval) >> np.uint64(32))
+        slack = host[REFRESH_EVERY] - host[REFRESH_PS]
+        begin = interval * host[REFRESH_EVERY] + ((part * slack) >> 32)
+        if begin <= now:
+            taken += max(begin + host[REFRESH_PS] - now, 0)
+    return taken
+
+
 @inline_kernel
 def _fly(port, timer, flight, d, direction, time, event):
     """Note when a burst arrives: seldom before others, by relaxed ordering only. Modified in place."""
@@ -1405,6 +1430,8 @@ def _advance(state, links, host, tables, seed, latest):
                     count[row[STAT], STALL_IOMMU] += data - start
                 begun = data
                 data += quantile(tables[HOST_TABLE], draw_u64(seed, _HOST_STREAM + d, index))
+                if host[MISSING] > 0:
+                    data += _fetch(host, draw_u64(seed, _MISS_STREAM + d, index), seed, begun)
                 count[row[STAT], STALL_HOST] += data - begun + start - now
                 if kept:
                     tag[HOST] += data - begun + start - now

@@ -195,7 +195,13 @@ SCALARS: Final = 11
 READ_INTERVAL: Final = 0  # ps between two reads that it starts
 PAGE_SHIFT: Final = 1
 SET_MASK: Final = 2  # sets of the IOTLB less one; -1: no translation
-HOST_COLUMNS: Final = 3
+# Of a read that draws less than this, of 2**MISS_BITS, nothing is in the cache.
+MISSING: Final = 3
+COLD_PS: Final = 4  # what it takes more
+REFRESH_PS: Final = 5  # for so long memory answers nobody ...
+REFRESH_EVERY: Final = 6  # ... once in each interval of this, ps
+HOST_COLUMNS: Final = 7
+MISS_BITS: Final = 62
 
 # DLLPs that a direction can owe before the oldest must go.
 OWED_ENTRIES: Final = 256

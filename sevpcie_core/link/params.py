@@ -165,6 +165,30 @@ class Iommu:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """What lies behind the cache that the root complex reads from.
+
+    miss_share : of reads, those that find nothing in the cache. cold_ps : what such a one takes more.
+    refresh_ps, refresh_interval_ps : memory answers nobody for so long, at a random time of each interval; a
+        read that comes then waits for the end, as all others do. 0: no refreshes. Less than 2**31 ps.
+    """
+
+    miss_share: float = 0.0
+    cold_ps: int = 0
+    refresh_ps: int = 0
+    refresh_interval_ps: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise MisuseError for what cannot be."""
+        if not 0 <= self.miss_share <= 1 or self.cold_ps < 0:
+            raise MisuseError(f"{self.miss_share} of reads miss, for {self.cold_ps} ps; expected 0..1, >= 0")
+        if not (self.refresh_ps == 0 or 0 < self.refresh_ps < self.refresh_interval_ps < 2**31):
+            raise MisuseError(
+                f"refresh of {self.refresh_ps} in {self.refresh_interval_ps} ps; expected less, and < 2**31"
+            )
+
+
+@dataclass(frozen=True)
 class Switch:
     """What joins the links of some devices to one uplink.
 
@@ -232,6 +256,7 @@ INFINITE: Final = Credits()
 BARE: Final = DataLink()
 SINK: Final = RootPort()
 NO_IOMMU: Final = Iommu()
+CACHED: Final = Memory()
 
 
 def engine_timing(

@@ -17,6 +17,7 @@ from ..workload.program import BEGIN, END, FOREVER, STEP, Chunk, Program
 from . import kernel, layout
 from .hop import CONTEXTS_PER_DEVICE, context_of
 from .params import (
+    CACHED,
     CONTEXTS,
     CREDITS,
     DEN,
@@ -30,6 +31,7 @@ from .params import (
     TAGS,
     UPLINK,
     Iommu,
+    Memory,
     link_row,
 )
 from .places import PLACES
@@ -190,6 +192,7 @@ def simulate(
     seed: int,
     markers: Sequence[Marker],
     iommu: Iommu = NO_IOMMU,
+    memory: Memory = CACHED,
     stop_ps: int = 0,
     keep: int = 0,
     ledger: bool = False,
@@ -200,9 +203,9 @@ def simulate(
     ----------
     programs : one per device.
     links : int64[D, LINK_COLUMNS], or with rows for the uplinks of switches behind: `params.behind_switches`.
-    host_table : int64[4097], ps, see `stats.draw.quantile_table`.
+    host_table : int64[4097], ps, see `stats.draw.quantile_table`: reads that find all in the cache.
     markers : per device, which steps are protected.
-    iommu : before all devices; none by default.
+    iommu : before all devices; none by default. memory : what is not in the cache; all is by default.
     stop_ps : no request starts later; 0 for no limit.
     keep : keep the latency of this many first requests per device.
     ledger : tell where the time of the requests went.
@@ -241,6 +244,10 @@ def simulate(
     host[layout.READ_INTERVAL] = read_interval_ps
     host[layout.PAGE_SHIFT] = iommu.page_shift
     host[layout.SET_MASK] = sets - 1
+    host[layout.MISSING] = round(memory.miss_share * 2**layout.MISS_BITS)
+    host[layout.COLD_PS] = memory.cold_ps
+    host[layout.REFRESH_PS] = memory.refresh_ps
+    host[layout.REFRESH_EVERY] = memory.refresh_interval_ps
     errors = [exponential_table(max(int(every), 1)) for every in links[:, ERROR_EVERY]]
     tables = np.stack([host_table, quantile_table(iommu.walk), *errors])
     units = int(links[:, REPLAY_UNITS].max())

@@ -70,11 +70,12 @@ def run(platform: Platform, dma: Dma, conditions: Conditions, keep: int = 0) -> 
     return simulate(
         [dma.program()],
         platform.row(mrrs=conditions.mrrs, mps=conditions.mps)[None],
-        host_table=quantile_table(platform.read_latency(conditions.cache, conditions.window)),
+        host_table=quantile_table(platform.read_latency()),
         read_interval_ps=platform.table.host.read_interval,
         seed=_SEED,
         markers=[lambda steps: np.zeros(len(steps), np.bool_)],
         iommu=platform.translation() if conditions.translated else _NOTHING,
+        memory=platform.memory(conditions.cache, conditions.window),
         keep=keep,
     )
 

@@ -6,6 +6,7 @@ from the standard's figures, so that both sides do not share a table.
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -15,6 +16,7 @@ import numpy as np
 from sevpcie_core import spec
 from sevpcie_core.link.params import (
     BARE,
+    CACHED,
     INFINITE,
     NO_ENGINE,
     NO_IOMMU,
@@ -23,6 +25,7 @@ from sevpcie_core.link.params import (
     DataLink,
     EngineTiming,
     Iommu,
+    Memory,
     RootPort,
     Switch,
     behind_switches,
@@ -57,6 +60,10 @@ HOST_STREAM = 0x484F5354
 WALK_STREAM = 0x57414C4B
 # The same of the errors on the wire, two to a device.
 ERROR_STREAM = 0x4552524F
+# And what is not in the cache.
+MISS_STREAM = 0x4D495353
+# And when memory refreshes.
+REFRESH_STREAM = 0x52454652
 
 # Transfers per second and lane, and the share of transferred bits that are bytes of TLPs: 8b/10b, 128b/130b,
 # and 236 of 256 bytes of a flit.
@@ -110,6 +117,7 @@ class Case:
     seed: int = 1
     stop_ps: int = 0
     iommu: Iommu = NO_IOMMU
+    memory: Memory = CACHED
     uplinks: Sequence[tuple[Port, Switch]] = ()
     """Switches, each with its link to a root port."""
     below: Sequence[int | None] = ()
@@ -239,6 +247,7 @@ def outcome_of_package(
         seed=case.seed,
         markers=[_Marker(marks) for marks in case.protected],
         iommu=case.iommu,
+        memory=case.memory,
         stop_ps=case.stop_ps,
         keep=max(requests_of(steps) for steps in case.programs),
         ledger=ledger,
@@ -291,6 +300,16 @@ def run_package(case: Case, cuts: Sequence[Sequence[int]] | None = None) -> Resu
 
 def oracle_outcome(case: Case) -> link_heapq.Outcome:
     """Run the oracle."""
+
+    def misses(seed: int, device: int, step: int, split: int) -> bool:
+        bits = draw_u64(seed, MISS_STREAM + device, step * 2**24 + split)
+        return int(bits) // 4 < round(case.memory.miss_share * 2**62)
+
+    def refresh_at(seed: int, number: int) -> int:
+        """Return when the refresh of an interval begins, which ends in it."""
+        share = Fraction(int(draw_u64(seed, REFRESH_STREAM, number)) // 2**32, 2**32)
+        slack = case.memory.refresh_interval_ps - case.memory.refresh_ps
+        return number * case.memory.refresh_interval_ps + math.floor(share * slack)
 
     def drawn(points: tuple[tuple[float, int], ...], stream: int) -> Callable[[int, int, int, int], int]:
         table = host_table(points)
@@ -379,6 +398,11 @@ def oracle_outcome(case: Case) -> link_heapq.Outcome:
         page_bytes=1 << case.iommu.page_shift,
         walkers=case.iommu.walkers,
         walk=drawn(case.iommu.walk, WALK_STREAM),
+        misses=misses,
+        cold_ps=case.memory.cold_ps,
+        refresh_ps=case.memory.refresh_ps,
+        refresh_interval_ps=case.memory.refresh_interval_ps,
+        refresh_at=refresh_at,
     )
     return link_heapq.simulate(
         [link_of(port) for port in case.ports],

@@ -119,7 +119,8 @@ class Switch:
 class Host:
     """The root complex: `read_latency(seed, device, transfer, split)` and the least spacing of reads, ps.
 
-    iotlb_entries: 0 for no address translation; `walk` is the time of one walk, named alike.
+    iotlb_entries: 0 for no address translation; `walk` is the time of one walk, named alike. `misses` tells
+    what is not in the cache: it takes cold_ps more, and waits while memory refreshes, in each interval once.
     """
 
     read_latency: Callable[[int, int, int, int], int]
@@ -129,6 +130,11 @@ class Host:
     page_bytes: int = 4096
     walkers: int = 1
     walk: Callable[[int, int, int, int], int] = lambda seed, device, step, split: 0
+    misses: Callable[[int, int, int, int], bool] = lambda seed, device, step, split: False
+    cold_ps: int = 0
+    refresh_ps: int = 0
+    refresh_interval_ps: int = 0
+    refresh_at: Callable[[int, int], int] = lambda seed, number: 0
 
 
 @dataclass(frozen=True)
@@ -1047,7 +1053,14 @@ class Simulation:
                 self.seed, device, self.ordinal(device, index), number, address, start
             )
             ledger = ledger.until(start, "iommu")
-        latency = self.host.read_latency(self.seed, device, self.ordinal(device, index), number)
+        named = (self.seed, device, self.ordinal(device, index), number)
+        latency = self.host.read_latency(*named)
+        if self.host.misses(*named):
+            latency += self.host.cold_ps
+            if self.host.refresh_ps:
+                begin = self.host.refresh_at(self.seed, start // self.host.refresh_interval_ps)
+                if begin <= start < begin + self.host.refresh_ps:
+                    latency += begin + self.host.refresh_ps - start
         self.tag_ledger[device, split] = ledger.until(start + latency, "host")
         self.push(start + latency, DATA, device, index, split)
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from sevpcie_core.link.params import Credits, DataLink, EngineTiming, Iommu, RootPort, Switch
+from sevpcie_core.link.params import Credits, DataLink, EngineTiming, Iommu, Memory, RootPort, Switch
 
 from .link_cases import Case, Port
 from .link_heapq import DELAY, READ_UP, WRITE_DOWN, WRITE_UP, Step
@@ -70,6 +70,17 @@ root_ports = st.one_of(
         write_latency_ps=st.sampled_from([0, 1000, 200_000]),
         ordered=st.booleans(),
         rmp_check_ps=st.sampled_from([0, 5000]),
+    ),
+)
+
+memories = st.one_of(
+    st.just(Memory()),
+    st.builds(
+        lambda share, cold, refresh, more: Memory(share, cold, refresh, refresh + more if refresh else 0),
+        st.sampled_from([0.3, 1.0]),
+        st.sampled_from([0, 35_745]),
+        st.sampled_from([0, 1, 260_000]),
+        st.sampled_from([1, 40_000, 7_540_000]),
     ),
 )
 
@@ -252,6 +263,7 @@ def cases(draw: st.DrawFn, max_devices: int = 3, max_requests: int = 6, units: b
         seed=draw(st.integers(0, 2**32)),
         stop_ps=draw(st.sampled_from([0, 0, 0, 500_000, 2_000_000])),
         iommu=draw(iommus),
+        memory=draw(memories),
         uplinks=uplinks,
         below=below,
     )
@@ -339,6 +351,7 @@ def crowds(draw: st.DrawFn) -> Case:
         host_points=((0.0, 1000), (1.0, 1000)),
         read_interval_ps=draw(st.sampled_from([0, 5000])),
         iommu=draw(iommus),
+        memory=draw(memories),
         uplinks=[] if switch is None else [(port, switch)],
         below=[None if switch is None else 0] * count,
     )
