@@ -97,12 +97,19 @@ class DmaTable(Preset):
 
 
 class CopyTable(Preset):
-    """The copy engine of a GPU and the driver before it."""
+    """The copy engines of a GPU and the driver before them.
+
+    Of copies in both directions at once the commands of one wait behind the data of the other, until all of
+    these have passed or for `behind_reads` (of a copy to the host, behind data to the device) and
+    `behind_writes` (the other way) at most.
+    """
 
     h2d_setup: Annotated[int, Time(_MS)]
     d2h_setup: Annotated[int, Time(_MS)]
     interval: Annotated[int, Time(_MS)] = 0
     synchronise: Annotated[int, Time(_MS)] = 0
+    behind_reads: Annotated[int, Time(_MS)] = 0
+    behind_writes: Annotated[int, Time(_MS)] = 0
 
 
 _UNITS: Final = ("ps", "ns", "us", "B", "TLPs", "requests", "walkers")

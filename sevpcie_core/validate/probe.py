@@ -128,13 +128,23 @@ def copy_ps(platform: Platform, kind: Kind, size: int) -> float:
     engine = platform.table.copy_engine
     if engine is None:
         raise ValueError(f"{platform.name} has no copy engine")
+    if kind != "both":
+        return _copy_ps(platform, kind, size, 0)
+    data_ps = _copy_ps(platform, kind, size, 0) - _copy_ps(platform, kind, 1, 0)
+    return _copy_ps(platform, kind, size, round(data_ps))
+
+
+def _copy_ps(platform: Platform, kind: Kind, size: int, other_ps: int) -> float:
+    """Return the same; other_ps : for how long data of the other direction pass, which commands wait for."""
+    engine = platform.table.copy_engine
+    assert engine is not None
     copies: Mapping[str, Any] = {
         "outstanding": 2 if kind == "both" else 1,
         "apart": True,
         "read_issue_ps": engine.interval,
         "write_issue_ps": engine.interval,
-        "read_setup_ps": engine.h2d_setup,
-        "write_setup_ps": engine.d2h_setup,
+        "read_setup_ps": engine.h2d_setup + min(other_ps, engine.behind_writes),
+        "write_setup_ps": engine.d2h_setup + min(other_ps, engine.behind_reads),
         "finish_ps": 0,
         "finish_ps_per_kib": 0,
         "pattern": "sequential",
