@@ -10,12 +10,34 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from oracles.link_cases import Case, Port, oracle_outcome, outcome_of_package, ps_per_byte, run_package
+from oracles.link_cases import (
+    Case,
+    Port,
+    as_program,
+    host_table,
+    link_table,
+    oracle_outcome,
+    outcome_of_package,
+    ps_per_byte,
+    run_package,
+)
 from oracles.link_heapq import READ_UP, WRITE_UP, Step
 from oracles.link_strategies import cases
 
-from sevpcie_core.errors import MisuseError
-from sevpcie_core.link.params import Credits, DataLink, EngineTiming, Iommu, Memory, RootPort, link_row
+from sevpcie_core.errors import MisuseError, RunError
+from sevpcie_core.link.params import (
+    CREDITS,
+    OTHER,
+    TAGS,
+    Credits,
+    DataLink,
+    EngineTiming,
+    Iommu,
+    Memory,
+    RootPort,
+    link_row,
+)
+from sevpcie_core.link.run import simulate
 
 fixed = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
@@ -292,6 +314,29 @@ def test_misses_end_at_the_rate_of_the_walkers(kind: int, walkers: int) -> None:
 def test_an_iommu_that_cannot_be_is_refused(shape: tuple[int, int, int, int]) -> None:
     with pytest.raises(MisuseError, match="expected"):
         Iommu(*shape)
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        (TAGS, "device 0: reads wait for tags"),
+        (CREDITS + 2 * OTHER, "device 0: read requests wait for credits"),
+    ],
+)
+def test_what_is_stuck_is_named(column: int, words: str) -> None:
+    """No link of `link_row` can be: here one has no tag, or its host no room for a single request."""
+    steps = stream(READ_UP, 3, 64)
+    links = link_table(Case([Port()], [steps], [[False] * 3]))
+    links[0, column] = 0
+    with pytest.raises(RunError, match=f"{words} that never come back"):
+        simulate(
+            [as_program(steps)],
+            links,
+            host_table=host_table(((0.0, 1000), (1.0, 1000))),
+            read_interval_ps=0,
+            seed=1,
+            markers=[lambda part: np.zeros(len(part), np.bool_)],
+        )
 
 
 # --- memory behind the cache ---
