@@ -70,7 +70,10 @@ class Sample:
 
 
 def groups_of(workload: WorkloadRun, programs: Sequence[Program]) -> tuple[Group, ...]:
-    """Return the rows of a workload: `all`, then its devices, or the request classes of a single device."""
+    """Return the rows of a workload: `all`, then its devices, then what kinds of requests they have.
+
+    Those of a single device have their own names, `read`; those of several stand behind it, `ssd/read`.
+    """
     pooled = [(d, name) for d, p in enumerate(programs) for name in p.stats[: p.pooled]]
     jobs = [d for d, run in enumerate(workload.devices) if run.device.kind == "gpu"]
     rows = [Group("all", tuple(pooled), jobs[0] if len(workload.devices) == 1 and jobs else None)]
@@ -78,6 +81,8 @@ def groups_of(workload: WorkloadRun, programs: Sequence[Program]) -> tuple[Group
         for d, run in enumerate(workload.devices):
             mine = tuple(pair for pair in pooled if pair[0] == d)
             rows.append(Group(run.name, mine, d if d in jobs else None))
+            if len(programs[d].stats) > 1:
+                rows.extend(Group(f"{run.name}/{name}", ((d, name),), None) for name in programs[d].stats)
     elif len(programs[0].stats) > 1:
         rows.extend(Group(name, ((0, name),), None) for name in programs[0].stats)
     return tuple(rows)

@@ -25,6 +25,8 @@ SCHEME_TITLES = {
 }
 VERDICTS = ("within", "inconclusive", "over")
 GPU_CLASSES = frozenset({"h2d", "d2h", "launch"})
+# Between a device and one kind of its requests, where a workload has several devices.
+KIND_MARK = "/"
 NOTHING = "-"
 
 
@@ -58,7 +60,7 @@ class Line:
         """Name the class where it tells something: '' when the workload has one line only."""
         if not self.several:
             return ""
-        return "together" if self.cls == "all" else clean(self.cls)
+        return clean(self.cls)
 
     @property
     def title(self) -> str:
@@ -129,9 +131,9 @@ def scenarios(record: Record, every_class: bool = False) -> list[ScenarioView]:
     """Return the scenarios with their lines.
 
     Args:
-        record: the record. every_class: False: the lines that a summary shows, which are one per workload;
-            one per device when there are several, with ``together`` when they are of different kinds; one per
-            GPU job (its copies). True: every class.
+        record: the record. every_class: False: the lines that a summary shows, which are one per workload, or
+            one per device and per kind of its requests when there are several; one per GPU job (its copies).
+            True: every class.
     """
     found: dict[str, dict[str, dict[str, list[Row]]]] = {}
     for row in record["results"]:
@@ -141,7 +143,7 @@ def scenarios(record: Record, every_class: bool = False) -> list[ScenarioView]:
     for name, workloads in found.items():
         lines: list[Line] = []
         for workload, classes in workloads.items():
-            shown = list(classes) if every_class else _summary_classes(record, name, workload, list(classes))
+            shown = list(classes) if every_class else _summary_classes(list(classes))
             lines += [_line(record, name, workload, cls, len(shown) > 1, classes[cls]) for cls in shown]
         out.append(ScenarioView(name, clean(scenario_source(record, name).get("title") or ""), tuple(lines)))
     return out
@@ -258,17 +260,17 @@ def _line(record: Record, scenario: str, workload: str, cls: str, several: bool,
     return Line(scenario, workload, cls, several, baseline, protected)
 
 
-def _summary_classes(record: Record, scenario: str, workload: str, classes: list[str]) -> list[str]:
-    devices = [c for c in classes if c != "all"]
-    if len(classes) == 1 or ("all" in classes and GPU_CLASSES.issuperset(devices)):
+def _summary_classes(classes: list[str]) -> list[str]:
+    """Return the classes that the summary shows: of like requests, for a percentile of unlike ones is of none.
+
+    The copies of a GPU stay together: what they cost stands in the time of the job.
+    """
+    first = [c for c in classes if KIND_MARK not in c and c != "all"]
+    if not first or GPU_CLASSES.issuperset(first):
         return ["all"] if "all" in classes else classes
-    return classes if len(_kinds(record, scenario, workload)) > 1 else devices
-
-
-def _kinds(record: Record, scenario: str, workload: str) -> set[str]:
-    """Return the kinds of traffic in a workload; latencies of different kinds are defined differently."""
-    for entry in scenario_source(record, scenario).get("workload") or ():
-        if entry.get("name") == workload:
-            devices = (entry.get("device") or {}).values()
-            return {str((device.get("traffic") or {}).get("kind")) for device in devices}
-    return set()
+    out = []
+    for one in first:
+        kinds = [c for c in classes if c.startswith(one + KIND_MARK)]
+        copies = all(c.removeprefix(one + KIND_MARK) in GPU_CLASSES for c in kinds)
+        out += [one] if copies else kinds
+    return out
