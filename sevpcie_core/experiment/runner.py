@@ -49,7 +49,7 @@ class Sample:
     """What one group did in one run. Bytes, ps.
 
     busy : per device of the group, shares of its time, see `link.run.Outcome`; open_loop : arrivals are given
-    to one of them.
+    to one of them, paced : to all.
     ledger_ps : where the time of its requests went, by place; empty if nobody kept it.
     """
 
@@ -66,6 +66,7 @@ class Sample:
     job_ps: int | None
     busy: tuple[Mapping[str, float], ...]
     open_loop: bool
+    paced: bool
     ledger_ps: Mapping[str, int]
 
 
@@ -115,6 +116,7 @@ def _sample(outcome: Outcome, group: Group, programs: Sequence[Program]) -> Samp
         },
         busy=tuple(outcome.busy[d] for d in sorted(devices)),
         open_loop=any(programs[d].open_loop for d in devices),
+        paced=all(programs[d].open_loop for d in devices),
     )
 
 

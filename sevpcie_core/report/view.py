@@ -90,8 +90,11 @@ def clean(text: object) -> str:
 
 
 def scheme_title(scheme: str) -> str:
-    """Name a scheme for people: ``PCIe IDE``."""
-    return SCHEME_TITLES.get(scheme, clean(scheme))
+    """Name a scheme for people: ``PCIe IDE``; one named after it alike, ``PCIe IDE by-four``."""
+    for name, title in SCHEME_TITLES.items():
+        if scheme == name or (name != "none" and scheme.startswith(f"{name}-")):
+            return clean(f"{title} {scheme.removeprefix(name)[1:]}".rstrip())
+    return clean(scheme)
 
 
 def budget_pct(record: Record) -> float:
@@ -170,6 +173,31 @@ def judge(entry: Mapping[str, Any] | None, budget: float) -> str | None:
     if max(bounds(entry, "high")) < budget:
         return "within"
     return "over" if min(bounds(entry, "low")) > budget else "inconclusive"
+
+
+def seeds_decide(entry: Mapping[str, Any], budget: float) -> bool:
+    """Return whether the interval over the seeds gives another verdict than the range alone would."""
+    if entry.get("ci_low_pct") is None or entry.get("ci_high_pct") is None:
+        return False
+    alone = {**entry, "ci_low_pct": None, "ci_high_pct": None}
+    return entry.get("range_low_pct") is None or judge(alone, budget) != judge(entry, budget)
+
+
+def saturates(row: Row | None, variant: str = "typical") -> bool:
+    """Return whether more arrives than a row carries with its unknown parameters there."""
+    return variant in ((row or {}).get("saturated") or ())
+
+
+def beside_latency(row: Row, budget: float) -> list[tuple[str, str]]:
+    """Return (name, metric) of what is over the budget although the verdict, which judges latency, is not."""
+    if verdict(row) in (None, "over"):
+        return []
+    found = [("throughput", "throughput")] if judge(overhead(row, "throughput"), budget) == "over" else []
+    for percentile in ("p50", "p99"):
+        metric = f"io_path_{percentile}"
+        if judge(overhead(row, metric), budget) == "over":
+            return [*found, (f"I/O path {percentile}", metric)]
+    return found
 
 
 def tail_note(row: Row, budget: float) -> str:
@@ -261,7 +289,7 @@ def _line(record: Record, scenario: str, workload: str, cls: str, several: bool,
 
 
 def _summary_classes(classes: list[str]) -> list[str]:
-    """Return the classes that the summary shows: of like requests, for a percentile of unlike ones is of none.
+    """Return the classes that the summary shows, of like requests: a percentile of unlike ones is of none.
 
     The copies of a GPU stay together: what they cost stands in the time of the job.
     """

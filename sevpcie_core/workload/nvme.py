@@ -82,8 +82,8 @@ def _fill(
 ):
     """Write the steps of consecutive requests and return their number.  Modified in place: out.
 
-    operations : uint8[n]; stats : int64[3], class of an operation; sizes : int64[n], bytes; starts : int64[n],
-    ps, or empty in a closed loop.
+    operations : uint8[n]; stats : int64[3], class of an operation.
+    sizes : int64[n], bytes; starts : int64[n], ps, or empty in a closed loop.
     queues : int64[2], addresses of submission and completion queue; data : int64[3], first, distance, number.
     read, write : int64[4097], ps, media times; key : int64[2], seed and stream of the draws.
     """
@@ -147,8 +147,8 @@ def _draw_operations(operations, first, read_share, key):
 def _classes(kinds: Sequence[int]) -> tuple[tuple[str, ...], np.ndarray]:
     """Return the request classes of a program that has these operations, and the class of each operation.
 
-    Reads and writes are apart, as fio has them: what a link adds to the one is not what it adds to the other, so
-    a percentile of both may belong to neither.
+    Reads and writes are apart, as fio has them: what a link adds to the one is not what it adds to the
+    other, so a percentile of both may belong to neither.
     """
     if len(kinds) == 1:
         return ("nvme",), np.zeros(len(_KINDS), np.int64)
