@@ -62,12 +62,13 @@ COLUMNS: dict[str, str] = {
     "verdict_io_path": "the same on the latency without media and compute time",
     "decided_by": "what the verdict hangs on: a parameter, seeds or wire",
     "limited_by": "the resource that limits: link, credits, tags, engine, host, iommu, device, load",
+    "saturated": "where more arrives than is carried and latency grows as long as the run: typical, ...",
     **{f"ledger_{place}_ns": f"mean time of a request in this place, ns: {place}" for place in PLACES},
 }
 """Column of the frame: what it holds. Text has pandas' ``str`` dtype, numbers are float64 or int64."""
 
 KEY = ("scenario", "workload", "class", "scheme", "policy")
-TEXT = frozenset({*KEY, "verdict_end_to_end", "verdict_io_path", "decided_by", "limited_by"})
+TEXT = frozenset({*KEY, "verdict_end_to_end", "verdict_io_path", "decided_by", "limited_by", "saturated"})
 WHOLE = frozenset(
     {"requests", "wire_tlps", *(c for c in COLUMNS if c.startswith("wire_") and c.endswith("_bytes"))}
 )
@@ -107,6 +108,7 @@ def _flat(row: Row) -> dict[str, Any]:
     for metric in METRICS:
         entry = view.overhead(row, metric) or {}
         flat |= {f"{metric}_{part}": entry.get(part) for part in PARTS}
+    flat["saturated"] = " ".join(row.get("saturated") or ()) or None
     ledger = row.get("ledger_ns") or {}
     flat |= {f"ledger_{place}_ns": ledger.get(place) for place in PLACES}
     flat |= {f"verdict_{path}": view.verdict(row, path) for path in ("end_to_end", "io_path")}
