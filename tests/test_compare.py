@@ -391,6 +391,40 @@ def test_the_range_is_the_mean_at_its_ends() -> None:
     assert change.added_ns == pytest.approx(0.003)
 
 
+@pytest.mark.parametrize(
+    ("spans", "medians", "grows"),
+    [
+        # A queue from nothing to 100 at the end: half of the requests wait for more than 50.
+        ([(1000, 1100)], [(10, 60)], True),
+        # Every request is late by 50, the last one too.
+        ([(1000, 1050)], [(10, 60)], False),
+        # What ends 0.9 % later, or less than doubles the median, is no growing queue.
+        ([(10_000, 10_090)], [(10, 60)], False),
+        ([(1000, 1100)], [(60, 110)], False),
+        # Seeds count together.
+        ([(1000, 1300), (1000, 1000)], [(10, 160), (10, 10)], True),
+        ([(1000, 1000)], [(10, 10)], False),
+    ],
+)
+def test_when_more_arrives_than_is_carried(spans: Any, medians: Any, grows: bool) -> None:
+    assert overhead.outgrown(spans, medians) is grows
+
+
+def test_a_row_says_where_more_arrives_than_is_carried() -> None:
+    """One core copies 1 or 10 GB/s into the buffer; frames come at 2.5 GB/s, or a closed loop waits."""
+    copies = {"low": 1000, "typical": 10000, "high": 10000, "source": "test"}
+    bounce = {"cores": 1, "copy_setup_ns": 0, "copy_mb_per_s": copies}
+    arm = [{"policy": "all", "scheme": {"base": "bounce-buffer", "name": "one-core", "bounce": bounce}}]
+    frames = {"kind": "nic", "direction": "rx", "sizes": 1514, "rate": "20Gb/s"}
+    workload = [{"name": "frames", "device": {"nic": {"preset": "nic-400g", "traffic": frames}}}]
+    for link, work, expected in (("gen5x16", workload, ["unfavourable"]), ("gen5x4", SMALL["workload"], [])):
+        found = row(compare(small(link=link, workload=work, arm=arm, seeds=1)), "one-core", "all")
+        assert found.get("saturated", []) == expected
+    copies |= {"low": 500, "typical": 500, "high": 10000}
+    found = row(compare(small(link="gen5x16", workload=workload, arm=arm, seeds=1)), "one-core", "all")
+    assert found["saturated"] == ["typical", "unfavourable"]
+
+
 # --- The shipped scenarios ---------------------------------------------------------------------------------
 
 

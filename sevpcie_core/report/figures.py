@@ -174,7 +174,7 @@ def _latency_axis(axes: Axes, reach: Sequence[float]) -> None:
         ]
         axes.xaxis.set_major_locator(FixedLocator(ticks))
     else:
-        every = {20: (1.0, 2.0, 3.0, 5.0, 7.0), 60: (1.0, 2.0, 5.0), 600: (1.0, 3.0)}
+        every = {20: (1.0, 2.0, 3.0, 5.0), 60: (1.0, 2.0, 5.0), 600: (1.0, 3.0)}
         subs = next((s for ratio, s in every.items() if high / low < ratio), (1.0,))
         axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=9))
     axes.xaxis.set_minor_locator(NullLocator())

@@ -182,16 +182,14 @@ def _legend(record: Record, glyphs: Glyphs, wide: bool, body: Sequence[Text]) ->
         names = [name for name in ("throughput", "I/O path") if f"{over} {name}" in shown]
         if names:
             said.append(
-                f"{over} {', '.join(names)}: over the budget although latency, which is judged, is not"
+                f"{over} {', '.join(names)}: over the budget, though latency, which is judged, is not"
             )
     percentiles = ("p50", "p99", "p999") if wide else ("p50", "p99")
     lines = (line for scenario in view.scenarios(record, every_class=wide) for line in scenario.lines)
     if any(row["latency_ns"].get(p) is None for line in lines for _, row in line.rows for p in percentiles):
         said.append(f"{view.NOTHING}: fewer than 10 samples above that percentile")
     if len(record["seeds"]) < FEWEST_SEEDS:
-        said.append(
-            f"with fewer than {FEWEST_SEEDS} seeds there is no interval, and nothing is within or over"
-        )
+        said.append(f"below {FEWEST_SEEDS} seeds there is no interval, and so nothing is within or over")
     return "; ".join(said)
 
 

@@ -192,12 +192,14 @@ def beside_latency(row: Row, budget: float) -> list[tuple[str, str]]:
     """Return (name, metric) of what is over the budget although the verdict, which judges latency, is not."""
     if verdict(row) in (None, "over"):
         return []
-    found = [("throughput", "throughput")] if judge(overhead(row, "throughput"), budget) == "over" else []
-    for percentile in ("p50", "p99"):
-        metric = f"io_path_{percentile}"
-        if judge(overhead(row, metric), budget) == "over":
-            return [*found, (f"I/O path {percentile}", metric)]
-    return found
+
+    def is_over(metric: str) -> bool:
+        entry = overhead(row, metric)
+        return entry is not None and entry.get("ci_low_pct") is not None and judge(entry, budget) == "over"
+
+    found = [("throughput", "throughput")] if is_over("throughput") else []
+    slow = [p for p in ("p50", "p99") if is_over(f"io_path_{p}")]
+    return found + [(f"I/O path {p}", f"io_path_{p}") for p in slow[:1]]
 
 
 def tail_note(row: Row, budget: float) -> str:
