@@ -134,6 +134,9 @@ class Row(_Part):
     decided_by: str | None
     """What the verdict hangs on: a parameter, `seeds` or `wire`."""
     limited_by: Resource
+    limited_at: str | None = None
+    """Where `link` limits a row of one device: which link of its way, its own or a switch's uplink, and which
+    direction. Not written where there is none."""
     saturated: list[Literal["favourable", "typical", "unfavourable"]] = Field(default_factory=list)
     """Where more arrives than is carried: with the unknown parameters typical, or at one end. A queue grows
     there as long as the run does, so that an added latency has no bound. Not written where it is empty."""
@@ -147,8 +150,9 @@ class Row(_Part):
     def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what records once did not have, so that theirs stays their digest."""
         plain: dict[str, Any] = write(self)
-        if not self.saturated:
-            del plain["saturated"]
+        for key in ("limited_at", "saturated"):
+            if not plain[key]:
+                del plain[key]
         return plain
 
     @property

@@ -202,6 +202,14 @@ def _limit(samples: Sequence[Sample]) -> str:
     return limited_by(busy, first.open_loop, _ledger(samples))
 
 
+def _limited_at(samples: Sequence[Sample]) -> str | None:
+    """Return which wire of its way is in use most, of a row of one device."""
+    if len(samples[0].wires) > 1:
+        return None
+    shares = {name: sum(s.wires[0][name] for s in samples) for name in samples[0].wires[0]}
+    return max(shares, key=lambda name: shares[name])
+
+
 def _saturated(base: Sequence[Sample], runs: Mapping[str, Sequence[Sample]]) -> list[str]:
     """Return the variants that carry less than arrives; where any device sets its own pace, none."""
     out = []
@@ -298,10 +306,13 @@ def _row(cell: Cell, arm_index: int, group: str) -> dict[str, Any]:
         "verdict": None,
         "decided_by": None,
         "limited_by": _limit(samples),
+        "limited_at": None,
         "saturated": [],
         "cdf": _cdf(latency),
         "io_path_cdf": _cdf(io_path),
     }
+    if row["limited_by"] == "link":
+        row["limited_at"] = _limited_at(samples)
     if arm_index > 0:
         base = [s[group] for s in cell.samples[0]]
         ends = [[s[group] for s in seeds] for seeds in cell.ends[arm_index]]

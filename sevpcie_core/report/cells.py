@@ -111,7 +111,12 @@ def mark(word: str | None, glyphs: Glyphs) -> str:
 
 def limits(line: Line) -> list[str]:
     """Return what limits: without protection, then anything else that limits with one."""
-    return list(dict.fromkeys(view.clean(row["limited_by"]) for _, row in line.rows if row.get("limited_by")))
+    return list(dict.fromkeys(limit(row) for _, row in line.rows if row.get("limited_by")))
+
+
+def limit(row: Row) -> str:
+    """Return what limits, of links which one and in which direction."""
+    return view.clean(row.get("limited_at") or row["limited_by"] or view.NOTHING)
 
 
 def percent(entry: Entry) -> str:
@@ -225,5 +230,5 @@ WIDE = (
         verdict="io_path",
     ),
     Column(("decided", "by"), lambda line, arm, row, _: view.clean(row["decided_by"] or "-"), right=False),
-    Column(("limited", "by"), lambda line, arm, row, _: view.clean(row["limited_by"] or "-"), right=False),
+    Column(("limited", "by"), lambda line, arm, row, _: limit(row), right=False),
 )
