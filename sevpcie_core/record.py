@@ -11,7 +11,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from .errors import FormatError
 from .files import read_json_object, write_atomically
@@ -126,11 +134,26 @@ class Row(_Part):
     decided_by: str | None
     """What the verdict hangs on: a parameter, `seeds` or `wire`."""
     limited_by: Resource
+    limited_at: str | None = None
+    """Where `link` limits a row of one device: which link of its way, its own or a switch's uplink, and which
+    direction. Not written where there is none."""
+    saturated: list[Literal["favourable", "typical", "unfavourable"]] = Field(default_factory=list)
+    """Where more arrives than is carried: with the unknown parameters typical, or at one end. A queue grows
+    there as long as the run does, so that an added latency has no bound. Not written where it is empty."""
     ledger_ns: dict[str, float] = Field(default_factory=dict)
     """Mean time of a request by place, in the order of its way; the sum is `latency_ns.mean`. Empty in
     records that were made before it was kept."""
     cdf: Cdf
     io_path_cdf: Cdf
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what records once did not have, so that theirs stays their digest."""
+        plain: dict[str, Any] = write(self)
+        for key in ("limited_at", "saturated"):
+            if not plain[key]:
+                del plain[key]
+        return plain
 
     @property
     def key(self) -> tuple[str, str, str, str, str]:

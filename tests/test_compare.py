@@ -55,6 +55,11 @@ def row(comparison: Comparison, scheme: str, policy: str, **keys: str) -> Any:
     return found
 
 
+def arms_of(comparison: Comparison) -> list[tuple[str, str]]:
+    """Return scheme and policy of the rows of all requests, in order."""
+    return [(r.scheme, r.policy) for r in comparison.record.results if r.class_ == "all"]
+
+
 def task(policy_scenario: Scenario | None = None) -> Task:
     resolved = (policy_scenario or small()).resolve()
     return Task.prepare(resolved, resolved.workloads[0], 1)
@@ -151,7 +156,7 @@ def test_overheads_are_paired_differences_of_what_the_rows_say(done: Comparison)
 
 def test_another_baseline() -> None:
     found = compare(small(), baseline="pcie-ide", schemes=["sev-pcie"], policies=["all"])
-    assert [(r.scheme, r.policy) for r in found.record.results] == [("pcie-ide", "all"), ("sev-pcie", "all")]
+    assert arms_of(found) == [("pcie-ide", "all"), ("sev-pcie", "all")]
     assert found.record.results[1].overhead is not None
 
 
@@ -167,8 +172,8 @@ def test_another_baseline() -> None:
 def test_arms_by_scheme_and_policy(
     schemes: list[str] | None, policies: list[str] | None, arms: list[tuple[str, str]]
 ) -> None:
-    record = compare(small(requests=50), schemes=schemes, policies=policies).record
-    assert [(r.scheme, r.policy) for r in record.results] == [("none", "off"), *arms]
+    found = compare(small(requests=50), schemes=schemes, policies=policies)
+    assert arms_of(found) == [("none", "off"), *arms]
 
 
 def test_arms_whose_scheme_is_a_table_can_be_chosen_too() -> None:
@@ -176,9 +181,8 @@ def test_arms_whose_scheme_is_a_table_can_be_chosen_too() -> None:
     scenario = small(
         requests=50, arm=[{"scheme": fast, "policy": "all"}, {"scheme": "pcie-ide", "policy": "all"}]
     )
-    record = compare(scenario, schemes=["fast"]).record
-    assert [(r.scheme, r.policy) for r in record.results] == [("none", "off"), ("fast", "all")]
-    assert len(compare(scenario, policies=["all"]).record.results) == 3
+    assert arms_of(compare(scenario, schemes=["fast"])) == [("none", "off"), ("fast", "all")]
+    assert len(arms_of(compare(scenario, policies=["all"]))) == 3
 
 
 def test_an_unknown_scheme_says_what_there_is() -> None:
@@ -278,10 +282,34 @@ def test_devices_share_the_host_and_have_rows_of_their_own() -> None:
     scenario["workload"][0]["device"]["second"] = copy.deepcopy(scenario["workload"][0]["device"]["ssd"])
     found = compare(Scenario.from_dict(scenario))
     classes = list(dict.fromkeys(r.class_ for r in found.record.results))
-    assert classes == ["all", "ssd", "second"]
-    together, one, other = (row(found, "none", "off", **{"class": c}) for c in classes)
+    kinds = ["ssd/read", "ssd/write", "second/read", "second/write"]
+    assert classes == ["all", "ssd", *kinds[:2], "second", *kinds[2:]]
+    together, one, other = (row(found, "none", "off", **{"class": c}) for c in ("all", "ssd", "second"))
     assert together["requests"] == one["requests"] + other["requests"] == 4000
     assert together["wire"]["tlps"] == one["wire"]["tlps"] + other["wire"]["tlps"]
+
+
+def test_reads_and_writes_are_apart_and_sum_up(done: Comparison) -> None:
+    for scheme, policy in arms_of(done):
+        whole, reads, writes = (row(done, scheme, policy, **{"class": c}) for c in ("all", "read", "write"))
+        # 400 requests per seed, of which 70 % were to be drawn as reads.
+        assert reads["requests"] + writes["requests"] == whole["requests"] == 2000
+        assert reads["requests"] == pytest.approx(1400, abs=80)
+        for key in ("payload_bytes", "wire_bytes", "tlps", "ide_bytes"):
+            assert reads["wire"][key] + writes["wire"][key] == whole["wire"][key]
+        mean = sum(r["latency_ns"]["mean"] * r["requests"] for r in (reads, writes)) / 2000
+        assert mean == pytest.approx(whole["latency_ns"]["mean"])
+        # The median of both lies between two humps.
+        medians = [r["latency_ns"]["p50"] for r in (writes, whole, reads)]
+        assert medians in (sorted(medians), sorted(medians, reverse=True))
+    assert [r.class_ for r in done.record.results].count("read") == len(arms_of(done))
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_drive_with_one_kind_of_request_has_one_row(share: float) -> None:
+    workload = copy.deepcopy(SMALL["workload"])
+    workload[0]["device"]["ssd"]["traffic"]["read_share"] = share
+    assert {r.class_ for r in compare(small(workload=workload, requests=20)).record.results} == {"all"}
 
 
 def test_a_duration_ends_a_run() -> None:
@@ -361,6 +389,40 @@ def test_the_range_is_the_mean_at_its_ends() -> None:
     assert change.range_low_pct == pytest.approx(2.0)
     assert change.range_high_pct == pytest.approx(13.0)
     assert change.added_ns == pytest.approx(0.003)
+
+
+@pytest.mark.parametrize(
+    ("spans", "medians", "grows"),
+    [
+        # A queue from nothing to 100 at the end: half of the requests wait for more than 50.
+        ([(1000, 1100)], [(10, 60)], True),
+        # Every request is late by 50, the last one too.
+        ([(1000, 1050)], [(10, 60)], False),
+        # What ends 0.9 % later, or less than doubles the median, is no growing queue.
+        ([(10_000, 10_090)], [(10, 60)], False),
+        ([(1000, 1100)], [(60, 110)], False),
+        # Seeds count together.
+        ([(1000, 1300), (1000, 1000)], [(10, 160), (10, 10)], True),
+        ([(1000, 1000)], [(10, 10)], False),
+    ],
+)
+def test_when_more_arrives_than_is_carried(spans: Any, medians: Any, grows: bool) -> None:
+    assert overhead.outgrown(spans, medians) is grows
+
+
+def test_a_row_says_where_more_arrives_than_is_carried() -> None:
+    """One core copies 1 or 10 GB/s into the buffer; frames come at 2.5 GB/s, or a closed loop waits."""
+    copies = {"low": 1000, "typical": 10000, "high": 10000, "source": "test"}
+    bounce = {"cores": 1, "copy_setup_ns": 0, "copy_mb_per_s": copies}
+    arm = [{"policy": "all", "scheme": {"base": "bounce-buffer", "name": "one-core", "bounce": bounce}}]
+    frames = {"kind": "nic", "direction": "rx", "sizes": 1514, "rate": "20Gb/s"}
+    workload = [{"name": "frames", "device": {"nic": {"preset": "nic-400g", "traffic": frames}}}]
+    for link, work, expected in (("gen5x16", workload, ["unfavourable"]), ("gen5x4", SMALL["workload"], [])):
+        found = row(compare(small(link=link, workload=work, arm=arm, seeds=1)), "one-core", "all")
+        assert found.get("saturated", []) == expected
+    copies |= {"low": 500, "typical": 500, "high": 10000}
+    found = row(compare(small(link="gen5x16", workload=workload, arm=arm, seeds=1)), "one-core", "all")
+    assert found["saturated"] == ["typical", "unfavourable"]
 
 
 # --- The shipped scenarios ---------------------------------------------------------------------------------

@@ -192,6 +192,37 @@ def test_the_resource_that_limits_is_named(limit: str, change: dict[str, dict[st
     assert row_of(**change)["limited_by"] == limit
 
 
+SLOW = {"gen": 1, "lanes": 1}
+
+
+@pytest.mark.parametrize(("share", "wire"), [(1.0, "link upstream"), (0.0, "link downstream")])
+@pytest.mark.parametrize("depth", [1, 16])
+def test_of_links_the_busiest_wire_is_named(share: float, wire: str, depth: int) -> None:
+    """A drive's reads send their data up, its writes fetch theirs down; the link is full, or just slowest."""
+    found = row_of(link=SLOW, traffic={"read_share": share, "queue_depth": depth})
+    assert (found["limited_by"], found["limited_at"]) == ("link", wire)
+
+
+@pytest.mark.parametrize(("own", "uplink", "wire"), [(1, 2, "link upstream"), (2, 1, "uplink s1 upstream")])
+def test_of_a_way_over_a_switch_the_busiest_link_is_named(own: int, uplink: int, wire: str) -> None:
+    data = copy.deepcopy(EASY)
+    data["link"] |= {"gen": own, "lanes": 1}
+    (workload,) = data["workload"]
+    workload["switch"] = {
+        "s0": {"uplink": "gen1x1", "latency": "0ns"},
+        "s1": {"uplink": data["link"] | {"gen": uplink}, "latency": "0ns"},
+    }
+    ssd = workload["device"]["ssd"] | {"switch": "s1"}
+    workload["device"] = {"ssd": ssd, "other": ssd | {"switch": "s0", "link": "gen1x1"}}
+    rows = compare(Scenario.from_dict(data)).record.to_dict()["results"]
+    by_class = {row["class"]: row for row in rows if row["scheme"] == "none"}
+    assert (by_class["ssd"]["limited_by"], by_class["ssd"]["limited_at"]) == ("link", wire)
+    assert by_class["other"]["limited_at"].endswith("upstream")
+    # Of rows of several devices it is not said, nor where another resource limits.
+    assert "limited_at" not in by_class["all"]
+    assert "limited_at" not in row_of(device={"controller": "20us"})
+
+
 def test_every_place_of_the_ledger_belongs_to_one_resource() -> None:
     placed = [place for places in PLACES_OF.values() for place in places]
     assert sorted([*placed, "arbitration"]) == sorted(PLACES)

@@ -57,6 +57,21 @@ def test_digest_ignores_the_way_a_number_was_handed_over(record_dict):
     assert results_digest([dict(reversed(row.items())) for row in rows]) == as_float
 
 
+def test_what_records_once_did_not_have_is_left_out_where_it_is_empty(record_dict):
+    rows = record_dict["results"]
+    rows[1]["saturated"] = ["typical", "unfavourable"]
+    rows[0]["saturated"] = []
+    record_dict["digest"] = results_digest(rows)
+    first, second, *_ = RunRecord.from_dict(record_dict).to_dict()["results"]
+    assert "saturated" not in first
+    assert second["saturated"] == ["typical", "unfavourable"]
+    del rows[0]["saturated"]
+    assert results_digest(rows) == record_dict["digest"]
+    rows[1]["saturated"] = ["never"]
+    with pytest.raises(FormatError, match=r"results\[1\].saturated\[0\]: 'never'"):
+        RunRecord.from_dict(record_dict)
+
+
 def test_digest_is_what_any_other_program_would_compute(record):
     rows = json.loads(record.to_json())["results"]
     text = json.dumps(rows, sort_keys=True, separators=(",", ":"))

@@ -145,6 +145,52 @@ def test_overhead_axis_shows_everything(factor: float) -> None:
     assert figure.axes[0].get_xlim()[1] > worst
 
 
+@pytest.mark.parametrize("high", [60.0, 101.0, 2_010.0, 50_500.0, 505_000.0])
+def test_no_number_of_an_axis_hangs_over_its_edge(high: float) -> None:
+    record = make_record(["nvme"], arms=(*ARMS, ("bounce-buffer", "selective")))
+    bounced = [row["overhead"] for row in record["results"] if row["scheme"] == "bounce-buffer"]
+    factor = high / max(o[m]["range_high_pct"] for o in bounced for m in ("latency_p50", "latency_p99"))
+    for entry in (entry for overhead in bounced for entry in overhead.values() if entry):
+        entry.update({k: v * factor for k, v in entry.items() if v is not None})
+    figure = figures.fig_overhead(record)
+    assert overlaps(figure) == []
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    for axes in figure.axes:
+        left, right = axes.get_xlim()
+        labels = [
+            label
+            for at, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+            if left <= at <= right and label.get_text()
+        ]
+        assert len(labels) >= 2
+        assert all(label.get_window_extent(renderer).x1 <= axes.bbox.x1 + 1 for label in labels)
+
+
+def test_a_range_without_an_end_is_an_arrow_and_does_not_stretch_the_axis() -> None:
+    record = make_record(["nic"])
+    plain = figures.fig_overhead(record)
+    for row in record["results"]:
+        if row["overhead"] and row["workload"] == "imix_rx":
+            row["saturated"] = ["unfavourable"]
+            for metric in ("latency_p50", "latency_p99"):
+                row["overhead"][metric]["range_high_pct"] = 3e5
+    figure = figures.fig_overhead(record)
+    assert overlaps(figure) == []
+    for before, axes in zip(plain.axes, figure.axes, strict=True):
+        assert axes.get_xlim()[1] <= before.get_xlim()[1]
+        arrows = [line for line in axes.lines if line.get_marker() == ">"]
+        assert len(arrows) == 2  # p50 and p99 of the one line
+        assert not any(max(line.get_xdata()) > axes.get_xlim()[1] for line in axes.lines)
+    (key,) = figure.legends
+    assert "without end: saturated" in [text.get_text() for text in key.get_texts()]
+    assert "without end: saturated" not in [text.get_text() for text in plain.legends[0].get_texts()]
+    # Saturated everywhere: an arrow, and no point.
+    for row in record["results"]:
+        row["saturated"] = ["favourable", "typical", "unfavourable"] if row["overhead"] else []
+    (axes, *_) = figures.fig_overhead(record).axes
+    assert {line.get_marker() for line in axes.lines if len(line.get_xdata()) == 1} == {">"}
+
+
 def test_negative_overheads_are_in_view() -> None:
     record = make_record(["nvme"])
     for row in record["results"]:

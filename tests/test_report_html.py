@@ -223,6 +223,16 @@ def test_it_says_what_the_numbers_rest_on(page_text: str) -> None:
         assert said in page_text
 
 
+def test_no_backtick_is_left(page_text: str) -> None:
+    assert "`" not in page_text
+    assert "<code>sevpcie validate</code>" in page_text
+    record = make_record(["nvme"])
+    record["warnings"] = ["one `code` and <b>", "an odd ` one"]
+    text = render_html(record)
+    assert "<li>one <code>code</code> and &lt;b&gt;</li>" in text
+    assert "<li>an odd ` one</li>" in text
+
+
 def test_scenarios_digest_and_versions_are_there(record: dict[str, Any], page_text: str) -> None:
     assert record["digest"] in page_text
     for name, version in record["versions"].items():

@@ -1,6 +1,8 @@
 """The ledger of a record as a figure and as text: parts sum to what is added, and nothing is left out."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from sevpcie_core.link.places import PLACES
 from sevpcie_core.record import RunRecord, results_digest
 from sevpcie_core.report import view
 from sevpcie_core.report.html import render_html
-from sevpcie_core.report.ledger import COLOURS, MEDIA, added, fig_ledger, sentences
+from sevpcie_core.report.ledger import COLOURS, MEANINGS, MEDIA, added, fig_ledger, sentences
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +106,38 @@ def test_compare_says_why_when_asked(capsys: pytest.CaptureFixture[str]) -> None
 
     head = "Where the added mean latency is spent:"
     assert head not in printed()
-    lines = printed("--why").split(f"{head}\n")[1].splitlines()
+    told, legend = printed("--why").split(f"{head}\n")[1].split("\n\n")
+    lines = told.splitlines()
     assert all(" ns = " in line or " us = " in line for line in lines)
     assert any("hold +" in line for line in lines)
+    # Every place that is told is explained, and no other; without a switch its time is no question.
+    places = set(re.findall(r"(\w+) [+-][\d.]+ [nu]s", told.replace("other ", ""))) - {"ns", "us"}
+    assert {place for place in PLACES if f"{place}: " in legend} >= places > {"hold"}
+    assert "wire: " not in legend
+    assert all(len(line) <= 120 for line in legend.splitlines())
     assert json.loads(printed("--why", "--json"))["results"][0]["ledger_ns"]["host"] > 0
+
+
+def test_the_time_of_a_switch_stands_in_wire(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def ledgers(latency: str) -> list[dict[str, float]]:
+        path = tmp_path / "s.toml"
+        path.write_text(
+            'name = "s"\nlink = "gen5x4"\nrequests = 50\nseeds = 1\n[[workload]]\nname = "w"\n'
+            f'[workload.switch.s1]\nuplink = "gen5x4"\nlatency = "{latency}"\n'
+            '[workload.device.a]\npreset = "nvme-dram"\nswitch = "s1"\n'
+            'traffic = { kind = "nvme", queue_depth = 1 }\n'
+        )
+        assert cli.main(["compare", str(path), "--json", "--quiet", "--scheme", "sev-pcie"]) == 0
+        return [row["ledger_ns"] for row in json.loads(capsys.readouterr().out)["results"]]
+
+    for slow, fast in zip(ledgers("210ns"), ledgers("110ns"), strict=True):
+        # Doorbell, fetch, its answer, completion entry (data go before it): four passes, 100 ns each.
+        moved = {place: slow[place] - fast[place] for place in PLACES}
+        assert moved.pop("wire") == pytest.approx(400.0)
+        assert moved == pytest.approx(dict.fromkeys(moved, 0.0), abs=1e-6)
+    assert cli.main(["compare", str(tmp_path / "s.toml"), "--why", "--quiet", "--scheme", "sev-pcie"]) == 0
+    assert "wire: flight, and the latency of switches" in capsys.readouterr().out
+
+
+def test_every_place_is_explained() -> None:
+    assert tuple(MEANINGS) == PLACES

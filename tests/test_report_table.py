@@ -10,6 +10,7 @@ from records import ARMS, SHAPES, make_record
 from rich.console import Console
 
 from sevpcie_core.report import view
+from sevpcie_core.report.cells import ASCII, parts
 from sevpcie_core.report.sentence import basis, meaning, sentence
 from sevpcie_core.report.table import print_summary, summary_text
 
@@ -62,10 +63,34 @@ def test_protections_stand_side_by_side_in_the_order_of_the_record() -> None:
 def test_lines_of_a_summary() -> None:
     shown = [(line.scenario, line.workload, line.cls) for line in view.all_lines(make_record())]
     assert ("nvme", "randread4k", "dram") in shown  # a line per device
-    assert ("nvme", "randread4k", "all") not in shown  # devices of one kind are not mixed
+    assert ("nvme", "randread4k", "all") not in shown  # devices are not mixed
     assert ("gpu", "resnet_train", "all") in shown  # a line per job: its copies
     assert ("gpu", "resnet_train", "launch") not in shown
-    assert [c for s, _, c in shown if s == "mix"] == ["all", "nvme", "nic", "gpu"]  # together and by device
+    assert [c for s, _, c in shown if s == "mix"] == ["nvme", "nic", "gpu"]  # nor are kinds of them
+
+
+@pytest.mark.parametrize(
+    ("classes", "shown"),
+    [
+        (["all"], ["all"]),
+        (["all", "read", "write"], ["read", "write"]),
+        (["all", "rx", "tx"], ["rx", "tx"]),
+        (["all", "h2d", "d2h", "launch"], ["all"]),
+        (["all", "a", "b"], ["a", "b"]),
+        (["all", "a", "a/read", "a/write", "b"], ["a/read", "a/write", "b"]),
+        # A device whose name begins as another's, and a GPU, whose copies stay together.
+        (
+            ["all", "s", "ss", "ss/read", "ss/write", "g", "g/h2d", "g/launch"],
+            ["s", "ss/read", "ss/write", "g"],
+        ),
+    ],
+)
+def test_a_line_is_of_like_requests(classes: list[str], shown: list[str]) -> None:
+    shape = SHAPES["nvme"]["randread4k"]["dram"]
+    record = make_record(["nvme"], shapes={"nvme": {"w": dict.fromkeys(classes, shape)}})
+    assert [line.cls for line in view.all_lines(record)] == shown
+    every = [line.cls for line in view.scenarios(record, every_class=True)[0].lines]
+    assert every == classes
 
 
 def test_job_time_is_shown_with_what_is_added() -> None:
@@ -192,14 +217,35 @@ def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert text == printed(make_record())
 
 
-def test_wide_has_a_row_per_workload_class_and_protection() -> None:
-    record = make_record()
-    text = summary_text(record, wide=True)
-    rows = [
+def wide_rows(text: str) -> list[str]:
+    return [
         line
         for line in text.splitlines()
         if re.match(r"\w+ +(all|dram|tlc|h2d|d2h|launch|nvme|nic|gpu) ", line)
     ]
+
+
+@pytest.mark.parametrize("width", [100, 120, 160])
+def test_wide_is_folded_into_the_width_and_loses_nothing(width: int) -> None:
+    record = make_record()
+    whole, folded = (summary_text(record, width=w, wide=True) for w in (300, width))
+    assert all(len(line) <= width for line in folded.splitlines())
+    # Whatever stands in the row of one key, in whichever part of the table, in the order of its columns.
+    found: dict[tuple[str, ...], list[str]] = {}
+    for scenario in re.split(r"^-- ", folded, flags=re.MULTILINE)[1:]:
+        for line in wide_rows(scenario):
+            cells = re.split(r"  +", line.rstrip())
+            found.setdefault((scenario.split()[0], *cells[:3]), []).extend(cells[3:])
+    for scenario in re.split(r"^-- ", whole, flags=re.MULTILINE)[1:]:
+        for line in wide_rows(scenario):
+            cells = re.split(r"  +", line.rstrip())
+            again = found[scenario.split()[0], *cells[:3]]
+            assert [c for c in again if c != "-"] == [c for c in cells[3:] if c != "-"]
+
+
+def test_wide_has_a_row_per_workload_class_and_protection() -> None:
+    record = make_record()
+    rows = wide_rows(summary_text(record, width=300, wide=True))
     assert len(rows) == len(record["results"])
     for line, row in zip(rows, record["results"], strict=True):
         assert line.startswith(row["workload"])
@@ -217,8 +263,8 @@ def test_wide_has_a_row_per_workload_class_and_protection() -> None:
 
 
 def test_wide_shows_job_columns_only_for_jobs() -> None:
-    assert " job " in summary_text(make_record(["gpu"]), wide=True).splitlines()[1]
-    assert " job " not in summary_text(make_record(["nvme"]), wide=True).splitlines()[1]
+    assert " job " in summary_text(make_record(["gpu"]), width=300, wide=True).splitlines()[2]
+    assert " job " not in summary_text(make_record(["nvme"]), width=300, wide=True).splitlines()[2]
 
 
 def test_missing_percentiles_are_dashes_and_explained() -> None:
@@ -243,6 +289,13 @@ def test_nothing_but_nulls_still_prints() -> None:
     assert "not judged 5" in sentence(record)
 
 
+def test_below_five_seeds_nothing_is_over() -> None:
+    over = (7.0, (None, None), (6.0, 9.0))
+    record, row = one_line(latency_p50=NEAR, latency_p99=NEAR, throughput=over, io_path_p50=over)
+    assert view.beside_latency(row, 5.0) == []
+    assert "! " not in summary_text(record)
+
+
 def test_interval_is_a_dash_below_five_seeds() -> None:
     record = make_record(["nvme"], seeds=2)
     for row in record["results"]:
@@ -251,6 +304,130 @@ def test_interval_is_a_dash_below_five_seeds() -> None:
                 entry["ci_low_pct"] = entry["ci_high_pct"] = None
     assert "[0." not in summary_text(record, wide=True)
     assert "2 paired seeds" in sentence(record)
+    assert "below 5 seeds there is no interval" in " ".join(summary_text(record).split())
+    assert "below 5 seeds" not in " ".join(summary_text(make_record(["nvme"])).split())
+
+
+def one_line(**changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a record of one line and one protection, and the protected row in it; changes by metric."""
+    shapes = {"nic": {"w": {"all": (1_000, 0.1, 20, 64, 4_000, 1.0, None)}}}
+    record = make_record(["nic"], arms=ARMS[:1], shapes=shapes)
+    row = record["results"][1]
+    for metric, (value, interval, ends) in changes.items():
+        found = {"value_pct": value, "added_ns": 10.0 * value}
+        found |= {"ci_low_pct": interval[0], "ci_high_pct": interval[1]}
+        row["overhead"][metric] = found | {"range_low_pct": ends[0], "range_high_pct": ends[1]}
+    p50 = row["overhead"]["latency_p50"]
+    row["verdict"] = {"end_to_end": view.judge(p50, 5.0), "io_path": "within"}
+    return record, row
+
+
+NEAR = (1.0, (0.9, 1.1), (0.5, 2.0))
+
+
+def told(record: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Return what is said of the one protection: what, per cent, time, bounds; all of it is in the table."""
+    found = [(p.text, p.percent, p.added, p.span) for p in parts(record, record["results"][1], ASCII)]
+    for width in (40, 120):
+        text = summary_text(record, width=width)
+        assert all(cell in text for part in found for cell in part)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("p50", "word", "bounds"),
+    [
+        # The range alone would be within, and over; the interval says that it is neither.
+        ((2.0, (-3.0, 7.0), (1.0, 3.0)), "? inconclusive", "-3.00..7.00 % seeds"),
+        ((8.0, (4.0, 12.0), (7.0, 9.0)), "? inconclusive", "4.00..12.0 % seeds"),
+        # The range alone is open, or says the same.
+        ((2.0, (1.0, 7.0), (1.0, 6.0)), "? inconclusive", "1.00..6.00 %"),
+        ((2.0, (1.0, 3.0), (1.0, 4.0)), ". within", "1.00..4.00 %"),
+        # Nothing is unknown: the interval is all there is.
+        ((2.0, (1.0, 3.0), (None, None)), ". within", "1.00..3.00 % seeds"),
+    ],
+)
+def test_what_decides_is_what_is_shown(p50: Any, word: str, bounds: str) -> None:
+    record, _ = one_line(
+        latency_p50=p50, latency_p99=p50, io_path_p50=NEAR, io_path_p99=NEAR, throughput=NEAR
+    )
+    assert told(record) == [(word, f"+{p50[0]:.2f} %", f"+{10 * p50[0]:.0f} ns", bounds)]
+    legend = " ".join(summary_text(record).split())
+    assert ("a..b seeds: the 95 % interval" in legend) == bounds.endswith("seeds")
+    assert "saturated" not in legend
+
+
+@pytest.mark.parametrize(
+    ("saturated", "percent", "added", "bounds"),
+    [
+        (["unfavourable"], "+50.0 %", "+500 ns", "17.0 % to saturated"),
+        (["typical", "unfavourable"], "saturated", "-", "17.0 % to saturated"),
+        (["favourable", "typical", "unfavourable"], "saturated", "-", "saturated"),
+    ],
+)
+def test_a_latency_without_end_is_no_number(
+    saturated: list[str], percent: str, added: str, bounds: str
+) -> None:
+    much = (50.0, (49.0, 51.0), (17.0, 184_590.0))
+    record, row = one_line(latency_p50=much, latency_p99=much)
+    row["saturated"] = saturated
+    assert told(record) == [("! over", percent, added, bounds)]
+    assert "184590" not in printed(record) + printed(record, wide=True)
+    assert "saturated: more arrives than is carried" in " ".join(printed(record).split())
+    assert f"Largest added latency: {percent} at p50" in " ".join(meaning(record))
+    wide = " ".join(printed(record, wide=True, width=300).split())
+    assert bounds.replace(" %", "") in wide
+    assert ("[49.0..51.0]" in wide) == (percent != "saturated")
+
+
+OVER = (7.0, (6.5, 7.5), (6.0, 9.0))
+OPEN = (4.0, (3.5, 4.5), (3.0, 9.0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"throughput": OVER}, [("! throughput", "+7.00 %", "lost", "6.00..9.00 %")]),
+        ({"io_path_p50": OVER}, [("! I/O path p50", "+7.00 %", "+70 ns", "6.00..9.00 %")]),
+        ({"io_path_p99": OVER}, [("! I/O path p99", "+7.00 %", "+70 ns", "6.00..9.00 %")]),
+        ({"throughput": OPEN, "io_path_p50": OPEN}, []),
+        # Where latency is over, all is said.
+        ({"throughput": OVER, "io_path_p50": OVER, "latency_p50": OVER, "latency_p99": OVER}, []),
+    ],
+)
+def test_over_the_budget_beside_latency_has_a_line(changes: dict[str, Any], expected: list[Any]) -> None:
+    same = dict.fromkeys(("latency_p50", "latency_p99", "io_path_p50", "io_path_p99", "throughput"), NEAR)
+    record, _ = one_line(**same | changes)
+    assert told(record)[1:] == expected
+    assert "I/O path" not in summary_text(make_record(["nic"]))
+    text = " ".join(summary_text(record).split())
+    assert ("over the budget, though latency" in text) == bool(expected)
+    assert ("Verdicts judge latency" in text) == bool(expected)
+    assert ("lost throughput (1)" in text) == ("throughput" in changes and bool(expected))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "title"),
+    [
+        ("sev-pcie", "SEV-PCIe"),
+        ("sev-pcie-shared", "SEV-PCIe shared"),
+        ("pcie-ide-by-four", "PCIe IDE by-four"),
+        ("bounce-buffer", "bounce buffer"),
+        ("sev-pcies", "sev-pcies"),
+        ("our-rtl", "our-rtl"),
+        ("none-such", "none-such"),
+        ("none", "plaintext"),
+    ],
+)
+def test_schemes_are_named_alike(scheme: str, title: str) -> None:
+    assert view.scheme_title(scheme) == title
+
+
+def test_a_long_title_is_cut_at_the_width() -> None:
+    record = make_record(["nvme"])
+    record["options"]["scenarios"][0]["scenario"]["title"] = "much " * 40
+    assert "much much" in summary_text(record, width=80)
+    assert all(len(line) <= 80 for line in summary_text(record, width=80).splitlines())
 
 
 def test_no_protections_and_one_workload() -> None:

@@ -206,14 +206,35 @@ def test_keys_count_where_an_engine_has_more_of_them_than_it_holds(load) -> None
     assert engine_of(shared, "unfavourable", 12).key_miss_ps > 0
 
 
-def test_the_example_of_the_page_runs(load) -> None:
+def examples() -> list[str]:
+    """Return the examples of the page that are whole scenarios."""
     page = (Path(__file__).resolve().parent.parent / "docs" / "scenarios.md").read_text()
-    (example,) = (part for part in re.findall(r"^```toml\n(.*?)^```", page, re.M | re.S) if "switch" in part)
-    example = example.replace('link = "gen5x4"', 'link = "gen5x4"\nrequests = 200', 1)
-    scenario = load(example.replace("queue_depth = 8", "queue_depth = 1"))
-    link = scenario.resolve().arms[1].scheme
-    assert link.stream_kind == "link"
-    found = scenario.resolve()
+    parts = re.findall(r"^```toml\n(.*?)^```", page, re.M | re.S)
+    return [part for part in parts if "[[workload]]" in part]
+
+
+def latencies(load, example: str) -> list[float]:
+    """Run plaintext and every arm of a scenario without waiting in queues; return the means."""
+    assert 'link = "gen5x4"\n' in example
+    found = load(example.replace('link = "gen5x4"\n', 'link = "gen5x4"\nrequests = 200\n', 1)).resolve()
     task = Task.prepare(found, found.workloads[0], 1)
-    taken = [mean(task.simulate(arm.scheme, arm.policy, keep=200)) for arm in found.arms]
-    assert mean(task.simulate(load_scheme("none"), "off", keep=200)) < taken[0] < taken[1]
+    arms = [(load_scheme("none"), "off"), *((arm.scheme, arm.policy) for arm in found.arms)]
+    return [mean(task.simulate(scheme, policy, keep=200)) for scheme, policy in arms]
+
+
+def test_the_examples_of_the_page_run(load) -> None:
+    plain, drives, shared = examples()
+    assert "switch" not in plain
+    assert len(latencies(load, plain)) == 5  # the arms that a scenario has by default
+    # Selective streams pass the switch sealed, link streams do not.
+    assert load(drives).resolve().arms[1].scheme.stream_kind == "link"
+    taken = latencies(load, drives.replace("queue_depth = 8", "queue_depth = 1"))
+    assert taken == sorted(taken)
+    assert len(set(taken)) == 3
+    # A MAC of four TLPs saves bytes on both links, and opening at the switch costs time.
+    arms = load(shared).resolve().arms
+    assert [arm.scheme.aggregation for arm in arms[1:]] == [(4, 1, 4)] * 2
+    none, each, by_four, opened = latencies(
+        load, shared.replace("read_share = 0.7", "read_share = 0.7, queue_depth = 1")
+    )
+    assert none < by_four < min(each, opened)

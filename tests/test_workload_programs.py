@@ -129,8 +129,13 @@ def test_nvme_moves_every_block_once(n: int, depth: int, block: int, share: floa
     assert sorted(data["request"]) == list(range(n))
     assert (data["bytes"] == block).all()
     outcome = run(program)
-    assert outcome.classes[0].requests == n
-    assert outcome.classes[0].application_bytes == n * block
+    assert sum(c.requests for c in outcome.classes) == n
+    assert sum(c.application_bytes for c in outcome.classes) == n * block
+    # A write's data are read by the device, a read's are written by it.
+    kinds = {"read": [WRITE_UP], "write": [READ_UP], "nvme": [WRITE_UP, READ_UP]}
+    for number, name in enumerate(program.stats):
+        assert set(data["kind"][data["stat"] == number]) <= set(kinds[name])
+        assert outcome.classes[number].requests == (data["stat"] == number).sum()
 
 
 def test_one_nvme_read_step_by_step() -> None:
@@ -155,7 +160,7 @@ def test_an_nvme_write_reads_its_data_before_the_media() -> None:
 @pytest.mark.parametrize("depth", [1, 3, 16, 500])
 def test_a_closed_loop_keeps_its_depth(depth: int) -> None:
     outcome = run(nvme_loop(requests=400, queue_depth=depth), keep=400)
-    assert outcome.classes[0].requests == 400
+    assert sum(c.requests for c in outcome.classes) == 400
     # At depth 1 nothing waits: every read takes as long as the first.
     if depth == 1:
         reads = outcome.kept_ps[0]
@@ -198,7 +203,7 @@ def test_replayed_nvme_starts_when_recorded_whatever_the_device_does() -> None:
     )
     check_shape(program)
     outcome = run(program, keep=n)
-    assert outcome.classes[0].requests == n
+    assert {c.name: c.requests for c in outcome.classes} == {"read": 234, "write": 233, "flush": 233}
     # One die serves one request per 50 us and they arrive every 0.1 us: a queue that only grows must show.
     kept = outcome.kept_ps[0]
     assert kept[-1] > 0.95 * n * 50_000_000 - times[-1]

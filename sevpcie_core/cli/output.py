@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -53,13 +54,17 @@ def print_table(record: "RunRecord", wide: bool) -> None:
 
 def print_ledger(record: "RunRecord") -> None:
     """Print for every line and protection where the added mean latency is spent."""
-    from ..report.ledger import sentences
+    from ..report.ledger import legend, sentences
+    from ..report.table import PIPE_WIDTH
 
-    told = list(sentences(record.to_dict()))
+    data = record.to_dict()
+    told = list(sentences(data))
     print("\nWhere the added mean latency is spent:")
     width = max((len(what) for what, _ in told), default=0)
     for what, text in told:
         print(f"  {what.ljust(width)}  {text}")
+    most = min(shutil.get_terminal_size((PIPE_WIDTH, 24)).columns, PIPE_WIDTH)
+    print("", *textwrap.wrap(legend(data), max(40, most)), sep="\n")
 
 
 def warn(warnings: Iterable[str], quiet: bool = False) -> None:

@@ -6,7 +6,7 @@ Rule: every number of a row comes from samples of all seeds; arms differ in sche
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -202,6 +202,27 @@ def _limit(samples: Sequence[Sample]) -> str:
     return limited_by(busy, first.open_loop, _ledger(samples))
 
 
+def _limited_at(samples: Sequence[Sample]) -> str | None:
+    """Return which wire of its way is in use most, of a row of one device."""
+    if len(samples[0].wires) > 1:
+        return None
+    shares = {name: sum(s.wires[0][name] for s in samples) for name in samples[0].wires[0]}
+    return max(shares, key=lambda name: shares[name])
+
+
+def _saturated(base: Sequence[Sample], runs: Mapping[str, Sequence[Sample]]) -> list[str]:
+    """Return the variants that carry less than arrives; where any device sets its own pace, none."""
+    out = []
+    for variant, samples in runs.items():
+        pairs = list(zip(base, samples, strict=True))
+        medians = [(_of_seed(b.latency, 50), _of_seed(p.latency, 50)) for b, p in pairs]
+        known = [(b, p) for b, p in medians if b is not None and p is not None]
+        spans = [(float(b.span_ps), float(p.span_ps)) for b, p in pairs]
+        if base[0].paced and len(known) == len(pairs) and overhead.outgrown(spans, known):
+            out.append(variant)
+    return out
+
+
 def _throughput_gbps(sample: Sample) -> float:
     # Bits per ps are Tb/s.
     return 8000.0 * sample.application_bytes / sample.span_ps if sample.span_ps > 0 else 0.0
@@ -285,9 +306,13 @@ def _row(cell: Cell, arm_index: int, group: str) -> dict[str, Any]:
         "verdict": None,
         "decided_by": None,
         "limited_by": _limit(samples),
+        "limited_at": None,
+        "saturated": [],
         "cdf": _cdf(latency),
         "io_path_cdf": _cdf(io_path),
     }
+    if row["limited_by"] == "link":
+        row["limited_at"] = _limited_at(samples)
     if arm_index > 0:
         base = [s[group] for s in cell.samples[0]]
         ends = [[s[group] for s in seeds] for seeds in cell.ends[arm_index]]
@@ -299,6 +324,8 @@ def _row(cell: Cell, arm_index: int, group: str) -> dict[str, Any]:
         }
         changes = _changes(base, samples, ends, reported)
         row["overhead"] = {name: asdict(c) if c else None for name, c in changes.items()}
+        at_ends = dict(zip(_ENDS, ends, strict=False))
+        row["saturated"] = _saturated(base, {"typical": samples} | at_ends)
         words = {}
         reasons = []
         for name, metrics in (("end_to_end", _END_TO_END), ("io_path", _IO_PATH)):

@@ -7,7 +7,7 @@ says what the seeds leave open, its range what the unknown engine parameters lea
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from ..stats.interval import paired_interval
 
@@ -15,6 +15,12 @@ VerdictWord: TypeAlias = Literal["within", "over", "inconclusive"]
 # What an inconclusive verdict hangs on, when it is not an engine parameter.
 SEEDS = "seeds"
 SAMPLES = "samples"
+
+# A queue grows as long as the run if throughput falls by more than a share that no end of a run explains, the
+# median at least doubles, and the run ends later by far more than the median does: of a delay that grows from
+# nothing to the end of the run, the median is half.
+_LOST: Final = 0.01
+_LAST_BY_MEDIAN: Final = 1.5
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,17 @@ def change(
         range_low_pct=min(value, *at_ends) if at_ends else None,
         range_high_pct=max(value, *at_ends) if at_ends else None,
     )
+
+
+def outgrown(spans: Sequence[tuple[float, float]], medians: Sequence[tuple[float, float]]) -> bool:
+    """Return whether more arrives than a protected run carries, where arrivals are given.
+
+    spans, medians : first start to last end, and the median latency, of (baseline, protected) per seed, all
+    in one unit of time.
+    """
+    before, after = (math.fsum(side) for side in zip(*spans, strict=True))
+    median, added = (math.fsum(side) for side in zip(*((b, p - b) for b, p in medians), strict=True))
+    return after - before > _LOST * after and added > median and after - before > _LAST_BY_MEDIAN * added
 
 
 def _ends(metric: Change) -> tuple[float, float]:

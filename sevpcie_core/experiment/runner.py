@@ -26,6 +26,9 @@ from .staged import hook_all, stage_all
 # of them alone ("unfavourable:mac_cycles").
 Variant: TypeAlias = str
 
+# Of a link: from the device, and to it.
+DIRECTIONS = ("upstream", "downstream")
+
 # Programs of up to this many requests per device are kept between the runs of a task.
 _KEPT_REQUESTS = 20_000
 _SHORTER = 8
@@ -48,8 +51,9 @@ class Group:
 class Sample:
     """What one group did in one run. Bytes, ps.
 
-    busy : per device of the group, shares of its time, see `link.run.Outcome`; open_loop : arrivals are given
-    to one of them.
+    busy : per device of the group, shares of its time, see `link.run.Outcome`; wires : the same of each
+    direction of each link of its way, by name.
+    open_loop : arrivals are given to one of them, paced : to all.
     ledger_ps : where the time of its requests went, by place; empty if nobody kept it.
     """
 
@@ -65,12 +69,17 @@ class Sample:
     span_ps: int
     job_ps: int | None
     busy: tuple[Mapping[str, float], ...]
+    wires: tuple[Mapping[str, float], ...]
     open_loop: bool
+    paced: bool
     ledger_ps: Mapping[str, int]
 
 
 def groups_of(workload: WorkloadRun, programs: Sequence[Program]) -> tuple[Group, ...]:
-    """Return the rows of a workload: `all`, then its devices, or the request classes of a single device."""
+    """Return the rows of a workload: `all`, then its devices, then what kinds of requests they have.
+
+    Those of a single device have their own names, `read`; those of several stand behind it, `ssd/read`.
+    """
     pooled = [(d, name) for d, p in enumerate(programs) for name in p.stats[: p.pooled]]
     jobs = [d for d, run in enumerate(workload.devices) if run.device.kind == "gpu"]
     rows = [Group("all", tuple(pooled), jobs[0] if len(workload.devices) == 1 and jobs else None)]
@@ -78,12 +87,27 @@ def groups_of(workload: WorkloadRun, programs: Sequence[Program]) -> tuple[Group
         for d, run in enumerate(workload.devices):
             mine = tuple(pair for pair in pooled if pair[0] == d)
             rows.append(Group(run.name, mine, d if d in jobs else None))
+            if len(programs[d].stats) > 1:
+                rows.extend(Group(f"{run.name}/{name}", ((d, name),), None) for name in programs[d].stats)
     elif len(programs[0].stats) > 1:
         rows.extend(Group(name, ((0, name),), None) for name in programs[0].stats)
     return tuple(rows)
 
 
-def _sample(outcome: Outcome, group: Group, programs: Sequence[Program]) -> Sample:
+def _wires(outcome: Outcome, workload: WorkloadRun, d: int) -> Mapping[str, float]:
+    """Return the share of a device's time in which the wires of its way were in use, by name."""
+    ways = [("link", d)]
+    for s, switch in enumerate(workload.switches):
+        if switch.name == workload.devices[d].switch:
+            ways.append((f"uplink {switch.name}", len(workload.devices) + s))
+    return {
+        f"{name} {direction}": time / outcome.job_ps[d]
+        for name, row in ways
+        for direction, time in zip(DIRECTIONS, outcome.wire_ps[row], strict=True)
+    }
+
+
+def _sample(outcome: Outcome, group: Group, workload: WorkloadRun, programs: Sequence[Program]) -> Sample:
     wanted = set(group.members)
     classes = [c for c in outcome.classes if (c.device, c.name) in wanted]
     # Where the row is a device, its bytes include the classes that no row pools (kernel launches).
@@ -109,7 +133,9 @@ def _sample(outcome: Outcome, group: Group, programs: Sequence[Program]) -> Samp
             for place in (classes[0].ledger_ps if classes else ())
         },
         busy=tuple(outcome.busy[d] for d in sorted(devices)),
+        wires=tuple(_wires(outcome, workload, d) for d in sorted(devices)),
         open_loop=any(programs[d].open_loop for d in devices),
+        paced=all(programs[d].open_loop for d in devices),
     )
 
 
@@ -174,7 +200,7 @@ class Task:
     def run(self, arm: Arm, variant: Variant = "typical") -> tuple[dict[str, Sample], int, float]:
         """Run an arm; return the samples by group, the number of TLPs, and the simulator's CPU seconds."""
         outcome = self.simulate(arm.scheme, arm.policy, variant, ledger=variant == "typical")
-        samples = {g.name: _sample(outcome, g, self.programs) for g in self.groups}
+        samples = {g.name: _sample(outcome, g, self.workload, self.programs) for g in self.groups}
         return samples, outcome.tlps, outcome.seconds
 
 

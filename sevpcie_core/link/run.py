@@ -82,6 +82,7 @@ class Outcome:
     job_ps : per device, first start to last end of all steps.
     maintenance_bytes : per link and direction (up, down), DLLPs and ordered sets put on the wire; first the
         links of the devices, then those of the switches to their root ports.
+    wire_ps : per link and direction, for how long the wire carried TLPs, DLLPs and ordered sets.
     iotlb : lookups and misses of all devices. errors : of the wire, per link and direction.
     seconds : CPU time of the event loop and of loading steps into it.
     """
@@ -92,6 +93,7 @@ class Outcome:
     busy: tuple[dict[str, float], ...]
     job_ps: tuple[int, ...]
     maintenance_bytes: tuple[tuple[int, int], ...]
+    wire_ps: tuple[tuple[float, float], ...]
     iotlb: tuple[int, int]
     errors: tuple[tuple[int, int], ...]
     tlps: int
@@ -340,11 +342,12 @@ def simulate(
     return _outcome(programs, links, names, state, seconds)
 
 
-def _busy_link(device: np.ndarray, link: np.ndarray) -> float:
-    """Return for how long the busier direction carried TLPs, DLLPs and ordered sets, ps."""
+def _wire_ps(device: np.ndarray, link: np.ndarray) -> tuple[float, float]:
+    """Return for how long the directions carried TLPs, DLLPs and ordered sets, ps."""
     ticks = device[layout.LINK_BUSY : layout.LINK_BUSY + 2]
     rest = device[layout.DLLPS : layout.DLLPS + 2]
-    return float((ticks + rest * link[NUM]).max() / link[DEN])
+    up, down = (ticks + rest * link[NUM]) / link[DEN]
+    return float(up), float(down)
 
 
 def warm_up() -> None:
@@ -421,6 +424,7 @@ def _outcome(
         )
     busy = []
     jobs = []
+    wires = tuple(_wire_ps(s.device[r], links[r]) for r in range(len(links)))
     for d in range(len(programs)):
         job = max(
             int(
@@ -436,7 +440,7 @@ def _outcome(
         way = [d, *links[d : d + 1, UPLINK][links[d : d + 1, UPLINK] > 0].tolist()]
         busy.append(
             {
-                "link": max(_busy_link(s.device[r], links[r]) / job for r in way),
+                "link": max(max(wires[r]) / job for r in way),
                 "tags": float(s.device[d, layout.STARVED] / job),
                 "credits": max(float(s.device[r, layout.PARKED] / job) for r in way),
                 "iommu": float(s.scalar[layout.WALKER_BUSY] / len(s.walker) / job),
@@ -455,6 +459,7 @@ def _outcome(
         tuple(busy),
         tuple(jobs),
         tuple((int(row[layout.DLLPS]), int(row[layout.DLLPS + 1])) for row in s.device),
+        wires,
         (int(s.scalar[layout.LOOKUPS]), int(s.scalar[layout.MISSES])),
         # The first count is the draw of the first error's place.
         tuple(

@@ -17,6 +17,12 @@ SYMBOLS_FANCY = {"within": "✓", "inconclusive": "?", "over": "✗"}
 SYMBOLS_ASCII = {"within": ".", "inconclusive": "?", "over": "!"}
 
 
+# Instead of an added latency that grows as long as the run.
+SATURATED = "saturated"
+# Behind an interval that stands where the range is expected.
+SEEDS = " seeds"
+
+
 @dataclass(frozen=True)
 class Glyphs:
     """The characters outside ASCII that a terminal gets, and their plain counterparts."""
@@ -43,15 +49,59 @@ class Part:
 
 
 def parts(record: Record, row: Row, glyphs: Glyphs) -> list[Part]:
-    """Tell a protected row: p50 with the verdict, then p99 if it alone would get another one than p50."""
+    """Tell a protected row: p50 with the verdict, then p99 if it alone would get another one than p50.
+
+    Then what is over the budget and not in the verdict: lost throughput, the I/O path.
+    """
     budget = view.budget_pct(record)
-    p50, p99 = (view.overhead(row, f"latency_{p}") for p in ("p50", "p99"))
     word = view.verdict(row)
-    out = [Part(mark(word, glyphs), word or "", percent(p50), added(p50, glyphs), span(p50))]
+    told = [(mark(word, glyphs), word, "latency_p50")]
     note = view.tail_note(row, budget)
     if note:
-        out.append(Part(note, view.judge(p99, budget) or "", percent(p99), added(p99, glyphs), span(p99)))
-    return out
+        told.append((note, view.judge(view.overhead(row, "latency_p99"), budget), "latency_p99"))
+    over = glyphs.symbols["over"]
+    told += [(f"{over} {name}", "over", metric) for name, metric in view.beside_latency(row, budget)]
+    return [
+        Part(text, word or "", share(row, metric), extra(row, metric, glyphs), bounds(row, metric, budget))
+        for text, word, metric in told
+    ]
+
+
+def share(row: Row, metric: str) -> str:
+    """Write what is added in per cent, as far as there is an end to it."""
+    return SATURATED if _endless(row, metric) else percent(view.overhead(row, metric))
+
+
+def extra(row: Row, metric: str, glyphs: Glyphs) -> str:
+    """Write what is added as a time, as far as there is an end to it; ``lost`` of a rate."""
+    if metric == "throughput":
+        return "lost"
+    return view.NOTHING if _endless(row, metric) else added(view.overhead(row, metric), glyphs)
+
+
+def bounds(row: Row, metric: str, budget: float) -> str:
+    """Write the range of an overhead in per cent, or the interval over the seeds where that decides."""
+    entry = view.overhead(row, metric)
+    if entry is not None and view.seeds_decide(entry, budget) and not _endless(row, metric):
+        return span(entry, "ci") + SEEDS
+    return reach(row, metric)
+
+
+def reach(row: Row, metric: str) -> str:
+    """Write the range of an overhead in per cent, as far as there is an end to it."""
+    entry = view.overhead(row, metric)
+    if entry is None or entry.get("range_low_pct") is None:
+        return SATURATED if _endless(row, metric) else view.NOTHING
+    if not _endless(row, metric, "unfavourable"):
+        return span(entry)
+    if _endless(row, metric, "favourable"):
+        return SATURATED
+    return f"{view.pct_text(entry['range_low_pct'], False)} % to {SATURATED}"
+
+
+def _endless(row: Row, metric: str, variant: str = "typical") -> bool:
+    """Return whether an overhead there grows as long as the run: a latency's, of what is saturated."""
+    return metric.startswith(("latency", "io_path")) and view.saturates(row, variant)
 
 
 def mark(word: str | None, glyphs: Glyphs) -> str:
@@ -61,7 +111,12 @@ def mark(word: str | None, glyphs: Glyphs) -> str:
 
 def limits(line: Line) -> list[str]:
     """Return what limits: without protection, then anything else that limits with one."""
-    return list(dict.fromkeys(view.clean(row["limited_by"]) for _, row in line.rows if row.get("limited_by")))
+    return list(dict.fromkeys(limit(row) for _, row in line.rows if row.get("limited_by")))
+
+
+def limit(row: Row) -> str:
+    """Return what limits, of links which one and in which direction."""
+    return view.clean(row.get("limited_at") or row["limited_by"] or view.NOTHING)
 
 
 def percent(entry: Entry) -> str:
@@ -106,23 +161,33 @@ class Column:
     right: bool = True  # its text stands at its right end
     role: str = ""
     verdict: str = ""  # the path whose verdict colours it
+    block: str = ""  # columns of a block stand in one row where the table is folded
 
 
-def _overhead_column(head: tuple[str, str], metric: str, write: Callable[[Entry], str]) -> Column:
-    return Column(head, lambda line, arm, row, glyphs: write(view.overhead(row, metric)))
+def _overhead_columns(percentile: str) -> tuple[Column, ...]:
+    """Return the columns of what is added to a percentile: time, per cent, interval, range."""
+    metric = f"latency_{percentile}"
+    return (
+        Column(
+            ("added", percentile), lambda line, arm, row, glyphs: extra(row, metric, glyphs), block=metric
+        ),
+        Column((percentile, "%"), lambda line, arm, row, _: _bare(share(row, metric)), block=metric),
+        Column(("interval", "%"), lambda line, arm, row, _: _interval(row, metric), block=metric),
+        Column(("range", "%"), lambda line, arm, row, _: _bare(reach(row, metric)), block=metric),
+    )
 
 
 def _number(value: float | None, digits: int) -> str:
     return view.NOTHING if value is None else f"{value:.{digits}f}"
 
 
-def _interval(entry: Entry) -> str:
-    found = span(entry, "ci").removesuffix(" %")
+def _interval(row: Row, metric: str) -> str:
+    found = view.NOTHING if _endless(row, metric) else _bare(span(view.overhead(row, metric), "ci"))
     return found if found == view.NOTHING else f"[{found}]"
 
 
 def _bare(text: str) -> str:
-    return text.removesuffix(" %")
+    return text.replace(" %", "")
 
 
 def _efficiency(row: Row) -> float | None:
@@ -147,17 +212,11 @@ WIDE = (
     _column("p99.9", "", lambda line, arm, row, glyphs: latency(row, "p999", glyphs)),
     _column("through-", "put Gb/s", lambda line, arm, row, _: _number(row.get("throughput_gbps"), 2)),
     _column("wire", "eff. %", lambda line, arm, row, _: _number(_efficiency(row), 1)),
-    _column("added", "p50", lambda line, arm, row, glyphs: added(view.overhead(row, "latency_p50"), glyphs)),
-    _overhead_column(("p50", "%"), "latency_p50", lambda e: _bare(percent(e))),
-    _overhead_column(("interval", "%"), "latency_p50", _interval),
-    _overhead_column(("range", "%"), "latency_p50", lambda e: _bare(span(e))),
-    _column("added", "p99", lambda line, arm, row, glyphs: added(view.overhead(row, "latency_p99"), glyphs)),
-    _overhead_column(("p99", "%"), "latency_p99", lambda e: _bare(percent(e))),
-    _overhead_column(("interval", "%"), "latency_p99", _interval),
-    _overhead_column(("range", "%"), "latency_p99", lambda e: _bare(span(e))),
-    _overhead_column(("lost", "thr. %"), "throughput", lambda e: _bare(percent(e))),
-    _column("job", "time", lambda line, arm, row, glyphs: job(row, glyphs)),
-    _overhead_column(("job", "%"), "job", lambda e: _bare(percent(e))),
+    *_overhead_columns("p50"),
+    *_overhead_columns("p99"),
+    _column("lost", "thr. %", lambda line, arm, row, _: _bare(share(row, "throughput"))),
+    Column(("job", "time"), lambda line, arm, row, glyphs: job(row, glyphs), block="job"),
+    Column(("job", "%"), lambda line, arm, row, _: _bare(share(row, "job")), block="job"),
     Column(
         ("verdict", "end to end"),
         lambda line, arm, row, glyphs: mark(view.verdict(row), glyphs),
@@ -171,5 +230,5 @@ WIDE = (
         verdict="io_path",
     ),
     Column(("decided", "by"), lambda line, arm, row, _: view.clean(row["decided_by"] or "-"), right=False),
-    Column(("limited", "by"), lambda line, arm, row, _: view.clean(row["limited_by"] or "-"), right=False),
+    Column(("limited", "by"), lambda line, arm, row, _: limit(row), right=False),
 )

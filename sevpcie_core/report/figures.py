@@ -174,7 +174,7 @@ def _latency_axis(axes: Axes, reach: Sequence[float]) -> None:
         ]
         axes.xaxis.set_major_locator(FixedLocator(ticks))
     else:
-        every = {20: (1.0, 2.0, 3.0, 5.0, 7.0), 60: (1.0, 2.0, 5.0), 600: (1.0, 3.0)}
+        every = {20: (1.0, 2.0, 3.0, 5.0), 60: (1.0, 2.0, 5.0), 600: (1.0, 3.0)}
         subs = next((s for ratio, s in every.items() if high / low < ratio), (1.0,))
         axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=9))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -189,6 +189,9 @@ def _tick(ns: float) -> str:
 
 
 # Overheads against the budget
+
+# Metric, its place beside the line's, size of the mark, and whether that is open.
+_DRAWN = (("latency_p50", -0.17, 5.2, False), ("latency_p99", 0.2, 3.9, True))
 
 
 @styled
@@ -245,6 +248,8 @@ def fig_overhead(record: Record) -> Drawing:
         rows = [line.protected.get(arms[i]) for i, _ in kind for _, line in places]
         bend = _percent_axis(kind[0][1], [v for row in rows if row for v in _reach(row)], budget, span - 0.42)
         label = f"{chr(10) if len(kind) == 1 else ' '}(logarithmic beyond {view.plain_number(bend)} %)"
+        for i, axes in kind:
+            _open_ends(axes, arms[i], places)
         middle = left + (sum(i for i, _ in kind) / len(kind) + 0.5) * span - 0.21
         figure.text(
             middle / width,
@@ -255,10 +260,10 @@ def fig_overhead(record: Record) -> Drawing:
             size=9,
         )
     figure.legend(
-        handles=_overhead_key(budget),
+        handles=_overhead_key(budget, any(row.get("saturated") for row in record["results"])),
         loc="lower center",
         bbox_to_anchor=(0.5, 0.06 / height),
-        ncols=4,
+        ncols=5,
         fontsize=8,
         columnspacing=1.6,
         handlelength=1.8,
@@ -275,16 +280,17 @@ def _overhead_panel(axes: Axes, arm: Arm, places: Sequence[tuple[float, Line]], 
         word = view.verdict(row)
         colour = VERDICT_COLOURS.get(word or "", MUTED)
         mark = VERDICT_MARKS.get(word or "", "o")
-        for metric, shift, size, open_ in (
-            ("latency_p50", -0.17, 5.2, False),
-            ("latency_p99", 0.2, 3.9, True),
-        ):
+        for metric, shift, size, open_ in _DRAWN:
             entry = view.overhead(row, metric)
             if entry is None:
+                continue
+            if view.saturates(row):
                 continue
             y = at + shift
             for ends, lw in (("range", 1.1), ("ci", 4.2)):
                 low, high = entry.get(f"{ends}_low_pct"), entry.get(f"{ends}_high_pct")
+                if ends == "range" and view.saturates(row, "unfavourable"):
+                    continue
                 if low is not None and high is not None:
                     axes.plot([low, high], [y, y], color=colour, lw=lw, solid_capstyle="butt", zorder=3)
             axes.plot(
@@ -305,8 +311,33 @@ def _overhead_panel(axes: Axes, arm: Arm, places: Sequence[tuple[float, Line]], 
 
 
 def _reach(row: Row) -> list[float]:
-    found = [view.overhead(row, m) for m in ("latency_p50", "latency_p99")]
-    return [v for e in found if e is not None for v in (*view.bounds(e, "low"), *view.bounds(e, "high"))]
+    """Return the ends of the bars of a row, but those that there is no end to."""
+    out: list[float] = []
+    for metric in ("latency_p50", "latency_p99"):
+        entry = view.overhead(row, metric)
+        if entry is None or view.saturates(row, "favourable"):
+            continue
+        out += view.bounds(entry, "low")
+        if not view.saturates(row):
+            out += [float(entry["value_pct"]), float(entry.get("ci_high_pct") or 0.0)]
+            out += [] if view.saturates(row, "unfavourable") else view.bounds(entry, "high")
+    return out
+
+
+def _open_ends(axes: Axes, arm: Arm, places: Sequence[tuple[float, Line]]) -> None:
+    """Draw the ranges without an end up to the edge, with an arrow: more arrives there than is carried."""
+    edge = axes.get_xlim()[1]
+    for at, line in places:
+        row = line.protected.get(arm)
+        colour = VERDICT_COLOURS.get(view.verdict(row) or "", MUTED)
+        for metric, shift, _, _ in _DRAWN:
+            entry = view.overhead(row, metric)
+            if entry is None or not any(view.saturates(row, v) for v in ("typical", "unfavourable")):
+                continue
+            low = edge if view.saturates(row, "favourable") else min(view.bounds(entry, "low"))
+            axes.plot([low, edge], [at + shift] * 2, color=colour, lw=1.1, solid_capstyle="butt", zorder=3)
+            inside = axes.get_yaxis_transform()
+            axes.plot([0.98], [at + shift], marker=">", ms=4.2, color=colour, transform=inside, zorder=4)
 
 
 def _percent_axis(axes: Axes, ends: Sequence[float], budget: float, inches: float) -> float:
@@ -322,17 +353,23 @@ def _percent_axis(axes: Axes, ends: Sequence[float], budget: float, inches: floa
         axes.set_xlim(min(low * 1.1, -0.06 * budget), high * 1.15)
         decade = inches / (1.6 + math.log10(high / bend))
         steps = [0.0, budget, bend] if decade > 0.4 else [0.0, bend]
+        # Half of a label must have room before the edge, or it hangs over.
+        most = axes.get_xlim()[1]
         for step in (m * 10.0**e for e in range(12) for m in (1, 2, 5)):
-            room = max(0.36, 0.16 + 0.055 * len(f"{step:g}"))
-            if step < high and step > bend and decade * math.log10(step / steps[-1]) > room:
+            if not bend < step < high:
+                continue
+            text = 0.055 * len(f"{step:g}")
+            before, behind = (decade * math.log10(ratio) for ratio in (step / steps[-1], most / step))
+            if before > max(0.36, 0.16 + text) and behind > text / 2:
                 steps.append(step)
+        steps = [-budget, *steps] if low < -budget else steps
         axes.xaxis.set_major_locator(FixedLocator(steps))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     return bend
 
 
-def _overhead_key(budget: float) -> list[Line2D]:
+def _overhead_key(budget: float, endless: bool) -> list[Line2D]:
     plain: dict[str, Any] = {"color": MUTED, "ls": ""}
     verdicts = [
         Line2D(
@@ -352,6 +389,7 @@ def _overhead_key(budget: float) -> list[Line2D]:
         Line2D([], [], color=MUTED, lw=4.2, solid_capstyle="butt", label="95 % interval over the seeds"),
         Line2D([], [], color=MUTED, lw=1.1, label="range of the unknown parameters"),
         *verdicts,
+        *([Line2D([], [], marker=">", ms=4.2, label="without end: saturated", **plain)] if endless else []),
         Line2D([], [], color=INK, lw=1.1, ls=(0, (4, 2)), label=f"budget {view.plain_number(budget)} %"),
     ]
 

@@ -62,12 +62,16 @@ COLUMNS: dict[str, str] = {
     "verdict_io_path": "the same on the latency without media and compute time",
     "decided_by": "what the verdict hangs on: a parameter, seeds or wire",
     "limited_by": "the resource that limits: link, credits, tags, engine, host, iommu, device, load",
+    "limited_at": "which link limits, and its direction: link upstream, uplink NAME downstream, ...",
+    "saturated": "where more arrives than is carried and latency grows as long as the run: typical, ...",
     **{f"ledger_{place}_ns": f"mean time of a request in this place, ns: {place}" for place in PLACES},
 }
 """Column of the frame: what it holds. Text has pandas' ``str`` dtype, numbers are float64 or int64."""
 
 KEY = ("scenario", "workload", "class", "scheme", "policy")
-TEXT = frozenset({*KEY, "verdict_end_to_end", "verdict_io_path", "decided_by", "limited_by"})
+TEXT = frozenset(
+    {*KEY, "verdict_end_to_end", "verdict_io_path", "decided_by", "limited_by", "limited_at", "saturated"}
+)
 WHOLE = frozenset(
     {"requests", "wire_tlps", *(c for c in COLUMNS if c.startswith("wire_") and c.endswith("_bytes"))}
 )
@@ -97,7 +101,10 @@ def _flat(row: Row) -> dict[str, Any]:
     flat["requests"] = row["requests"]
     for path in ("latency", "io_path"):
         flat |= {f"{path}_{p}_ns": row[f"{path}_ns"].get(p) for p in PERCENTILES}
-    flat |= {name: row.get(name) for name in ("throughput_gbps", "job_ms", "decided_by", "limited_by")}
+    flat |= {
+        name: row.get(name)
+        for name in ("throughput_gbps", "job_ms", "decided_by", "limited_by", "limited_at")
+    }
     flat |= {f"wire_{part}_bytes": wire[f"{part}_bytes"] for part in ("payload", "header", "link", "ide")}
     flat |= {
         "wire_total_bytes": wire["wire_bytes"],
@@ -107,6 +114,7 @@ def _flat(row: Row) -> dict[str, Any]:
     for metric in METRICS:
         entry = view.overhead(row, metric) or {}
         flat |= {f"{metric}_{part}": entry.get(part) for part in PARTS}
+    flat["saturated"] = " ".join(row.get("saturated") or ()) or None
     ledger = row.get("ledger_ns") or {}
     flat |= {f"ledger_{place}_ns": ledger.get(place) for place in PLACES}
     flat |= {f"verdict_{path}": view.verdict(row, path) for path in ("end_to_end", "io_path")}

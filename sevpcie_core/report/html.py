@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from sevpcie_core.errors import SevPcieError
@@ -24,7 +24,7 @@ from sevpcie_core.experiment.toml_text import dumps
 from sevpcie_core.files import write_atomically
 from sevpcie_core.report import cells, figures, style, view
 from sevpcie_core.report.cells import FANCY
-from sevpcie_core.report.ledger import fig_ledger
+from sevpcie_core.report.ledger import MEANINGS, fig_ledger
 from sevpcie_core.report.sentence import basis, meaning
 from sevpcie_core.report.view import Arm, Line, Record
 
@@ -67,6 +67,7 @@ def render_html(record: Record) -> str:
         "ranges": _ranges([scenario for _, _, scenario in sources]),
         "sources": [{"name": name, "digest": digest, "toml": dumps(told)} for name, digest, told in sources],
         "schemes": {arm.scheme for arm in arms},
+        "places": MEANINGS,
         "copies": any(not view.on_the_link(record, arm) for arm in arms),
     }
     return _environment().get_template("report.html").render(page)
@@ -98,15 +99,26 @@ def page(record: Record) -> str:
     return render_html(record).encode(errors="replace").decode()
 
 
+def _code(text: object) -> Markup:
+    """Return text as HTML in which what stands between backticks is code."""
+    parts = str(text).split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    told = (Markup("<code>{}</code>" if i % 2 else "{}").format(part) for i, part in enumerate(parts))
+    return Markup("").join(told)
+
+
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("sevpcie_core.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["code"] = _code
+    return environment
 
 
 def _svg(figure: Figure, salt: str, label: str) -> Markup:

@@ -35,6 +35,23 @@ COLOURS = {
     "replay": "#a0522d",
 }
 _OTHER = "#d55e00"
+# What a request does at a place, for the listing and the page.
+MEANINGS = {
+    "device": "the device's own time, and its queue",
+    "media": "media and compute",
+    "tags": "waiting for a tag",
+    "arbitration": "waiting for a port and for what is on the wire before",
+    "credits": "waiting for buffers of the receiver",
+    "serialisation": "bytes going over the wire",
+    "engine": "cipher engines",
+    "wire": "flight, and the latency of switches",
+    "hold": "waiting at the receiver for the MAC",
+    "ordering": "waiting behind TLPs that are not yet released, or writes not yet visible",
+    "host": "root complex and memory, the drain of writes",
+    "iommu": "translation of addresses",
+    "staging": "copies and ciphers of the host's cores",
+    "replay": "errors of the wire: the Nak, and the second time",
+}
 # Parts of what is added that are told in words.
 _TOLD = 4
 
@@ -70,6 +87,22 @@ def sentences(record: Record) -> Iterator[tuple[str, str]]:
                     f"{view.clean(entry.name)}: {line.title}, {arm.title}",
                     f"{view.time_text(total, signed=True)} = {where}",
                 )
+
+
+def legend(record: Record) -> str:
+    """Say what the places are at which protection adds or takes time, and where a switch's time stands."""
+    lines = [line for entry in view.scenarios(record) for line in entry.lines]
+    moved = {
+        place
+        for line in lines
+        for row in line.protected.values()
+        for place, ns in added(line, row).items()
+        if abs(ns) >= 0.5
+    }
+    for name in {line.scenario for line in lines}:
+        workloads = view.scenario_source(record, name).get("workload") or ()
+        moved |= {"wire" for workload in workloads if workload.get("switch")}
+    return "; ".join(f"{place}: {what}" for place, what in MEANINGS.items() if place in moved)
 
 
 @styled

@@ -7,9 +7,10 @@ measured).
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
-from sevpcie_core.report import view
+from sevpcie_core.report import cells, view
 from sevpcie_core.report.view import Arm, Line, Record
 
 
@@ -33,11 +34,20 @@ def meaning(record: Record) -> list[str]:
     for words, kind in zip((" on the link", " beside a plain link"), kinds, strict=True):
         worst = _worst(lines, kind)
         if worst is not None:
-            line, arm, percentile, pct = worst
+            line, arm, percentile, told = worst
             where = f"{line.title} in {view.clean(line.scenario)}, {arm.title}"
-            largest.append(f"{words if several else ''}: {view.pct_text(pct)} % at {percentile} ({where})")
+            largest.append(f"{words if several else ''}: {told} at {percentile} ({where})")
     if largest:
         out.append(f"Largest added latency{';'.join(largest)}.")
+    beside = Counter(
+        "lost throughput" if metric == "throughput" else "the I/O path (latency without media and compute)"
+        for line in lines
+        for row in line.protected.values()
+        for _, metric in view.beside_latency(row, view.budget_pct(record))
+    )
+    if beside:
+        told = ", ".join(f"{name} ({count})" for name, count in beside.items())
+        out.append(f"Verdicts judge latency; over the budget where latency is not: {told}.")
     deciders = Counter(
         view.clean(row["decided_by"])
         for line in lines
@@ -105,13 +115,18 @@ def _all_of(total: int) -> str:
     return "the one line" if total == 1 else f"all {total} lines"
 
 
-def _worst(lines: list[Line], arms: list[Arm]) -> tuple[Line, Arm, str, float] | None:
-    """Return the line, protection and percentile (p50 or p99) with the largest typical added latency."""
-    worst: tuple[Line, Arm, str, float] | None = None
+def _worst(lines: list[Line], arms: list[Arm]) -> tuple[Line, Arm, str, str] | None:
+    """Return the line, protection and percentile (p50 or p99) with the largest added latency, and that."""
+    worst: tuple[Line, Arm, str, str] | None = None
+    largest = -math.inf
     for line in lines:
         for arm, row in ((arm, line.protected.get(arm)) for arm in arms):
             for percentile in ("p50", "p99"):
                 entry = view.overhead(row, f"latency_{percentile}")
-                if entry is not None and (worst is None or entry["value_pct"] > worst[3]):
-                    worst = (line, arm, percentile, float(entry["value_pct"]))
+                if row is None or entry is None:
+                    continue
+                value = math.inf if view.saturates(row) else float(entry["value_pct"])
+                if value > largest:
+                    largest = value
+                    worst = (line, arm, percentile, cells.share(row, f"latency_{percentile}"))
     return worst

@@ -5,27 +5,32 @@ lines go to a terminal with colour and to a pipe without, where every character 
 ASCII.
 
 Layouts of the summary: protections side by side where they fit, else one below the other. ``wide`` has a row
-for each workload, class and protection, and is as wide as it needs to be.
+for each workload, class and protection; where it is too wide it is folded, and each part names its rows.
 """
 
 from __future__ import annotations
 
 import os
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
-from typing import IO, TYPE_CHECKING
+from itertools import groupby, zip_longest
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from sevpcie_core.report import cells, view
-from sevpcie_core.report.cells import ASCII, FANCY, Glyphs
+from sevpcie_core.report.cells import ASCII, FANCY, SATURATED, SEEDS, Column, Glyphs
 from sevpcie_core.report.sentence import basis, meaning
 from sevpcie_core.report.view import Arm, Line, Record, Row
+from sevpcie_core.stats.interval import MIN_SEEDS as FEWEST_SEEDS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 PIPE_WIDTH = 120
 """Columns used where there is no terminal to ask (``COLUMNS`` in the environment wins)."""
+
+_KEYS = 3
+"""Columns that name a row of the wide table, its first."""
 
 STYLES = {
     "": "",
@@ -113,15 +118,15 @@ def render(record: Record, width: int = PIPE_WIDTH, wide: bool = False, glyphs: 
     """Return the lines of the table (summary or wide) and of the sentences below it."""
     arms = view.arms(record)
     if wide:
-        body = _wide(record, glyphs)
+        body = _wide(record, glyphs, width)
     else:
-        body = _side_by_side(record, arms, glyphs)
+        body = _side_by_side(record, arms, glyphs, width)
         if not arms or max(len(line.plain.rstrip()) for line in body) > width:
             body = _stacked(record, arms, glyphs, width)
     lines = [_head(record), *([] if wide else [Text()]), *body, Text()]
     below = [("", " ".join(meaning(record))), ("", " ".join(basis(record)))]
     if arms:
-        below.insert(0, ("dim", _legend(record, glyphs, wide)))
+        below.insert(0, ("dim", _legend(record, glyphs, wide, body)))
     for role, paragraph in below:
         parts = textwrap.wrap(paragraph, max(40, min(width, PIPE_WIDTH)))
         lines += [*(Text().add(part, role) for part in parts), Text()]
@@ -152,29 +157,46 @@ def _of_what(record: Record) -> str:
     return "link encryption and of bounce buffers" if False in kinds else "link encryption"
 
 
-def _rule(scenario: view.ScenarioView, glyphs: Glyphs, width: int) -> Text:
+def _rule(scenario: view.ScenarioView, glyphs: Glyphs, width: int, most: int) -> Text:
+    """Return the line over a scenario: `width` columns, or up to `most` for its title."""
     line = Text().add(f"{glyphs.rule * 2} ", "rule").add(view.clean(scenario.name), "strong").add(" ")
-    line.add(f"{scenario.title} " if scenario.title else "", "dim")
+    room = most - len(line.plain) - 3
+    title = scenario.title if len(scenario.title) <= room else f"{scenario.title[: max(room - 3, 0)]}..."
+    line.add(f"{title} " if title else "", "dim")
     return line.add(glyphs.rule * max(2, width - len(line.plain)), "rule")
 
 
-def _legend(record: Record, glyphs: Glyphs, wide: bool) -> str:
+def _legend(record: Record, glyphs: Glyphs, wide: bool, body: Sequence[Text]) -> str:
+    """Explain what the table shows, and nothing that it does not."""
+    shown = "\n".join(line.plain for line in body)
     said = ["a..b: range over the unknown parameters, favourable to unfavourable"]
     if wide:
         said.append("[a..b]: 95 % interval over the paired seeds")
-    else:
+    elif f"%{SEEDS}" in shown:
+        said.append(f"a..b{SEEDS}: the 95 % interval over the paired seeds, which decides there")
+    if SATURATED in shown:
+        said.append(f"{SATURATED}: more arrives than is carried, so latency grows as long as the run")
+    if not wide:
         said.append(f"limited by: without {glyphs.arrow} with protection")
+        over = glyphs.symbols["over"]
+        names = [name for name in ("throughput", "I/O path") if f"{over} {name}" in shown]
+        if names:
+            said.append(
+                f"{over} {', '.join(names)}: over the budget, though latency, which is judged, is not"
+            )
     percentiles = ("p50", "p99", "p999") if wide else ("p50", "p99")
     lines = (line for scenario in view.scenarios(record, every_class=wide) for line in scenario.lines)
     if any(row["latency_ns"].get(p) is None for line in lines for _, row in line.rows for p in percentiles):
         said.append(f"{view.NOTHING}: fewer than 10 samples above that percentile")
+    if len(record["seeds"]) < FEWEST_SEEDS:
+        said.append(f"below {FEWEST_SEEDS} seeds there is no interval, and so nothing is within or over")
     return "; ".join(said)
 
 
 # The summary with the protections side by side: a block of two or more printed lines per line of the table
 
 
-def _side_by_side(record: Record, arms: list[Arm], glyphs: Glyphs) -> list[Text]:
+def _side_by_side(record: Record, arms: list[Arm], glyphs: Glyphs, width: int) -> list[Text]:
     views = view.scenarios(record)
     blocks = {id(line): _block(record, line, arms, glyphs) for scenario in views for line in scenario.lines}
     head = [
@@ -191,7 +213,7 @@ def _side_by_side(record: Record, arms: list[Arm], glyphs: Glyphs) -> list[Text]
     total = sum(widths) + 2 * (len(widths) - 1)
     out = _print_block(head, widths)
     for scenario in views:
-        out += [Text(), _rule(scenario, glyphs, total)]
+        out += [Text(), _rule(scenario, glyphs, total, width)]
         for line in scenario.lines:
             out += _print_block(blocks[id(line)], widths)
     return out
@@ -204,7 +226,7 @@ def _block(record: Record, line: Line, arms: list[Arm], glyphs: Glyphs) -> list[
     p50, p99 = (cells.latency(line.baseline, p, glyphs) for p in ("p50", "p99"))
     plain = [Cell(p50.rjust(7), p99)]
     costs = [_cost(record, line.protected.get(arm), glyphs) for arm in arms]
-    if line.baseline is not None and line.baseline.get("job_ms") is not None and line.cls == "all":
+    if _has_job(line):
         height = max([len(name), *(len(cost) for cost in costs)])
         for column in (name, plain, *costs):
             column += [Cell("")] * (height - len(column))
@@ -245,48 +267,78 @@ def _print_block(columns: list[list[Cell]], widths: list[int]) -> list[Text]:
 
 def _stacked(record: Record, arms: list[Arm], glyphs: Glyphs, width: int) -> list[Text]:
     titles = max([len(arm.title) for arm in arms], default=0)
+    views = view.scenarios(record)
+    rows = {
+        (id(line), arm): _stacked_arm(record, line, arm, glyphs)
+        for scenario in views
+        for line in scenario.lines
+        for arm in arms
+    }
+    told = [row for found in rows.values() for row in found]
+    widths = [max([len(row[i].text) for row in told], default=0) for i in range(4)]
+    gap = "  " if titles + sum(widths) + 10 <= width else " "
     out: list[Text] = []
-    for scenario in view.scenarios(record):
-        out += [*([Text()] if out else []), _rule(scenario, glyphs, min(width, 80))]
+    for scenario in views:
+        out += [*([Text()] if out else []), _rule(scenario, glyphs, min(width, 80), width)]
         names = max(len(line.title) for line in scenario.lines)
         for line in scenario.lines:
             p50, p99 = (f"{p} {cells.latency(line.baseline, p, glyphs)}" for p in ("p50", "p99"))
-            text = Text().add(line.title, "strong", max(names, titles + 2)).add(f"  {p50:<14}{p99:<14}")
-            if line.baseline is not None and line.baseline.get("job_ms") is not None and line.cls == "all":
+            lead = " " * (max(names, titles + 2) + 2)
+            text = Text().add(line.title, "strong", len(lead)).add(f"{p50:<14}{p99:<14}")
+            if _has_job(line):
                 text.add(f"job {cells.job(line.baseline, glyphs)}  ")
-            limits = f" {glyphs.arrow} ".join(cells.limits(line)) or view.NOTHING
-            out.append(text.add(f"limited by {limits}", "dim"))
+            limits = f"limited by {f' {glyphs.arrow} '.join(cells.limits(line)) or view.NOTHING}"
+            out.append(text)
+            if len(text.plain) + len(limits) > width:
+                text = Text().add("", width=len(lead))
+                out.append(text)
+            text.add(limits, "dim")
             for arm in arms:
-                out += _stacked_arm(
-                    record, line.protected.get(arm), arm.title.ljust(titles), glyphs, line.cls == "all"
-                )
+                for k, (what, share, extra, bounds) in enumerate(rows[id(line), arm]):
+                    text = Text().add("" if k else f"  {arm.title}", width=titles + 2).add("  ")
+                    text.add(what.text, what.role, widths[0]).add("  ")
+                    text.add(share.text, share.role, widths[1], right=True).add(gap)
+                    text.add(extra.text, extra.role, widths[2], right=True).add("  ")
+                    out.append(text.add(bounds.text, bounds.role))
     return out
 
 
-def _stacked_arm(record: Record, row: Row | None, title: str, glyphs: Glyphs, whole: bool) -> list[Text]:
-    """Return what one protection does to one line; `whole`: it is all of its workload, which a job has."""
-    lead = f"  {title}  "
+class _Span(NamedTuple):
+    text: str
+    role: str
+
+
+def _stacked_arm(record: Record, line: Line, arm: Arm, glyphs: Glyphs) -> list[tuple[_Span, ...]]:
+    """Return what one protection does to one line, a row for each part: what, per cent, time, range."""
+    row = line.protected.get(arm)
     if row is None:
-        return [Text().add(lead + view.NOTHING)]
-    out: list[Text] = []
-    for part in cells.parts(record, row, glyphs):
-        text = Text().add("" if out else lead, width=len(lead))
-        text.add(part.text, part.word, 14).add(part.percent, part.word, 9, right=True)
-        out.append(text.add(part.added, "dim", 10, right=True).add(f"  {part.span}", "dim"))
-    job = view.overhead(row, "job") if whole else None
-    if job is not None:
-        text = Text().add("", width=len(lead)).add("job time", "dim", 14)
-        text.add(cells.percent(job), "dim", 9, right=True).add(
-            cells.added(job, glyphs), "dim", 10, right=True
+        return [(_Span(view.NOTHING, ""), *(_Span("", ""),) * 3)]
+    out: list[tuple[_Span, ...]] = [
+        (
+            _Span(part.text, part.word),
+            _Span(part.percent, part.word),
+            _Span(part.added, "dim"),
+            _Span(part.span, "dim"),
         )
-        out.append(text)
+        for part in cells.parts(record, row, glyphs)
+    ]
+    job = view.overhead(row, "job") if _has_job(line) else None
+    if job is not None:
+        told = ("job time", cells.percent(job), cells.added(job, glyphs), "")
+        out.append(tuple(_Span(text, "dim") for text in told))
     return out
 
 
-# The wide table: one row per workload, class and protection
+def _has_job(line: Line) -> bool:
+    """Return whether a line is all of a GPU job."""
+    return line.baseline is not None and line.baseline.get("job_ms") is not None and line.cls == "all"
 
 
-def _wide(record: Record, glyphs: Glyphs) -> list[Text]:
+# The wide table: one row per workload, class and protection; where it is too wide, several of them below each
+# other, each with the columns that name a row
+
+
+def _wide(record: Record, glyphs: Glyphs, width: int) -> list[Text]:
     views = view.scenarios(record, every_class=True)
     columns = cells.wide_columns(record)
     table = {
@@ -299,19 +351,54 @@ def _wide(record: Record, glyphs: Glyphs) -> list[Text]:
     }
     every = [told for rows in table.values() for _, told in rows]
     widths = [max(map(len, [*c.head, *(told[i] for told in every)])) for i, c in enumerate(columns)]
+    folds = _folds(columns, widths, width)
+    total = max(sum(widths[i] + 2 for i in fold) - 2 for fold in folds)
+    out: list[Text] = []
+    for scenario in views:
+        out += [*([Text()] if out else []), _rule(scenario, glyphs, total, width)]
+        for k, fold in enumerate(folds):
+            out += [
+                *([Text()] if k else []),
+                *_wide_heads([columns[i] for i in fold], [widths[i] for i in fold]),
+            ]
+            for row, told in table[scenario.name]:
+                # Of plaintext there is nothing to say where it is about what is added.
+                if all(told[i] == view.NOTHING for i in fold[_KEYS:]):
+                    continue
+                line = Text()
+                for c, text, size in ((columns[i], told[i], widths[i]) for i in fold):
+                    role = c.role or (view.verdict(row, c.verdict) or "" if c.verdict else "")
+                    line.add(text, role, size, c.right).add("  ")
+                out.append(line)
+    return out
+
+
+def _wide_heads(columns: Sequence[Column], widths: Sequence[int]) -> list[Text]:
     out = []
     for k in range(2):
         line = Text()
-        for c, width in zip(columns, widths, strict=True):
-            line.add(c.head[k], "head" if k == 0 else "dim", width, c.right).add("  ")
+        for c, size in zip(columns, widths, strict=True):
+            line.add(c.head[k], "head" if k == 0 else "dim", size, c.right).add("  ")
         out.append(line)
-    total = sum(widths) + 2 * (len(widths) - 1)
-    for scenario in views:
-        out += [Text(), _rule(scenario, glyphs, total)]
-        for row, told in table[scenario.name]:
-            line = Text()
-            for c, text, width in zip(columns, told, widths, strict=True):
-                role = c.role or (view.verdict(row, c.verdict) or "" if c.verdict else "")
-                line.add(text, role, width, c.right).add("  ")
-            out.append(line)
+    return out
+
+
+def _folds(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[list[int]]:
+    """Return the columns that stand side by side, the naming ones first; a block stays whole if it can."""
+    keys = list(range(_KEYS))
+
+    def fits(fold: Sequence[int]) -> bool:
+        return sum(widths[i] + 2 for i in fold) - 2 <= width
+
+    blocks = [
+        list(found) for _, found in groupby(range(_KEYS, len(columns)), lambda i: columns[i].block or i)
+    ]
+    out = [keys]
+    for block in blocks:
+        pieces = [block] if fits(keys + block) else [[i] for i in block]
+        for piece in pieces:
+            if fits(out[-1] + piece) or out[-1] == keys:
+                out[-1] = out[-1] + piece
+            else:
+                out.append(keys + piece)
     return out

@@ -25,6 +25,8 @@ SCHEME_TITLES = {
 }
 VERDICTS = ("within", "inconclusive", "over")
 GPU_CLASSES = frozenset({"h2d", "d2h", "launch"})
+# Between a device and one kind of its requests, where a workload has several devices.
+KIND_MARK = "/"
 NOTHING = "-"
 
 
@@ -58,7 +60,7 @@ class Line:
         """Name the class where it tells something: '' when the workload has one line only."""
         if not self.several:
             return ""
-        return "together" if self.cls == "all" else clean(self.cls)
+        return clean(self.cls)
 
     @property
     def title(self) -> str:
@@ -88,8 +90,11 @@ def clean(text: object) -> str:
 
 
 def scheme_title(scheme: str) -> str:
-    """Name a scheme for people: ``PCIe IDE``."""
-    return SCHEME_TITLES.get(scheme, clean(scheme))
+    """Name a scheme for people: ``PCIe IDE``; one named after it alike, ``PCIe IDE by-four``."""
+    for name, title in SCHEME_TITLES.items():
+        if scheme == name or (name != "none" and scheme.startswith(f"{name}-")):
+            return clean(f"{title} {scheme.removeprefix(name)[1:]}".rstrip())
+    return clean(scheme)
 
 
 def budget_pct(record: Record) -> float:
@@ -129,9 +134,9 @@ def scenarios(record: Record, every_class: bool = False) -> list[ScenarioView]:
     """Return the scenarios with their lines.
 
     Args:
-        record: the record. every_class: False: the lines that a summary shows, which are one per workload;
-            one per device when there are several, with ``together`` when they are of different kinds; one per
-            GPU job (its copies). True: every class.
+        record: the record. every_class: False: the lines that a summary shows, which are one per workload, or
+            one per device and per kind of its requests when there are several; one per GPU job (its copies).
+            True: every class.
     """
     found: dict[str, dict[str, dict[str, list[Row]]]] = {}
     for row in record["results"]:
@@ -141,7 +146,7 @@ def scenarios(record: Record, every_class: bool = False) -> list[ScenarioView]:
     for name, workloads in found.items():
         lines: list[Line] = []
         for workload, classes in workloads.items():
-            shown = list(classes) if every_class else _summary_classes(record, name, workload, list(classes))
+            shown = list(classes) if every_class else _summary_classes(list(classes))
             lines += [_line(record, name, workload, cls, len(shown) > 1, classes[cls]) for cls in shown]
         out.append(ScenarioView(name, clean(scenario_source(record, name).get("title") or ""), tuple(lines)))
     return out
@@ -168,6 +173,33 @@ def judge(entry: Mapping[str, Any] | None, budget: float) -> str | None:
     if max(bounds(entry, "high")) < budget:
         return "within"
     return "over" if min(bounds(entry, "low")) > budget else "inconclusive"
+
+
+def seeds_decide(entry: Mapping[str, Any], budget: float) -> bool:
+    """Return whether the interval over the seeds gives another verdict than the range alone would."""
+    if entry.get("ci_low_pct") is None or entry.get("ci_high_pct") is None:
+        return False
+    alone = {**entry, "ci_low_pct": None, "ci_high_pct": None}
+    return entry.get("range_low_pct") is None or judge(alone, budget) != judge(entry, budget)
+
+
+def saturates(row: Row | None, variant: str = "typical") -> bool:
+    """Return whether more arrives than a row carries with its unknown parameters there."""
+    return variant in ((row or {}).get("saturated") or ())
+
+
+def beside_latency(row: Row, budget: float) -> list[tuple[str, str]]:
+    """Return (name, metric) of what is over the budget although the verdict, which judges latency, is not."""
+    if verdict(row) in (None, "over"):
+        return []
+
+    def is_over(metric: str) -> bool:
+        entry = overhead(row, metric)
+        return entry is not None and entry.get("ci_low_pct") is not None and judge(entry, budget) == "over"
+
+    found = [("throughput", "throughput")] if is_over("throughput") else []
+    slow = [p for p in ("p50", "p99") if is_over(f"io_path_{p}")]
+    return found + [(f"I/O path {p}", f"io_path_{p}") for p in slow[:1]]
 
 
 def tail_note(row: Row, budget: float) -> str:
@@ -258,17 +290,17 @@ def _line(record: Record, scenario: str, workload: str, cls: str, several: bool,
     return Line(scenario, workload, cls, several, baseline, protected)
 
 
-def _summary_classes(record: Record, scenario: str, workload: str, classes: list[str]) -> list[str]:
-    devices = [c for c in classes if c != "all"]
-    if len(classes) == 1 or ("all" in classes and GPU_CLASSES.issuperset(devices)):
+def _summary_classes(classes: list[str]) -> list[str]:
+    """Return the classes that the summary shows, of like requests: a percentile of unlike ones is of none.
+
+    The copies of a GPU stay together: what they cost stands in the time of the job.
+    """
+    first = [c for c in classes if KIND_MARK not in c and c != "all"]
+    if not first or GPU_CLASSES.issuperset(first):
         return ["all"] if "all" in classes else classes
-    return classes if len(_kinds(record, scenario, workload)) > 1 else devices
-
-
-def _kinds(record: Record, scenario: str, workload: str) -> set[str]:
-    """Return the kinds of traffic in a workload; latencies of different kinds are defined differently."""
-    for entry in scenario_source(record, scenario).get("workload") or ():
-        if entry.get("name") == workload:
-            devices = (entry.get("device") or {}).values()
-            return {str((device.get("traffic") or {}).get("kind")) for device in devices}
-    return set()
+    out = []
+    for one in first:
+        kinds = [c for c in classes if c.startswith(one + KIND_MARK)]
+        copies = all(c.removeprefix(one + KIND_MARK) in GPU_CLASSES for c in kinds)
+        out += [one] if copies else kinds
+    return out

@@ -54,6 +54,7 @@ _TRACE_BUFFERS: Final = 1024
 READ: Final = 0
 WRITE: Final = 1
 FLUSH: Final = 2
+_KINDS: Final = ("read", "write", "flush")
 
 _DRAW_KIND: Final = 0
 _DRAW_MEDIA: Final = 1
@@ -65,6 +66,7 @@ def _fill(
     out,
     first,
     operations,
+    stats,
     sizes,
     starts,
     depth,
@@ -80,7 +82,8 @@ def _fill(
 ):
     """Write the steps of consecutive requests and return their number.  Modified in place: out.
 
-    operations : uint8[n]; sizes : int64[n], bytes; starts : int64[n], ps, or empty in a closed loop.
+    operations : uint8[n]; stats : int64[3], class of an operation.
+    sizes : int64[n], bytes; starts : int64[n], ps, or empty in a closed loop.
     queues : int64[2], addresses of submission and completion queue; data : int64[3], first, distance, number.
     read, write : int64[4097], ps, media times; key : int64[2], seed and stream of the draws.
     """
@@ -92,41 +95,44 @@ def _fill(
         buffer = data[0] + request % data[2] * data[1]
         size = sizes[i]
         is_read = operations[i] == READ
+        stat = stats[operations[i]]
         # Closed loop: the slot's next request follows its completion, which is step 5 of the earlier one.
         after = depth * steps - 5 if len(starts) == 0 and request >= depth else 0
         pause = think_ps if after > 0 else 0
         at = put(
-            out, at, WRITE_DOWN, BUFFER_MMIO, _SQ_DOORBELL, DOORBELL_BYTES, request, 0, BEGIN, after, pause
+            out, at, WRITE_DOWN, BUFFER_MMIO, _SQ_DOORBELL, DOORBELL_BYTES, request, stat, BEGIN, after, pause
         )
         if len(starts):
             out[at - 1]["not_before_ps"] = starts[i]
         elif after == 0:
             out[at - 1]["not_before_ps"] = request * _SUBMIT_PS
         command = queues[0] + COMMAND_BYTES * entry
-        at = put(out, at, READ_UP, BUFFER_QUEUE, command, COMMAND_BYTES, request, 0, 0, 1, 0)
-        at = put(out, at, DELAY, 0, 0, 0, request, 0, 0, 1, controller_ps)
+        at = put(out, at, READ_UP, BUFFER_QUEUE, command, COMMAND_BYTES, request, stat, 0, 1, 0)
+        at = put(out, at, DELAY, 0, 0, 0, request, stat, 0, 1, controller_ps)
         bits = draw_u64(key[0], key[1] + _DRAW_MEDIA, request)
         media = quantile(read if is_read else write, bits)
         if not is_read and size > 0:
-            at = put(out, at, READ_UP, BUFFER_DATA, buffer, size, request, 0, 0, 1, 0)
-        at = put(out, at, DELAY, 0, 0, 0, request, 0, MEDIA, 1, media)
+            at = put(out, at, READ_UP, BUFFER_DATA, buffer, size, request, stat, 0, 1, 0)
+        at = put(out, at, DELAY, 0, 0, 0, request, stat, MEDIA, 1, media)
         if dies > 0:
             place = draw_u64(key[0], key[1] + _DRAW_PLACE, request)
             out[at - 1]["server"] = below(place, dies)
             out[at - 1]["occupy_ps"] = media
         wait = 0
         if is_read and size > 0:
-            at = put(out, at, WRITE_UP, BUFFER_DATA, buffer, size, request, 0, 0, 1, 0)
+            at = put(out, at, WRITE_UP, BUFFER_DATA, buffer, size, request, stat, 0, 1, 0)
             wait = EARLY1
         if size == 0:
             # A flush moves no data; a pause of no time keeps the number of steps equal.
-            at = put(out, at, DELAY, 0, 0, 0, request, 0, 0, 1, 0)
+            at = put(out, at, DELAY, 0, 0, 0, request, stat, 0, 1, 0)
         completion = queues[1] + COMPLETION_BYTES * entry
-        at = put(out, at, WRITE_UP, BUFFER_QUEUE, completion, COMPLETION_BYTES, request, 0, END | wait, 1, 0)
+        at = put(
+            out, at, WRITE_UP, BUFFER_QUEUE, completion, COMPLETION_BYTES, request, stat, END | wait, 1, 0
+        )
         if msi:
-            at = put(out, at, WRITE_UP, BUFFER_MSI, MSI_ADDRESS, MSI_BYTES, request, 0, EARLY1, 1, 0)
+            at = put(out, at, WRITE_UP, BUFFER_MSI, MSI_ADDRESS, MSI_BYTES, request, stat, EARLY1, 1, 0)
         back = 2 if msi else 1
-        at = put(out, at, WRITE_DOWN, BUFFER_MMIO, _CQ_DOORBELL, DOORBELL_BYTES, request, 0, 0, back, 0)
+        at = put(out, at, WRITE_DOWN, BUFFER_MMIO, _CQ_DOORBELL, DOORBELL_BYTES, request, stat, 0, back, 0)
     return at
 
 
@@ -136,6 +142,18 @@ def _draw_operations(operations, first, read_share, key):
     for i in range(len(operations)):
         bits = draw_u64(key[0], key[1] + _DRAW_KIND, first + i)
         operations[i] = READ if np.int64(bits >> np.uint64(44)) < read_share else WRITE
+
+
+def _classes(kinds: Sequence[int]) -> tuple[tuple[str, ...], np.ndarray]:
+    """Return the request classes of a program that has these operations, and the class of each operation.
+
+    Reads and writes are apart, as fio has them: what a link adds to the one is not what it adds to the
+    other, so a percentile of both may belong to neither.
+    """
+    if len(kinds) == 1:
+        return ("nvme",), np.zeros(len(_KINDS), np.int64)
+    stats = np.array([kinds.index(k) if k in kinds else 0 for k in range(len(_KINDS))])
+    return tuple(_KINDS[k] for k in kinds), stats
 
 
 class _Controller:
@@ -170,6 +188,7 @@ class _Controller:
         self,
         first: int,
         operations: np.ndarray,
+        stats: np.ndarray,
         sizes: np.ndarray,
         starts: np.ndarray,
         depth: int,
@@ -180,6 +199,7 @@ class _Controller:
             out,
             first,
             operations,
+            stats,
             sizes,
             starts,
             depth,
@@ -224,6 +244,7 @@ def closed_loop(
         queue_depth, block, media_read, media_write, dies, controller_ps, msi, seed, stream
     )
     share = round(read_share * (1 << 20))
+    names, stats = _classes([READ] if share == 1 << 20 else [WRITE] if share == 0 else [READ, WRITE])
 
     def chunks() -> Iterator[Chunk]:
         first = 0
@@ -234,12 +255,13 @@ def closed_loop(
             _draw_operations(operations, first, share, controller.key)
             sizes = np.full(n, block, np.int64)
             none = np.empty(0, np.int64)
-            yield Chunk(controller.steps(first, operations, sizes, none, queue_depth, think_ps), FOREVER)
+            steps = controller.steps(first, operations, stats, sizes, none, queue_depth, think_ps)
+            yield Chunk(steps, FOREVER)
             first += n
 
     return Program(
-        stats=("nvme",),
-        pooled=1,
+        stats=names,
+        pooled=len(names),
         chunks=chunks,
         regions=controller.regions,
         reach=queue_depth * _STEPS,
@@ -279,12 +301,15 @@ def replay(
         stream,
     )
 
+    names, stats = _classes(np.unique(operations).tolist())
+
     def chunks() -> Iterator[Chunk]:
         for first in range(0, len(times_ps), _CHUNK):
             part = slice(first, first + _CHUNK)
             steps = controller.steps(
                 first,
                 operations[part].astype(np.uint8),
+                stats,
                 sizes[part],
                 np.ascontiguousarray(times_ps[part]),
                 0,
@@ -294,8 +319,8 @@ def replay(
             yield Chunk(steps, int(later[0]) if len(later) else FOREVER)
 
     return Program(
-        stats=("nvme",),
-        pooled=1,
+        stats=names,
+        pooled=len(names),
         chunks=chunks,
         regions=controller.regions,
         reach=_STEPS,
