@@ -533,6 +533,20 @@ def test_one_engine_has_a_key_for_each_direction() -> None:
     assert 7 <= (total - without) / 10_000 <= 8
 
 
+def test_one_engine_that_loads_keys_all_the_time_is_busy_all_the_time() -> None:
+    """To and fro every 12 ns: six clocks of work, and for each the load of a key, 10 ns."""
+    turns = [
+        replace(step, kind=WRITE_DOWN if i % 2 else WRITE_UP)
+        for i, step in enumerate(writes(2000, 64, every_ps=12_000))
+    ]
+    engine = replace(ENGINE, bytes_per_clock=16, key_miss_ps=10_000, key_entries=1, shared=True)
+    loads = outcome_of_package(case_of([turns], engine=engine))
+    none = outcome_of_package(case_of([turns], engine=replace(engine, key_miss_ps=0)))
+    assert loads.busy[0]["engine"] > 0.98
+    assert none.busy[0]["engine"] == pytest.approx(0.5, abs=0.02)
+    assert loads.job_ps[0] == pytest.approx(none.job_ps[0] * 16 / 12, rel=0.02)
+
+
 # --- conservation ---
 
 

@@ -535,7 +535,9 @@ def cross(
 def serve_shared(scalar, keys, link, context, now, works):
     """Let the host's one engine work on a burst; return when it starts, ps. Modified in place."""
     gap, load = switch_key(keys, link, context)
-    start = max(now, scalar[SHARED_FREE] + gap) + load
+    free = scalar[SHARED_FREE]
+    start = max(now, free + gap) + load
     scalar[SHARED_FREE] = start + works
-    scalar[SHARED_BUSY] += works
+    # Bubbles and key loads between bursts keep it from the next one as its work does.
+    scalar[SHARED_BUSY] += start + works - max(now, free)
     return start
