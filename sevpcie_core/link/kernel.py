@@ -20,6 +20,7 @@ from ..stats.draw import TABLE_POINTS, draw_u64, quantile
 from ..stats.hist import BUCKETS, bucket
 from ..tlp.split import piece, pieces
 from ..workload.program import BEGIN, DELAY, EARLY1, EARLY2, END, FOREVER, MEDIA, READ_UP, STAGE, WRITE_DOWN
+from .drain import drain
 from .heap import key, pop, push
 from .hop import (
     context_of,
@@ -133,6 +134,7 @@ from .layout import (
     RING_COLUMNS,
     SCALARS,
     SEALED,
+    SEEN,
     SERIALISATION,
     SERVE,
     SERVE_AT,
@@ -184,6 +186,7 @@ from .params import (
     DRAIN_TLP,
     FABRIC,
     HOLD_PS,
+    IDO,
     LINK_COLUMNS,
     LINK_STREAM,
     MRRS,
@@ -203,7 +206,7 @@ from .params import (
 )
 from .port import _arrival as arrival
 from .port import _whole as whole
-from .port import give_back, send
+from .port import give_back, give_back_early, send
 from .units import AS_COMPLETIONS, AS_REQUEST, AS_WRITE
 
 # Two queues feed a port. Control (read requests, queue entries, interrupts, doorbells) goes before bulk
@@ -425,6 +428,25 @@ def _shares(time, stalled, replayed, idled):
 
 
 @inline_kernel
+def _with_those_before(row, ledger, kept, number, last, alone, visible):
+    """Return when a quantum of a write is visible, the last one with all those before it, ps.
+
+    Where that one passed them they are looked up, which is no wait for others. alone : when it would be visible
+    if it waited for no other write. Modified in place: row, ledger.
+    """
+    seen = max(row[SEEN], alone) if number > 0 else alone
+    row[SEEN] = seen
+    if not last or seen == alone:
+        return visible
+    end = max(visible, seen)
+    if kept:
+        ledger[IOMMU] += seen - alone
+        ledger[ORDERING] += end - visible - (seen - alone)
+        ledger[MARK] = end
+    return end
+
+
+@inline_kernel
 def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
     """Send a burst that came from a port's queue: a quantum of a write, a read request, or completions."""
     heap = state.heap
@@ -460,6 +482,8 @@ def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
         index = (row[TRANSFER] << SPLIT_BITS) + split
         translated = _translate(state, host, d, address, translated, tables, seed, index)
     last = split + 1 >= row[LEFT]
+    # RO lets data pass posted writes, but not on a protected stream.
+    passes = links[d, RELAXED] != 0 and row[BUFFER] == BUFFER_DATA and not sealed
     if kept:
         ledger[ARBITRATION] += now - ledger[MARK]
         ledger[MARK] = now
@@ -470,7 +494,7 @@ def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
         ledger = state.tag[d, state.tag.shape[1] - 1]
         for place in range(LEDGER_COLUMNS):
             ledger[place] = 0
-    accepted, delivered, stalled, replayed, idled = send(
+    accepted, delivered, alone, stalled, replayed, idled = send(
         port,
         links[d],
         state.owed[d],
@@ -484,6 +508,7 @@ def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
         now,
         translated,
         sealed,
+        passes,
         ledger,
         kept and (last or not write),
         tables[WALK_TABLE + 1 + d],
@@ -496,15 +521,14 @@ def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
     port[ACCEPT + direction] = accepted
     if not write:
         then = ANSWERED if what == DATA else ARRIVE
-        # RO lets a request pass posted writes, but not on a protected stream.
-        relaxed = links[d, RELAXED] != 0 and row[BUFFER] == BUFFER_DATA and not sealed
-        if what == REQUEST_TLP and links[d, ORDERED] and not relaxed:
+        if what == REQUEST_TLP and links[d, ORDERED] and not passes:
             if kept and delivered < port[VISIBLE]:
                 ledger[ORDERING] += port[VISIBLE] - delivered
                 ledger[MARK] = port[VISIBLE]
             delivered = max(delivered, port[VISIBLE])
         _fly(port, state.timer, state.flight, d, direction, delivered, key(d, step, number, then))
         return
+    delivered = _with_those_before(row, ledger, kept, split, last, alone, delivered)
     if not last:
         if kept:
             ledger[CREDIT_WAIT] += stalled
@@ -602,26 +626,27 @@ def _reach(state, links, host, tables, seed, root, direction, burst, first, time
     step = (burst >> STEP_SHIFT) & ((1 << STEP_BITS) - 1)
     kept = state.ledger.shape[1] > 0
     port = state.device[d]
+    root_port = state.device[root]
+    row = state.ring[d, step & (state.ring.shape[1] - 1)]
+    sealed = row[SEALED] != 0
+    # RO lets data pass posted writes, IDO all but those of the same device; but not on a protected stream.
+    passes = links[d, RELAXED] != 0 and row[BUFFER] == BUFFER_DATA and not sealed
+    before = port if links[d, IDO] != 0 and not sealed else root_port
+    visible = np.int64(0) if passes else before[VISIBLE]
     if what != QUANTUM:
         then = ANSWERED if what == DATA else ARRIVE
-        at = state.ring[d, step & (state.ring.shape[1] - 1)]
-        # RO lets a request pass posted writes, but not on a protected stream.
-        relaxed = links[d, RELAXED] != 0 and at[BUFFER] == BUFFER_DATA and at[SEALED] == 0
-        if what == REQUEST_TLP and links[root, ORDERED] and not relaxed:
-            if kept and time < port[VISIBLE]:
+        if what == REQUEST_TLP and links[root, ORDERED] and time < visible:
+            if kept:
                 tag = state.tag[d, number]
-                tag[ORDERING] += port[VISIBLE] - time
-                tag[MARK] = port[VISIBLE]
-            time = max(time, port[VISIBLE])
+                tag[ORDERING] += visible - time
+                tag[MARK] = visible
+            time = visible
         _fly(port, state.timer, state.flight, d, direction, time, key(d, step, number, then))
         return time
-    slot = step & (state.ring.shape[1] - 1)
-    row = state.ring[d, slot]
     last = number + 1 >= row[LEFT]
     freed = time
     if direction == UP:
         link = links[root]
-        sealed = row[SEALED] != 0
         address, size = piece(row[ADDRESS], row[BYTES], links[d, QUANTUM_BYTES], number)
         translated = first
         if host[SET_MASK] >= 0:
@@ -629,19 +654,24 @@ def _reach(state, links, host, tables, seed, root, direction, burst, first, time
             translated = _translate(state, host, d, address, first, tables, seed, index)
         work, final = drain_work(link, address, size, link[DRAIN_TLP], link[DRAIN_LINE])
         # The root port is that of all devices behind the same switch.
-        known = max(max(state.device[root, DRAIN_FREE], first) + work, time + final)
-        released = max(known, behind)
-        freed = max(released, translated + work)
-        state.device[root, DRAIN_FREE] = freed
-        visible = max(freed + link[WRITE_LATENCY] + (link[RMP_CHECK] if sealed else 0), port[VISIBLE])
-        port[VISIBLE] = visible
+        after = now if passes else before[DRAIN_FREE]
+        known, released, could, freed = drain(
+            root_port, now, first, translated, work, time + final, behind, after
+        )
+        port[DRAIN_FREE] = max(port[DRAIN_FREE], freed)
+        checked = link[WRITE_LATENCY] + (link[RMP_CHECK] if sealed else 0)
+        alone = could + checked
+        visible = max(freed + checked, visible)
+        root_port[VISIBLE] = max(root_port[VISIBLE], visible)
+        port[VISIBLE] = max(port[VISIBLE], visible)
+        own = state.ledger[d, step & (state.ring.shape[1] - 1)] if kept else state.tag[d, 0]
         if kept and last:
-            own = state.ledger[d, slot]
             own[HOLD] += released - known
-            own[IOMMU] += freed - released
-            own[HOST] += visible - time - (freed - known)
+            own[IOMMU] += could - released
+            own[HOST] += alone - time - (could - known)
+            own[ORDERING] += visible - alone
             own[MARK] = visible
-        time = visible
+        time = _with_those_before(row, own, kept, number, last, alone, visible)
     if last:
         _finish(state, d, step, time, now)
     return freed
@@ -822,7 +852,10 @@ def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, n
         )
     place = 2 * direction + (0 if write else 1)
     if cut != AS_REQUEST and link[CREDITS + 2 * place] >= 0:
-        give_back(port, state.credit[row, place], place, freed + link[CREDIT_PS], units, parts)
+        if write and direction == UP:
+            give_back_early(port, state.credit[row, place], place, freed + link[CREDIT_PS], units, parts)
+        else:
+            give_back(port, state.credit[row, place], place, freed + link[CREDIT_PS], units, parts)
 
 
 @kernel

@@ -31,6 +31,7 @@ from ..tlp.size import (
     wire_bytes,
 )
 from ..tlp.split import completion_bytes
+from .drain import drain
 from .layout import (
     ACK_COUNT,
     ARBITRATION,
@@ -47,6 +48,7 @@ from .layout import (
     ERROR_IN,
     ERRORS,
     FLIGHT,
+    GAPS,
     HEADERS,
     HOLD,
     HOST,
@@ -572,6 +574,22 @@ def give_back(port, returning, place, time, units, headers):
     back[2] = units
 
 
+@kernel
+def give_back_early(port, returning, place, time, units, headers):
+    """Do the same for a write that may have passed others: its credits come back before theirs then."""
+    mask = returning.shape[0] - 1
+    at = port[CREDIT_TAIL + place]
+    port[CREDIT_TAIL + place] = at + 1
+    while at > port[CREDIT_HEAD + place] and returning[(at - 1) & mask, 0] > time:
+        for column in range(3):
+            returning[at & mask, column] = returning[(at - 1) & mask, column]
+        at -= 1
+    back = returning[at & mask]
+    back[0] = time
+    back[1] = headers
+    back[2] = units
+
+
 @inline_kernel
 def idle(begin, position, replayed, ticks, den, shift):
     """Return for how long the wire waited for an engine while a burst passed, ps.
@@ -598,6 +616,7 @@ def send(
     ready,
     translated,
     sealed,
+    passes,
     ledger,
     kept,
     error_table,
@@ -608,13 +627,15 @@ def send(
 
     All its TLPs are ready at once. Modified in place: port, a row of `State.device`; owed and credit, the
     device's; count, one of `State.count`; ledger, of the step or the tag, if one is kept. link is one of the
-    link table; translated is when the root port knows the address of a write, ps; error_table is the inverse
-    distribution of the bytes between two errors, drawn from error_stream + direction.
+    link table; translated is when the root port knows the address of a write, ps; passes is whether it may pass
+    others there; error_table is the inverse distribution of the bytes between two errors, drawn from
+    error_stream + direction.
 
     Returns
     -------
     accepted : ps, when the next burst can enter without leaving a hole on the wire.
     delivered : ps, when the last TLP can be used at the other end (a write of the device: is visible).
+    alone : ps, the same if it waited for no other write that is looked up or not yet visible.
     stalled : ps, for how long the wire could have taken the burst but for its credits.
     replayed : ps, for how long errors kept it from passing.
     idled : ps, for how long the wire waited for an engine from its first byte to its last.
@@ -884,25 +905,40 @@ def send(
         ledger[ORDERING] += deliver - checked
         ledger[MARK] = deliver
     freed = deliver
+    alone = deliver
     if direction == UP and cut == AS_WRITE:
         each = link[DRAIN_TLP]
         lines = ((first + 63) >> 6) + whole_ones * ((limit + 63) >> 6) + ((last + 63) >> 6)
         final = each + (((last if last > 0 else first) + 63) >> 6) * link[DRAIN_LINE]
         # Its first TLP is there at `translated` at the earliest, its last one at `deliver`.
         work = parts * each + lines * link[DRAIN_LINE]
-        known = max(max(port[DRAIN_FREE], ready + prop) + work, deliver + final)
-        released = max(known, behind + replayed) if behind > 0 else known
-        freed = max(released, translated + work)
-        port[DRAIN_FREE] = freed
-        deliver = max(freed + link[WRITE_LATENCY] + (link[RMP_CHECK] if sealed else 0), port[VISIBLE])
-        port[VISIBLE] = deliver
+        behind = behind + replayed if behind > 0 else behind
+        start = max(port[DRAIN_FREE], ready + prop)
+        if port[GAPS] == 0 and translated <= start:
+            known = max(start + work, deliver + final)
+            freed = released = could = max(known, behind)
+            port[DRAIN_FREE] = freed
+        else:
+            after = ready if passes else port[DRAIN_FREE]
+            known, released, could, freed = drain(
+                port, ready, ready + prop, translated, work, deliver + final, behind, after
+            )
+        checked = link[WRITE_LATENCY] + (link[RMP_CHECK] if sealed else 0)
+        alone = could + checked
+        deliver = freed + checked
+        if not passes:
+            deliver = max(deliver, port[VISIBLE])
+        port[VISIBLE] = max(port[VISIBLE], deliver)
         if kept:
             ledger[HOLD] += released - known
-            ledger[IOMMU] += freed - released
-            ledger[HOST] += deliver - ledger[MARK] - (freed - known)
+            ledger[IOMMU] += could - released
+            ledger[HOST] += alone - ledger[MARK] - (could - known)
+            ledger[ORDERING] += deliver - alone
             ledger[MARK] = deliver
     if buffered > 0:
         give_back(port, credit[REPLAY + direction], REPLAY + direction, arrive + link[CREDIT_PS], buffered, 0)
-    if limited:
+    if limited and passes:
+        give_back_early(port, credit[place], place, freed + link[CREDIT_PS], units, parts)
+    elif limited:
         give_back(port, credit[place], place, freed + link[CREDIT_PS], units, parts)
-    return accepted, deliver, stalled, replayed, idled
+    return accepted, deliver, alone, stalled, replayed, idled
