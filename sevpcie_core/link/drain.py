@@ -5,7 +5,19 @@ RO and IDO let later writes use. docs/model.md, 'Posted writes at the root port'
 """
 
 from .._jit import kernel
-from .layout import DRAIN_FREE, GAP, GAPS, MOST_GAPS
+from .layout import (
+    DRAIN_FREE,
+    GAP,
+    GAPS,
+    HOLD,
+    HOST,
+    IOMMU,
+    MARK,
+    MOST_GAPS,
+    ORDERING,
+    SEEN,
+    VISIBLE,
+)
 
 
 @kernel
@@ -48,31 +60,53 @@ def _open(port, at, begin, end):
 
 
 @kernel
-def drain(port, now, first, translated, work, least, behind, after):
-    """Drain a write while gaps are open, or while it is looked up itself. Modified in place: port.
+def drain(
+    port,
+    device,
+    row,
+    ledger,
+    kept,
+    last,
+    now,
+    first,
+    translated,
+    work,
+    least,
+    behind,
+    after,
+    seen,
+    latency,
+):
+    """Drain a quantum of a write where gaps are open, or while it is looked up itself.
 
-    port : row of the root port. now : ps, no later write comes before. first : ps, when its first TLP can be
-    there; translated : when its address is known. work : ps, for which it keeps the drain. least : ps, when
-    its last TLP can be drained; behind : the same for its units, see `cross`. after : ps, when what it must not
-    pass is drained.
+    Modified in place: port and device, the rows of the root port and of the device; row, of the step; ledger, if
+    one is kept.
+
+    Parameters
+    ----------
+    last : nothing of the write comes after it.
+    now : ps, no later write comes before. first : when its first TLP can be there. translated : when its
+        address is known.
+    work : ps, for which it keeps the drain. least : when its last TLP can be drained; behind : the same of its
+        units, see `cross`.
+    after, seen : ps, when what it must not pass is drained, and visible. latency : from there to visible.
 
     Returns
     -------
-    known : ps, when it would be drained if its address were known and it could pass what is looked up.
-    released : the same not before the MACs of its units are checked.
-    could : the same with its own address looked up.
-    freed : when it is drained.
+    freed : ps, when it is drained. visible : when it can be seen, the last one with all those before it.
     """
     past = 0
     while past < port[GAPS] and port[GAP + 2 * past + 1] <= now:
         past += 1
     if past > 0:
         _close(port, 0, past)
+    # When it would be drained if it could pass whatever is looked up: its own address being known, not before
+    # the MACs of its units are checked, and as it is.
     ready = max(first, translated)
     _, known = _fit(port, first, work, least)
     least = max(least, behind)
     _, released = _fit(port, first, work, least)
-    _, could = _fit(port, ready, work, least)
+    _, alone = _fit(port, ready, work, least)
     ready = max(ready, after)
     gap, freed = _fit(port, ready, work, least)
     if gap < port[GAPS]:
@@ -86,4 +120,18 @@ def drain(port, now, first, translated, work, least, behind, after):
         opens = max(port[DRAIN_FREE], first)
         _open(port, gap, opens, max(opens, ready))
         port[DRAIN_FREE] = freed
-    return known, released, could, freed
+    device[DRAIN_FREE] = max(device[DRAIN_FREE], freed)
+    visible = max(freed + latency, seen)
+    port[VISIBLE] = max(port[VISIBLE], visible)
+    device[VISIBLE] = max(device[VISIBLE], visible)
+    # Quanta that it passed are looked up, which is no wait for others.
+    row[SEEN] = max(row[SEEN], alone + latency)
+    if last:
+        visible = max(visible, row[SEEN])
+    if kept:
+        ledger[HOLD] += released - known
+        ledger[IOMMU] += row[SEEN] - latency - released
+        ledger[HOST] += known + latency - ledger[MARK]
+        ledger[ORDERING] += visible - row[SEEN]
+        ledger[MARK] = visible
+    return freed, visible

@@ -428,25 +428,6 @@ def _shares(time, stalled, replayed, idled):
 
 
 @inline_kernel
-def _with_those_before(row, ledger, kept, number, last, alone, visible):
-    """Return when a quantum of a write is visible, the last one with all those before it, ps.
-
-    Where that one passed them they are looked up, which is no wait for others. alone : when it would be visible
-    if it waited for no other write. Modified in place: row, ledger.
-    """
-    seen = max(row[SEEN], alone) if number > 0 else alone
-    row[SEEN] = seen
-    if not last or seen == alone:
-        return visible
-    end = max(visible, seen)
-    if kept:
-        ledger[IOMMU] += seen - alone
-        ledger[ORDERING] += end - visible - (seen - alone)
-        ledger[MARK] = end
-    return end
-
-
-@inline_kernel
 def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
     """Send a burst that came from a port's queue: a quantum of a write, a read request, or completions."""
     heap = state.heap
@@ -494,7 +475,7 @@ def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
         ledger = state.tag[d, state.tag.shape[1] - 1]
         for place in range(LEDGER_COLUMNS):
             ledger[place] = 0
-    accepted, delivered, alone, stalled, replayed, idled = send(
+    accepted, delivered, stalled, replayed, idled = send(
         port,
         links[d],
         state.owed[d],
@@ -508,6 +489,8 @@ def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
         now,
         translated,
         sealed,
+        row,
+        last,
         passes,
         ledger,
         kept and (last or not write),
@@ -528,7 +511,6 @@ def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
             delivered = max(delivered, port[VISIBLE])
         _fly(port, state.timer, state.flight, d, direction, delivered, key(d, step, number, then))
         return
-    delivered = _with_those_before(row, ledger, kept, split, last, alone, delivered)
     if not last:
         if kept:
             ledger[CREDIT_WAIT] += stalled
@@ -626,21 +608,19 @@ def _reach(state, links, host, tables, seed, root, direction, burst, first, time
     step = (burst >> STEP_SHIFT) & ((1 << STEP_BITS) - 1)
     kept = state.ledger.shape[1] > 0
     port = state.device[d]
-    root_port = state.device[root]
     row = state.ring[d, step & (state.ring.shape[1] - 1)]
     sealed = row[SEALED] != 0
     # RO lets data pass posted writes, IDO all but those of the same device; but not on a protected stream.
     passes = links[d, RELAXED] != 0 and row[BUFFER] == BUFFER_DATA and not sealed
-    before = port if links[d, IDO] != 0 and not sealed else root_port
-    visible = np.int64(0) if passes else before[VISIBLE]
+    before = state.device[d if links[d, IDO] != 0 and not sealed else root]
     if what != QUANTUM:
         then = ANSWERED if what == DATA else ARRIVE
-        if what == REQUEST_TLP and links[root, ORDERED] and time < visible:
-            if kept:
+        if what == REQUEST_TLP and links[root, ORDERED] and not passes:
+            if kept and time < before[VISIBLE]:
                 tag = state.tag[d, number]
-                tag[ORDERING] += visible - time
-                tag[MARK] = visible
-            time = visible
+                tag[ORDERING] += before[VISIBLE] - time
+                tag[MARK] = before[VISIBLE]
+            time = max(time, before[VISIBLE])
         _fly(port, state.timer, state.flight, d, direction, time, key(d, step, number, then))
         return time
     last = number + 1 >= row[LEFT]
@@ -654,24 +634,23 @@ def _reach(state, links, host, tables, seed, root, direction, burst, first, time
             translated = _translate(state, host, d, address, first, tables, seed, index)
         work, final = drain_work(link, address, size, link[DRAIN_TLP], link[DRAIN_LINE])
         # The root port is that of all devices behind the same switch.
-        after = now if passes else before[DRAIN_FREE]
-        known, released, could, freed = drain(
-            root_port, now, first, translated, work, time + final, behind, after
+        freed, time = drain(
+            state.device[root],
+            port,
+            row,
+            state.ledger[d, step & (state.ring.shape[1] - 1)] if kept else state.tag[d, 0],
+            kept and last,
+            last,
+            now,
+            first,
+            translated,
+            work,
+            time + final,
+            behind,
+            now if passes else before[DRAIN_FREE],
+            now if passes else before[VISIBLE],
+            link[WRITE_LATENCY] + (link[RMP_CHECK] if sealed else 0),
         )
-        port[DRAIN_FREE] = max(port[DRAIN_FREE], freed)
-        checked = link[WRITE_LATENCY] + (link[RMP_CHECK] if sealed else 0)
-        alone = could + checked
-        visible = max(freed + checked, visible)
-        root_port[VISIBLE] = max(root_port[VISIBLE], visible)
-        port[VISIBLE] = max(port[VISIBLE], visible)
-        own = state.ledger[d, step & (state.ring.shape[1] - 1)] if kept else state.tag[d, 0]
-        if kept and last:
-            own[HOLD] += released - known
-            own[IOMMU] += could - released
-            own[HOST] += alone - time - (could - known)
-            own[ORDERING] += visible - alone
-            own[MARK] = visible
-        time = _with_those_before(row, own, kept, number, last, alone, visible)
     if last:
         _finish(state, d, step, time, now)
     return freed
@@ -1305,6 +1284,7 @@ def _start(state, links, d, step, now):
         port[QUEUE_TAIL] += 1
     else:
         row[LEFT] = pieces(row[ADDRESS], row[BYTES], links[d, QUANTUM_BYTES])
+        row[SEEN] = 0
         queue = 2 * DOWN + CONTROL if kind == WRITE_DOWN else 2 * UP + (BULK if data else CONTROL)
         if kind == WRITE_DOWN and links[d, PATH] != 0:
             _depart(state, links, d, queue, key(d, step, 0, QUANTUM), row[SEALED] != 0, now)

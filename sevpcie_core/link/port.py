@@ -616,6 +616,8 @@ def send(
     ready,
     translated,
     sealed,
+    row,
+    ends,
     passes,
     ledger,
     kept,
@@ -627,15 +629,14 @@ def send(
 
     All its TLPs are ready at once. Modified in place: port, a row of `State.device`; owed and credit, the
     device's; count, one of `State.count`; ledger, of the step or the tag, if one is kept. link is one of the
-    link table; translated is when the root port knows the address of a write, ps; passes is whether it may pass
-    others there; error_table is the inverse distribution of the bytes between two errors, drawn from
-    error_stream + direction.
+    link table; translated is when the root port knows the address of a write, ps; row is the step's; ends is
+    whether nothing of the write comes after it, passes whether it may pass others; error_table is the inverse
+    distribution of the bytes between two errors, drawn from error_stream + direction.
 
     Returns
     -------
     accepted : ps, when the next burst can enter without leaving a hole on the wire.
     delivered : ps, when the last TLP can be used at the other end (a write of the device: is visible).
-    alone : ps, the same if it waited for no other write that is looked up or not yet visible.
     stalled : ps, for how long the wire could have taken the burst but for its credits.
     replayed : ps, for how long errors kept it from passing.
     idled : ps, for how long the wire waited for an engine from its first byte to its last.
@@ -905,7 +906,6 @@ def send(
         ledger[ORDERING] += deliver - checked
         ledger[MARK] = deliver
     freed = deliver
-    alone = deliver
     if direction == UP and cut == AS_WRITE:
         each = link[DRAIN_TLP]
         lines = ((first + 63) >> 6) + whole_ones * ((limit + 63) >> 6) + ((last + 63) >> 6)
@@ -913,32 +913,44 @@ def send(
         # Its first TLP is there at `translated` at the earliest, its last one at `deliver`.
         work = parts * each + lines * link[DRAIN_LINE]
         behind = behind + replayed if behind > 0 else behind
+        least = deliver + final
+        latency = link[WRITE_LATENCY] + (link[RMP_CHECK] if sealed else 0)
         start = max(port[DRAIN_FREE], ready + prop)
         if port[GAPS] == 0 and translated <= start:
-            known = max(start + work, deliver + final)
-            freed = released = could = max(known, behind)
+            known = max(start + work, least)
+            freed = max(known, behind)
             port[DRAIN_FREE] = freed
+            deliver = freed + latency
+            if not passes:
+                deliver = max(deliver, port[VISIBLE])
+            port[VISIBLE] = max(port[VISIBLE], deliver)
+            if kept:
+                ledger[HOLD] += freed - known
+                ledger[HOST] += known + latency - ledger[MARK]
+                ledger[ORDERING] += deliver - freed - latency
+                ledger[MARK] = deliver
         else:
-            after = ready if passes else port[DRAIN_FREE]
-            known, released, could, freed = drain(
-                port, ready, ready + prop, translated, work, deliver + final, behind, after
+            freed, deliver = drain(
+                port,
+                port,
+                row,
+                ledger,
+                kept,
+                ends,
+                ready,
+                ready + prop,
+                translated,
+                work,
+                least,
+                behind,
+                ready if passes else port[DRAIN_FREE],
+                ready if passes else port[VISIBLE],
+                latency,
             )
-        checked = link[WRITE_LATENCY] + (link[RMP_CHECK] if sealed else 0)
-        alone = could + checked
-        deliver = freed + checked
-        if not passes:
-            deliver = max(deliver, port[VISIBLE])
-        port[VISIBLE] = max(port[VISIBLE], deliver)
-        if kept:
-            ledger[HOLD] += released - known
-            ledger[IOMMU] += could - released
-            ledger[HOST] += alone - ledger[MARK] - (could - known)
-            ledger[ORDERING] += deliver - alone
-            ledger[MARK] = deliver
     if buffered > 0:
         give_back(port, credit[REPLAY + direction], REPLAY + direction, arrive + link[CREDIT_PS], buffered, 0)
     if limited and passes:
         give_back_early(port, credit[place], place, freed + link[CREDIT_PS], units, parts)
     elif limited:
         give_back(port, credit[place], place, freed + link[CREDIT_PS], units, parts)
-    return accepted, deliver, alone, stalled, replayed, idled
+    return accepted, deliver, stalled, replayed, idled
