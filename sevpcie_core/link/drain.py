@@ -4,7 +4,9 @@ Rule: one server, in order. While a write is looked up that nothing may pass, th
 RO and IDO let later writes use. docs/model.md, 'Posted writes at the root port'.
 """
 
-from .._jit import kernel
+import numpy as np
+
+from .._jit import inline_kernel, kernel
 from .layout import (
     DRAIN_FREE,
     GAP,
@@ -20,7 +22,7 @@ from .layout import (
 )
 
 
-@kernel
+@inline_kernel
 def _fit(port, ready, work, least):
     """Return the first gap that a write fits into, GAPS for none, and when it would be drained, ps.
 
@@ -79,8 +81,8 @@ def drain(
 ):
     """Drain a quantum of a write where gaps are open, or while it is looked up itself.
 
-    Modified in place: port and device, the rows of the root port and of the device; row, of the step; ledger, if
-    one is kept.
+    Modified in place: port and device, the rows of the root port and of the device; row and ledger, of the step,
+    if ledgers are kept.
 
     Parameters
     ----------
@@ -100,15 +102,15 @@ def drain(
         past += 1
     if past > 0:
         _close(port, 0, past)
-    # When it would be drained if it could pass whatever is looked up: its own address being known, not before
-    # the MACs of its units are checked, and as it is.
-    ready = max(first, translated)
-    _, known = _fit(port, first, work, least)
-    least = max(least, behind)
-    _, released = _fit(port, first, work, least)
-    _, alone = _fit(port, ready, work, least)
-    ready = max(ready, after)
-    gap, freed = _fit(port, ready, work, least)
+    known = released = alone = np.int64(0)
+    if kept:
+        # When it would be drained if it could pass whatever is looked up: its own address being known, not
+        # before the MACs of its units are checked, and as it is.
+        _, known = _fit(port, first, work, least)
+        _, released = _fit(port, first, work, max(least, behind))
+        _, alone = _fit(port, max(first, translated), work, max(least, behind))
+    ready = max(max(first, translated), after)
+    gap, freed = _fit(port, ready, work, max(least, behind))
     if gap < port[GAPS]:
         opens = port[GAP + 2 * gap]
         closes = port[GAP + 2 * gap + 1]
@@ -124,11 +126,12 @@ def drain(
     visible = max(freed + latency, seen)
     port[VISIBLE] = max(port[VISIBLE], visible)
     device[VISIBLE] = max(device[VISIBLE], visible)
-    # Quanta that it passed are looked up, which is no wait for others.
-    row[SEEN] = max(row[SEEN], alone + latency)
+    # What waits for others is seen later than all that came before it.
+    row[SEEN] = max(row[SEEN], alone + latency if kept else visible)
     if last:
         visible = max(visible, row[SEEN])
-    if kept:
+    if kept and last:
+        # Quanta that it passed are looked up, which is no wait for others.
         ledger[HOLD] += released - known
         ledger[IOMMU] += row[SEEN] - latency - released
         ledger[HOST] += known + latency - ledger[MARK]

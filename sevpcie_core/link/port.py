@@ -109,6 +109,7 @@ from .params import (
     PIPE,
     PROP,
     RCB,
+    RELAXED,
     REPLAY_UNITS,
     RMP_CHECK,
     SKID,
@@ -628,7 +629,7 @@ def send(
     """Pass one burst through a port: credits, sender's engine, wire, receiver's engine, root port's drain.
 
     All its TLPs are ready at once. Modified in place: port, a row of `State.device`; owed and credit, the
-    device's; count, one of `State.count`; ledger, of the step or the tag, if one is kept. link is one of the
+    device's; count, one of `State.count`; ledger, of the step or the tag, if ledgers are kept. link is one of the
     link table; translated is when the root port knows the address of a write, ps; row is the step's; ends is
     whether nothing of the write comes after it, passes whether it may pass others; error_table is the inverse
     distribution of the bytes between two errors, drawn from error_stream + direction.
@@ -700,6 +701,7 @@ def send(
         enters = max(enters, gate)
         ready_ticks = enters * den
     begin = max(position, ready_ticks)
+    booked = kept and (ends or cut != AS_WRITE)
 
     sender = 2 * direction + TX
     receiver = 2 * direction + RX
@@ -888,7 +890,7 @@ def send(
     count[STALL_CREDITS] += starved
     count[STALL_LINK] += deliver - ready - engine - starved
     _owe(port, link, owed, 1 - direction, arrive, tlps, ready)
-    if kept:
+    if booked:
         # From mark to mark, so that the sum is the whole; a Sync between them counts as serialisation.
         begin = _whole(begin, den, shift)
         serialised = _whole(wire_sum * num, den, shift)
@@ -916,15 +918,16 @@ def send(
         least = deliver + final
         latency = link[WRITE_LATENCY] + (link[RMP_CHECK] if sealed else 0)
         start = max(port[DRAIN_FREE], ready + prop)
-        if port[GAPS] == 0 and translated <= start:
+        if (port[GAPS] == 0 and translated <= start) or not (kept or link[RELAXED]):
+            # No gaps, or none that anybody wants to know of.
             known = max(start + work, least)
-            freed = max(known, behind)
+            freed = max(max(known, behind), translated + work)
             port[DRAIN_FREE] = freed
             deliver = freed + latency
             if not passes:
                 deliver = max(deliver, port[VISIBLE])
             port[VISIBLE] = max(port[VISIBLE], deliver)
-            if kept:
+            if booked:
                 ledger[HOLD] += freed - known
                 ledger[HOST] += known + latency - ledger[MARK]
                 ledger[ORDERING] += deliver - freed - latency
