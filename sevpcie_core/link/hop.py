@@ -72,8 +72,7 @@ from .port import _owe as owe
 from .port import _replay as replay
 from .port import _switch_context as switch_context
 from .port import _whole as whole
-from .port import idle
-from .port import give_back
+from .port import give_back, idle
 from .units import AS_COMPLETIONS, AS_REQUEST, AS_WRITE, most_tlps, next_sealed, next_tlp
 
 # Sub-streams of a device in one direction, and in both.

@@ -126,9 +126,9 @@ class RootPort:
     """What becomes of a posted write at the root port, ps.
 
     drain_tlp_ps : it leaves the port's buffer in this much per TLP; drain_line_ps : and this per 64 B begun.
-    write_latency_ps : from there to visible in memory. ordered : a read that comes by the same root port waits
-    for that (PCIe Base r6.x, section 2.4.1), unless RO or IDO lets it pass. rmp_check_ps : added to the way
-    of a protected one.
+    write_latency_ps : from there to visible in memory. ordered : a read that comes by the same root port
+    waits for that (PCIe Base r6.x, section 2.4.1), unless RO or IDO lets it pass. rmp_check_ps : added to the
+    way of a protected one.
     """
 
     drain_tlp_ps: int = 0
@@ -305,8 +305,8 @@ def link_row(
 
     up : buffers of the root port; down : of the device. In flit mode DLLPs have bytes of their own in each
     flit, so `data_link` puts none on the wire.
-    relaxed : the device's data carry the RO attribute; ido : all its requests carry the IDO attribute. Neither
-    has an effect on protected streams (PCIe Base r6.x, section 6.33).
+    relaxed : the device's data carry the RO attribute; ido : all its requests carry the IDO attribute.
+    Neither has an effect on protected streams (PCIe Base r6.x, section 6.33).
     flit_check_ps : error correction and CRC of a flit at its receiver, in flit mode alone.
 
     Raises MisuseError for buffers that no TLP of the link fits, and for the check of flits that a link has

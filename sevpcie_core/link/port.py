@@ -53,7 +53,6 @@ from .layout import (
     HOLD,
     HOST,
     IDE,
-    IOMMU,
     LAST_DELIVER,
     LINK,
     LINK_BUSY,
@@ -76,6 +75,7 @@ from .layout import (
     STALL_LINK,
     TLPS,
     TX,
+    UNORDERED,
     UP,
     UPDATE_COUNT,
     VISIBLE,
@@ -592,6 +592,12 @@ def give_back_early(port, returning, place, time, units, headers):
 
 
 @inline_kernel
+def _differs(port, start, first):
+    """Return whether a write that comes first could have passed others that were looked up."""
+    return port[UNORDERED + GAPS] != 0 or max(port[UNORDERED + DRAIN_FREE], first) != start
+
+
+@inline_kernel
 def idle(begin, position, replayed, ticks, den, shift):
     """Return for how long the wire waited for an engine while a burst passed, ps.
 
@@ -629,10 +635,10 @@ def send(
     """Pass one burst through a port: credits, sender's engine, wire, receiver's engine, root port's drain.
 
     All its TLPs are ready at once. Modified in place: port, a row of `State.device`; owed and credit, the
-    device's; count, one of `State.count`; ledger, of the step or the tag, if ledgers are kept. link is one of the
-    link table; translated is when the root port knows the address of a write, ps; row is the step's; ends is
-    whether nothing of the write comes after it, passes whether it may pass others; error_table is the inverse
-    distribution of the bytes between two errors, drawn from error_stream + direction.
+    device's; count, one of `State.count`; row and ledger, of the step or the tag, if kept. link is one of the
+    link table; translated is when the root port knows the address of a write, ps; ends is whether nothing of
+    the write comes after it, passes whether it may pass others; error_table is the inverse distribution of the
+    bytes between two errors, drawn from error_stream + direction.
 
     Returns
     -------
@@ -918,11 +924,17 @@ def send(
         least = deliver + final
         latency = link[WRITE_LATENCY] + (link[RMP_CHECK] if sealed else 0)
         start = max(port[DRAIN_FREE], ready + prop)
-        if (port[GAPS] == 0 and translated <= start) or not (kept or link[RELAXED]):
-            # No gaps, or none that anybody wants to know of.
+        # No gaps, or none that anybody wants to know of.
+        if not (kept or link[RELAXED]) or (
+            translated <= start
+            and port[GAPS] == 0
+            and not (kept and _differs(port, start, ready + prop))
+        ):
             known = max(start + work, least)
             freed = max(max(known, behind), translated + work)
             port[DRAIN_FREE] = freed
+            if kept:
+                port[UNORDERED + DRAIN_FREE] = freed
             deliver = freed + latency
             if not passes:
                 deliver = max(deliver, port[VISIBLE])

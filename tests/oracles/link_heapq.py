@@ -574,6 +574,8 @@ class Simulation:
         self.lines: dict[int, Line] = defaultdict(Line)
         self.iotlb = make_iotlb(host)
         self.drains = [Drain() for _ in self.links]
+        self.unordered = [Drain() for _ in self.links]
+        """The same if all could pass what is looked up."""
         self.drained = [0 for _ in devices]
         self.visible = [0 for _ in devices]
         self.all_visible = [0 for _ in self.links]
@@ -1028,16 +1030,16 @@ class Simulation:
                 for _, size in burst.tlps
             ]
             checked_in = link.write_latency_ps + (link.rmp_check_ps if self.protects(burst) else 0)
-            drain, work = self.drains[row], sum(works)
-            drain.gaps = [gap for gap in drain.gaps if gap[1] > now]
-            # When it would be drained if it waited for no lookup of another write, and not for its own either.
-            _, known = drain.fits(first, work, time + works[-1])
+            work = sum(works)
             # None of a unit of several is drained before their MAC is checked.
             shared = [unit.released + sum(works[unit.first :]) for unit in units if unit.shares]
             least = max([time + works[-1], *shared])
-            _, released = drain.fits(first, work, least)
-            _, alone = drain.fits(max(first, translated), work, least)
-            freed = drain.take(now, first, max(first, translated, before), work, least)
+            freed = self.drains[row].take(now, first, max(first, translated, before), work, least)
+            # The same if no write waited for the lookup of another one, and if not for its own either.
+            _, known = self.unordered[row].fits(first, work, time + works[-1])
+            _, released = self.unordered[row].fits(first, work, least)
+            alone = self.unordered[row].take(now, first, max(first, translated), work, least)
+            known, released, alone = min(known, freed), min(released, freed), min(alone, freed)
             self.drained[device] = max(self.drained[device], freed)
             visible = max(freed + checked_in, seen)
             self.visible[device] = max(self.visible[device], visible)
