@@ -15,6 +15,7 @@ from .layout import (
     MARK,
     MOST_GAPS,
     ORDERING,
+    PASSABLE,
     SEEN,
     UNORDERED,
     VISIBLE,
@@ -94,6 +95,7 @@ def drain(
     row,
     ledger,
     kept,
+    noted,
     last,
     now,
     first,
@@ -105,14 +107,14 @@ def drain(
     seen,
     latency,
 ):
-    """Drain a quantum of a write where gaps are open, or while it is looked up itself.
+    """Drain a quantum of a write that could pass others or be passed, for lookups keep them waiting.
 
     Modified in place: port and device, the rows of the root port and of the device; row and ledger, of the
     step, if ledgers are kept.
 
     Parameters
     ----------
-    last : nothing of the write comes after it.
+    noted : somebody wants to know of gaps. last : nothing of the write comes after it.
     now : ps, no later write comes before. first : when its first TLP can be there. translated : when its
         address is known.
     work : ps, for which it keeps the drain. least : when its last TLP can be drained; behind : the same of
@@ -125,6 +127,13 @@ def drain(
     """
     ready = max(first, translated)
     done = max(least, behind)
+    if not noted:
+        freed = max(max(port[DRAIN_FREE], ready) + work, done)
+        port[DRAIN_FREE] = freed
+        port[VISIBLE] = max(freed + latency, port[VISIBLE])
+        return freed, port[VISIBLE]
+    if kept and port[PASSABLE] == 0:
+        port[UNORDERED + DRAIN_FREE] = port[DRAIN_FREE]
     freed = _take(port, 0, now, first, max(ready, after), work, done)
     device[DRAIN_FREE] = max(device[DRAIN_FREE], freed)
     visible = max(freed + latency, seen)
@@ -133,12 +142,16 @@ def drain(
     if not kept:
         # What waits for others is visible later than all before it, what does not, when it is drained.
         row[SEEN] = max(row[SEEN], visible)
+        port[PASSABLE] = port[GAPS] > 0
         return freed, row[SEEN] if last else visible
-    # When it would be drained if all could pass what is looked up: its own address being known, not before the
-    # MACs of its units are checked, and as it is. What passes more than others do may be drained before that.
+    # When it would be drained if all could pass what is looked up: its own address being known, not before
+    # the MACs of its units are checked, and as it is. What passes more than others do may be drained earlier.
     _, known = _fit(port, UNORDERED, first, work, least)
     _, released = _fit(port, UNORDERED, first, work, done)
     alone = min(_take(port, UNORDERED, now, first, ready, work, done), freed)
+    port[PASSABLE] = (
+        port[GAPS] > 0 or port[UNORDERED + GAPS] > 0 or port[UNORDERED + DRAIN_FREE] != port[DRAIN_FREE]
+    )
     released = min(released, alone)
     known = min(known, released)
     row[SEEN] = max(row[SEEN], alone + latency)

@@ -640,6 +640,7 @@ def _reach(state, links, host, tables, seed, root, direction, burst, first, time
             row,
             state.ledger[d, step & (state.ring.shape[1] - 1)] if kept else state.tag[d, 0],
             kept,
+            True,
             last,
             now,
             first,

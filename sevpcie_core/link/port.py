@@ -48,7 +48,6 @@ from .layout import (
     ERROR_IN,
     ERRORS,
     FLIGHT,
-    GAPS,
     HEADERS,
     HOLD,
     HOST,
@@ -61,6 +60,7 @@ from .layout import (
     OWED_ENTRIES,
     OWED_HEAD,
     OWED_TAIL,
+    PASSABLE,
     PAYLOAD,
     POSITION,
     PR_SENT,
@@ -75,7 +75,6 @@ from .layout import (
     STALL_LINK,
     TLPS,
     TX,
-    UNORDERED,
     UP,
     UPDATE_COUNT,
     VISIBLE,
@@ -592,12 +591,6 @@ def give_back_early(port, returning, place, time, units, headers):
 
 
 @inline_kernel
-def _differs(port, start, first):
-    """Return whether a write that comes first could have passed others that were looked up."""
-    return port[UNORDERED + GAPS] != 0 or max(port[UNORDERED + DRAIN_FREE], first) != start
-
-
-@inline_kernel
 def idle(begin, position, replayed, ticks, den, shift):
     """Return for how long the wire waited for an engine while a burst passed, ps.
 
@@ -637,8 +630,8 @@ def send(
     All its TLPs are ready at once. Modified in place: port, a row of `State.device`; owed and credit, the
     device's; count, one of `State.count`; row and ledger, of the step or the tag, if kept. link is one of the
     link table; translated is when the root port knows the address of a write, ps; ends is whether nothing of
-    the write comes after it, passes whether it may pass others; error_table is the inverse distribution of the
-    bytes between two errors, drawn from error_stream + direction.
+    the write comes after it, passes whether it may pass others; error_table is the inverse distribution of
+    the bytes between two errors, drawn from error_stream + direction.
 
     Returns
     -------
@@ -924,17 +917,10 @@ def send(
         least = deliver + final
         latency = link[WRITE_LATENCY] + (link[RMP_CHECK] if sealed else 0)
         start = max(port[DRAIN_FREE], ready + prop)
-        # No gaps, or none that anybody wants to know of.
-        if not (kept or link[RELAXED]) or (
-            translated <= start
-            and port[GAPS] == 0
-            and not (kept and _differs(port, start, ready + prop))
-        ):
+        if port[PASSABLE] == 0 and translated <= start:
             known = max(start + work, least)
-            freed = max(max(known, behind), translated + work)
+            freed = max(known, behind)
             port[DRAIN_FREE] = freed
-            if kept:
-                port[UNORDERED + DRAIN_FREE] = freed
             deliver = freed + latency
             if not passes:
                 deliver = max(deliver, port[VISIBLE])
@@ -951,6 +937,7 @@ def send(
                 row,
                 ledger,
                 kept,
+                kept or link[RELAXED] != 0,
                 ends,
                 ready,
                 ready + prop,
