@@ -97,7 +97,7 @@ LATEST: Final = BURSTS + 2  # ps, the last time that positions on the wire can c
 HOP_SENT: Final = LATEST + 1
 # The last number by which ports and stations are named where others name a step of this device.
 NAMED: Final = HOP_SENT + 4
-# Posted writes at the root port: when all so far are visible; 1 if a write could pass some that are looked up;
+# Posted writes at the root port: when all so far are visible; 1 if a write could pass one that is looked up;
 # when the buffer's drain is free, and how many gaps there are before; of each, begin and end, ps. Of an
 # uplink those of all devices behind it, of such a device its own.
 VISIBLE: Final = NAMED + 1
