@@ -251,13 +251,19 @@ def test_the_drain_of_a_root_port_is_that_of_all_devices_behind_a_switch() -> No
 
 
 @pytest.mark.parametrize(
-    ("relaxed", "sealed", "waits"), [(False, False, True), (True, False, False), (True, True, True)]
+    ("attributes", "sealed", "waits_own", "waits_other"),
+    [
+        ({}, False, True, True),
+        ({"ido": True}, False, True, False),
+        ({"relaxed": True}, False, False, False),
+        ({"relaxed": True, "ido": True}, True, True, True),
+    ],
 )
-def test_a_read_behind_a_switch_waits_for_the_writes_of_its_device(
-    relaxed: bool, sealed: bool, waits: bool
+def test_a_read_behind_a_switch_waits_for_all_writes_of_the_root_port(
+    attributes: dict[str, bool], sealed: bool, waits_own: bool, waits_other: bool
 ) -> None:
-    """And not for those of another one; RO passes, but not on a protected stream."""
-    port = Port(root_port=RootPort(write_latency_ps=9 * US), relaxed=relaxed)
+    """RO passes all of them, IDO those of other devices, and neither any on a protected stream."""
+    port = replace(Port(root_port=RootPort(write_latency_ps=9 * US)), **attributes)  # type: ignore[arg-type]
     read = [Step(READ_UP, HIGH, 64, not_before_ps=US, request=1, begin=True, end=True)]
     alone = [replace(read[0], request=0)]
     case = case_of([[*writes(1, 64), *read], alone], port=port, switch=Switch(LATENCY))
@@ -266,8 +272,64 @@ def test_a_read_behind_a_switch_waits_for_the_writes_of_its_device(
     (_, behind), (other,) = run_package(case).latency_ps
     assert behind is not None
     assert other is not None
-    assert other < 2 * US
-    assert (behind > 8 * US) == waits
+    assert (behind > 8 * US) == waits_own
+    assert (other > 8 * US) == waits_other
+    # All of that is order, and no wait for the host.
+    assert (ledgers(case)["ordering"] > 7 * US) == (waits_own or waits_other)
+    assert ledgers(case)["host"] == 9 * US + 2 * 300_000
+
+
+# The second device has looked up its first page long before.
+LOOKED_UP = Iommu(entries=256, ways=256, walkers=8, walk=((0.0, 230_000), (1.0, 230_000)))
+
+
+def beside(attributes: dict[str, bool], *, sealed: bool = False, own: bool = False) -> tuple[int, int, int]:
+    """Return when a write is visible that is not looked up, when one before that is, and `ordering`, ps.
+
+    They are of two devices behind a switch, or both of the second one.
+    """
+    port = replace(Port(root_port=RootPort(write_latency_ps=70_000)), **attributes)  # type: ignore[arg-type]
+    walked = Step(WRITE_UP, HIGH + 4096, 64, not_before_ps=2 * US, begin=True, end=True)
+    known = replace(walked, address=HIGH, not_before_ps=2 * US + 50_000)
+    programs = [
+        [replace(walked, not_before_ps=5 * US) if own else walked],
+        [
+            replace(known, not_before_ps=0),
+            *([replace(walked, request=1)] if own else []),
+            replace(known, request=1 + own),
+        ],
+    ]
+    case = case_of(programs, port=port, switch=Switch(LATENCY), engine=ENGINE if sealed else None)
+    case = replace(case, iommu=LOOKED_UP)
+    latency = run_package(case).latency_ps
+    before, behind = latency[1][1] if own else latency[0][0], latency[1][-1]
+    assert before is not None
+    assert behind is not None
+    return behind + 50_000, before, ledgers(case)["ordering"]
+
+
+def test_ido_lets_a_write_pass_those_of_other_devices_that_are_looked_up() -> None:
+    known, walked, ordering = beside({"ido": True})
+    assert walked - known > 170_000
+    assert ordering == 0
+    assert beside({}) == (walked, walked, walked - known)
+    assert beside({"relaxed": True}) == (known, walked, 0)
+
+
+def test_ido_keeps_the_writes_of_a_device_in_order() -> None:
+    known, walked, ordering = beside({"relaxed": True}, own=True)
+    assert walked - known > 170_000
+    assert ordering == 0
+    assert beside({"ido": True}, own=True) == beside({}, own=True) == (walked, walked, walked - known)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_protected_streams_are_strictly_in_order(own: bool) -> None:
+    strict = beside({}, sealed=True, own=own)
+    assert strict[0] == strict[1]
+    assert strict[2] > 160_000
+    for attributes in ({"ido": True}, {"relaxed": True}, {"ido": True, "relaxed": True}):
+        assert beside(attributes, sealed=True, own=own) == strict
 
 
 def test_a_write_behind_a_switch_is_looked_up_while_it_comes_in() -> None:

@@ -3,6 +3,7 @@
 docs/model.md has the equations. Everything on at once is compared with the oracle in test_link_oracle.py.
 """
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from oracles.link_cases import (
     oracle_outcome,
     outcome_of_package,
     ps_per_byte,
+    run_oracle,
     run_package,
 )
 from oracles.link_heapq import READ_UP, WRITE_UP, Step
@@ -390,6 +392,140 @@ def test_all_requests_of_a_read_wait_for_one_refresh() -> None:
 def test_memory_that_cannot_be_is_refused(shape: tuple[float, int, int, int]) -> None:
     with pytest.raises(MisuseError, match="expected"):
         Memory(*shape)
+
+
+# --- who may pass whom at the root port ---
+
+# Room for all pages, and walkers for all misses.
+AMPLE = Iommu(entries=256, ways=256, walkers=64, walk=WALK)
+LATER = 2_000_000
+WIRE = 88 * BYTE
+"""Of a write of 64 B."""
+
+
+def at_once(*pages: int, buffer: int = 0, gap_ps: int = 0) -> list[Step]:
+    """Return writes of 64 B, wanted together or one per gap; before them page 0 is looked up."""
+    warm = Step(WRITE_UP, HIGH, 64, request=0, begin=True, end=True)
+    return [
+        warm,
+        *(
+            replace(warm, address=HIGH + 4096 * page, not_before_ps=LATER + gap_ps * i, request=1 + i)
+            for i, page in enumerate(pages)
+        ),
+    ]
+
+
+def taken(steps: list[Step], port: Port, **more: Any) -> tuple[list[int], dict[str, int]]:
+    """Return the latency of each request but the first, ps, and the ledger of all."""
+    outcome = run(steps, port, **{"iommu": AMPLE, **more})
+    (found,) = outcome.classes
+    assert sum(found.ledger_ps.values()) == found.latency.total_ps
+    return outcome.kept_ps[0, 1 : len(steps)].tolist(), found.ledger_ps
+
+
+def test_a_write_with_ro_passes_one_that_is_looked_up() -> None:
+    """The first one's page is walked, the second one's is known: it is visible as if it were alone."""
+    strict = Port(root_port=RootPort(write_latency_ps=70_000))
+    relaxed = replace(strict, relaxed=True)
+    steps = at_once(1, 0, gap_ps=20_000)
+    walked = PROP + 230_000 + 70_000
+    alone = math.ceil(WIRE) + PROP + 70_000
+    assert taken(steps, relaxed)[0] == [walked, alone]
+    assert taken(steps, strict)[0] == [walked, walked - 20_000]
+    # What order costs is booked as that, and nothing else is different.
+    ledgers = [taken(steps, port)[1] for port in (strict, relaxed)]
+    assert ledgers[0]["ordering"] == walked - 20_000 - alone
+    assert ledgers[1] == ledgers[0] | {"ordering": 0}
+
+
+@pytest.mark.parametrize("relaxed", [False, True])
+def test_ro_has_no_effect_on_protected_writes(relaxed: bool) -> None:
+    port = Port(root_port=RootPort(write_latency_ps=70_000), relaxed=relaxed)
+    steps = at_once(1, 0, gap_ps=20_000)
+    (first, second), ledger = taken(steps, port, sealed=True)
+    assert first == second + 20_000
+    (alone,), without = taken(at_once(0), port, sealed=True)
+    assert ledger["ordering"] == second - alone
+    assert without["ordering"] == 0
+
+
+def test_a_write_without_ro_waits_for_all_before_it_and_one_with_ro_for_none() -> None:
+    """Data that are looked up, a queue entry behind them, then data whose page is known."""
+    port = Port(root_port=RootPort(write_latency_ps=70_000), relaxed=True)
+    steps = at_once(1, 0, 0, gap_ps=20_000)
+    steps[2] = replace(steps[2], buffer=1)
+    walked = PROP + 230_000 + 70_000
+    assert taken(steps, port)[0] == [walked, walked - 20_000, math.ceil(WIRE) + PROP + 70_000]
+    # The same behind an entry that is looked up itself.
+    steps[1] = replace(steps[1], buffer=1)
+    assert taken(steps, port)[0] == [walked, walked - 20_000, math.ceil(WIRE) + PROP + 70_000]
+
+
+def test_what_passes_is_drained_one_after_the_other() -> None:
+    """In 230 ns of lookup the drain takes seven writes of 30 ns each; the others come behind the first."""
+    port = Port(root_port=RootPort(drain_tlp_ps=30_000), relaxed=True)
+    (walked, *others), passing = taken(at_once(1, *[0] * 12), port)
+    assert walked == PROP + 230_000 + 30_000
+    begin = math.ceil(2 * WIRE) + PROP
+    assert others[:7] == [begin + 30_000 * k for k in range(1, 8)]
+    assert others[7:] == [walked + 30_000 * k for k in range(1, 6)]
+    (_, *strict), ordered = taken(at_once(1, *[0] * 12), replace(port, relaxed=False))
+    assert strict == [walked + 30_000 * k for k in range(1, 13)]
+    # To the picosecond what RO would have saved.
+    assert passing["ordering"] == 0
+    assert ordered == passing | {"ordering": sum(strict) - sum(others)}
+
+
+def test_writes_of_one_page_have_nothing_to_pass() -> None:
+    port = Port(root_port=RootPort(drain_tlp_ps=30_000, write_latency_ps=70_000))
+    steps = at_once(*[1] * 12)
+    strict, relaxed = (taken(steps, replace(port, relaxed=flag)) for flag in (False, True))
+    assert strict == relaxed
+    assert strict[1]["ordering"] == 0
+    assert strict[0] == [PROP + 230_000 + 70_000 + 30_000 * k for k in range(1, 13)]
+
+
+def test_a_write_is_visible_when_all_of_it_is() -> None:
+    """Two quanta: the page of the first is walked, and the second one passes it."""
+    port = Port(root_port=RootPort(write_latency_ps=70_000))
+    step = replace(at_once(1)[1], address=HIGH + 2 * 4096 - 1024, bytes=2048)
+    steps = [*at_once(2)[:1], step]
+    steps[0] = replace(steps[0], address=HIGH + 2 * 4096)
+    for flag in (False, True):
+        latency, ledger = taken(steps, replace(port, relaxed=flag))
+        assert latency == [PROP + 230_000 + 70_000]
+        # Its own lookup, whichever quantum has it.
+        assert ledger["ordering"] == 0
+        arrives = math.ceil(2 * 4 * 280 * BYTE) + PROP
+        assert ledger["iommu"] == 230_000 + PROP - arrives + 230_000 - math.ceil(WIRE)
+
+
+def test_a_write_that_passes_gives_its_credits_back_first() -> None:
+    """Two buffers: the third write waits for one of them, that of the second write with RO."""
+    credits = Credits(posted_headers=2, posted_data=32)
+    port = Port(up=credits, data_link=DataLink(credit_ps=50_000))
+    steps = at_once(1, 0, 0)
+    second = math.ceil(2 * WIRE) + PROP
+    third = second + 50_000 + math.ceil(WIRE) + PROP
+    assert taken(steps, replace(port, relaxed=True))[0] == [PROP + 230_000, second, third]
+    late = PROP + 230_000 + 50_000 + math.ceil(WIRE) + PROP
+    assert taken(steps, port)[0] == [PROP + 230_000, PROP + 230_000, late]
+
+
+def test_the_drain_remembers_so_many_gaps() -> None:
+    """One walker, a hundred pages: gaps of 25 ns between their drains. More than 64 are not used."""
+    iommu = replace(AMPLE, walkers=1, walk=((0.0, 45_000), (1.0, 45_000)))
+    port = Port(root_port=RootPort(drain_tlp_ps=20_000), relaxed=True)
+    steps = at_once(*range(1, 101), *[0] * 90)
+    case = Case([port], [steps], [[False] * len(steps)], iommu=iommu)
+    assert run_package(case) == run_oracle(case)
+    latency, _ = taken(steps, port, iommu=iommu)
+    last = latency[99]
+    assert last == PROP + 100 * 45_000 + 20_000
+    passed = [time for time in latency[100:] if time < last]
+    # By then some gaps are over, of those that were noted.
+    assert 60 <= len(passed) <= 64
+    assert sorted(latency[100 + len(passed) :]) == [last + 20_000 * k for k in range(1, 91 - len(passed))]
 
 
 # --- errors and replay ---

@@ -48,7 +48,7 @@ def test_many_requests_for_the_same_thing_at_the_same_time(case: Case) -> None:
 
 
 @pytest.mark.nojit
-@pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize("number", range(14))
 def test_the_sample_programs(number: int) -> None:
     case = sample_cases()[number]
     assert run_package(case) == run_oracle(case)

@@ -137,6 +137,36 @@ def test_relaxed_ordering_is_lost_on_protected_streams() -> None:
     assert mean(run(relaxed, "sev-pcie")) == mean(run(strict, "sev-pcie"))
 
 
+def drives(**device: Any) -> Scenario:
+    """Two drives behind a switch."""
+    data = copy.deepcopy(SMALL)
+    (workload,) = data["workload"]
+    ssd = workload["device"]["ssd"] | {"preset": {"base": "nvme-dram", **device}, "switch": "s"}
+    workload["device"] = {"a": ssd, "b": copy.deepcopy(ssd)}
+    workload["switch"] = {"s": {"uplink": "gen5x4", "latency": "110ns"}}
+    return Scenario.from_dict(data | {"host": {"base": "server", "root_port": {"write_latency": "2us"}}})
+
+
+def test_id_based_ordering_is_lost_on_protected_streams() -> None:
+    strict, by_id = (drives(id_based_ordering=flag) for flag in (False, True))
+    assert mean(run(by_id)) < mean(run(strict))
+    assert mean(run(by_id, "sev-pcie")) == mean(run(strict, "sev-pcie"))
+    assert sum(c.ledger_ps["ordering"] for c in run(by_id, "sev-pcie").classes) > 0
+
+
+def test_records_of_before_id_based_ordering_compare() -> None:
+    assert small({"id_based_ordering": False}).digest() == small({}).digest()
+    with_it = small({"id_based_ordering": True})
+    assert with_it.digest() != small({}).digest()
+    assert Scenario.from_dict(with_it.to_dict(inline=True)).digest() == with_it.digest()
+
+
+@pytest.mark.parametrize("key", ["relaxed_ordering", "id_based_ordering"])
+def test_attributes_of_requests_are_there_or_not(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"device\.ssd\.preset\.{key}: 'yes'; expected true or false"):
+        small({key: "yes"})
+
+
 def test_a_table_inside_a_preset_is_merged_key_by_key_with_its_sources() -> None:
     link = small(link={"base": "gen5x4", "data_link": {"nak": "9ns"}}).to_dict(inline=True)["link"]
     assert link["data_link"]["nak"] == "9ns"

@@ -73,6 +73,7 @@ def _row(
         data_link=link.data_link,
         root_port=replace(host.root_port, rmp_check_ps=rmp_check_ps),
         relaxed=run.device.relaxed_ordering,
+        ido=run.device.id_based_ordering,
     )
 
 

@@ -18,7 +18,7 @@ PLACES_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "engine": ("engine", "hold"),
     "credits": ("credits",),
     "tags": ("tags",),
-    # A read waits for the writes before it until they are visible in memory.
+    # Order keeps a request until the writes before it are looked up, drained and visible in memory.
     "host": ("host", "ordering", "staging"),
     "iommu": ("iommu",),
 }

@@ -90,6 +90,8 @@ class NvmeDevice:
     """Whether its data carry the RO attribute."""
     credits: Credits
     """Its buffers."""
+    id_based_ordering: bool = field(default=False, metadata={"sparse": True})
+    """Whether all its requests carry the IDO attribute."""
     name: str = _cosmetic()
 
 
@@ -116,6 +118,8 @@ class NicDevice:
     """Whether its data carry the RO attribute."""
     credits: Credits
     """Its buffers."""
+    id_based_ordering: bool = field(default=False, metadata={"sparse": True})
+    """Whether all its requests carry the IDO attribute."""
     name: str = _cosmetic()
 
 
@@ -139,6 +143,8 @@ class GpuDevice:
     """Whether its data carry the RO attribute."""
     credits: Credits
     """Its buffers."""
+    id_based_ordering: bool = field(default=False, metadata={"sparse": True})
+    """Whether all its requests carry the IDO attribute."""
     name: str = _cosmetic()
 
 

@@ -264,6 +264,7 @@ class NvmeTable(Preset):
     controller: Annotated[int, Time()]
     msi: Annotated[bool, Flag()]
     relaxed_ordering: Annotated[bool, Flag()] = False
+    id_based_ordering: Annotated[bool, Flag()] = False
     credits: DeviceCreditsTable = DeviceCreditsTable()
 
     def build(self, name: str) -> resolved.NvmeDevice:
@@ -276,6 +277,7 @@ class NvmeTable(Preset):
             controller_ps=self.controller,
             msi=self.msi,
             relaxed_ordering=self.relaxed_ordering,
+            id_based_ordering=self.id_based_ordering,
             credits=self.credits.build(),
             name=name,
         )
@@ -294,6 +296,7 @@ class NicTable(Preset):
     msi_batch: Annotated[int, Whole(0, 65536)]
     pipeline: Annotated[int, Time()]
     relaxed_ordering: Annotated[bool, Flag()] = False
+    id_based_ordering: Annotated[bool, Flag()] = False
     credits: DeviceCreditsTable = DeviceCreditsTable()
 
     def build(self, name: str) -> resolved.NicDevice:
@@ -308,6 +311,7 @@ class NicTable(Preset):
             msi_batch=self.msi_batch,
             pipeline_ps=self.pipeline,
             relaxed_ordering=self.relaxed_ordering,
+            id_based_ordering=self.id_based_ordering,
             credits=self.credits.build(),
             name=name,
         )
@@ -324,6 +328,7 @@ class GpuTable(Preset):
     launch_lead: Annotated[int, Time()]
     front_end: Annotated[int, Time()]
     relaxed_ordering: Annotated[bool, Flag()] = False
+    id_based_ordering: Annotated[bool, Flag()] = False
     credits: DeviceCreditsTable = DeviceCreditsTable()
 
     def build(self, name: str) -> resolved.GpuDevice:
@@ -336,6 +341,7 @@ class GpuTable(Preset):
             launch_lead_ps=self.launch_lead,
             front_end_ps=self.front_end,
             relaxed_ordering=self.relaxed_ordering,
+            id_based_ordering=self.id_based_ordering,
             credits=self.credits.build(),
             name=name,
         )

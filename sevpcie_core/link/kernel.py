@@ -20,6 +20,7 @@ from ..stats.draw import TABLE_POINTS, draw_u64, quantile
 from ..stats.hist import BUCKETS, bucket
 from ..tlp.split import piece, pieces
 from ..workload.program import BEGIN, DELAY, EARLY1, EARLY2, END, FOREVER, MEDIA, READ_UP, STAGE, WRITE_DOWN
+from .drain import drain
 from .heap import key, pop, push
 from .hop import (
     context_of,
@@ -138,6 +139,7 @@ from .layout import (
     RING_COLUMNS,
     SCALARS,
     SEALED,
+    SEEN,
     SERIALISATION,
     SERVE,
     SERVE_AT,
@@ -189,6 +191,7 @@ from .params import (
     DRAIN_TLP,
     FABRIC,
     HOLD_PS,
+    IDO,
     LINK_COLUMNS,
     LINK_STREAM,
     MRRS,
@@ -208,7 +211,7 @@ from .params import (
 )
 from .port import _arrival as arrival
 from .port import _whole as whole
-from .port import give_back, send
+from .port import give_back, give_back_early, send
 from .units import AS_COMPLETIONS, AS_REQUEST, AS_WRITE
 
 # Two queues feed a port. Control (read requests, queue entries, interrupts, doorbells) goes before bulk
@@ -467,6 +470,8 @@ def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
         index = (row[TRANSFER] << SPLIT_BITS) + split
         translated = _translate(state, host, d, address, translated, tables, seed, index)
     last = split + 1 >= row[LEFT]
+    # RO lets data pass posted writes, but not on a protected stream.
+    passes = links[d, RELAXED] != 0 and row[BUFFER] == BUFFER_DATA and not sealed
     if kept:
         ledger[ARBITRATION] += now - ledger[MARK]
         ledger[MARK] = now
@@ -491,8 +496,11 @@ def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
         now,
         translated,
         sealed,
+        row,
+        last,
+        passes,
         ledger,
-        kept and (last or not write),
+        kept,
         tables[WALK_TABLE + 1 + d],
         _ERROR_STREAM + 2 * d,
         seed,
@@ -503,9 +511,7 @@ def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
     port[ACCEPT + direction] = accepted
     if not write:
         then = ANSWERED if what == DATA else ARRIVE
-        # RO lets a request pass posted writes, but not on a protected stream.
-        relaxed = links[d, RELAXED] != 0 and row[BUFFER] == BUFFER_DATA and not sealed
-        if what == REQUEST_TLP and links[d, ORDERED] and not relaxed:
+        if what == REQUEST_TLP and links[d, ORDERED] and not passes:
             if kept and delivered < port[VISIBLE]:
                 ledger[ORDERING] += port[VISIBLE] - delivered
                 ledger[MARK] = port[VISIBLE]
@@ -609,26 +615,25 @@ def _reach(state, links, host, tables, seed, root, direction, burst, first, time
     step = (burst >> STEP_SHIFT) & ((1 << STEP_BITS) - 1)
     kept = state.ledger.shape[1] > 0
     port = state.device[d]
+    row = state.ring[d, step & (state.ring.shape[1] - 1)]
+    sealed = row[SEALED] != 0
+    # RO lets data pass posted writes, IDO all but those of the same device; but not on a protected stream.
+    passes = links[d, RELAXED] != 0 and row[BUFFER] == BUFFER_DATA and not sealed
+    before = state.device[d if links[d, IDO] != 0 and not sealed else root]
     if what != QUANTUM:
         then = ANSWERED if what == DATA else ARRIVE
-        at = state.ring[d, step & (state.ring.shape[1] - 1)]
-        # RO lets a request pass posted writes, but not on a protected stream.
-        relaxed = links[d, RELAXED] != 0 and at[BUFFER] == BUFFER_DATA and at[SEALED] == 0
-        if what == REQUEST_TLP and links[root, ORDERED] and not relaxed:
-            if kept and time < port[VISIBLE]:
+        if what == REQUEST_TLP and links[root, ORDERED] and not passes:
+            if kept and time < before[VISIBLE]:
                 tag = state.tag[d, number]
-                tag[ORDERING] += port[VISIBLE] - time
-                tag[MARK] = port[VISIBLE]
-            time = max(time, port[VISIBLE])
+                tag[ORDERING] += before[VISIBLE] - time
+                tag[MARK] = before[VISIBLE]
+            time = max(time, before[VISIBLE])
         _fly(port, state.timer, state.flight, d, direction, time, key(d, step, number, then))
         return time
-    slot = step & (state.ring.shape[1] - 1)
-    row = state.ring[d, slot]
     last = number + 1 >= row[LEFT]
     freed = time
     if direction == UP:
         link = links[root]
-        sealed = row[SEALED] != 0
         address, size = piece(row[ADDRESS], row[BYTES], links[d, QUANTUM_BYTES], number)
         translated = first
         if host[SET_MASK] >= 0:
@@ -636,19 +641,24 @@ def _reach(state, links, host, tables, seed, root, direction, burst, first, time
             translated = _translate(state, host, d, address, first, tables, seed, index)
         work, final = drain_work(link, address, size, link[DRAIN_TLP], link[DRAIN_LINE])
         # The root port is that of all devices behind the same switch.
-        known = max(max(state.device[root, DRAIN_FREE], first) + work, time + final)
-        released = max(known, behind)
-        freed = max(released, translated + work)
-        state.device[root, DRAIN_FREE] = freed
-        visible = max(freed + link[WRITE_LATENCY] + (link[RMP_CHECK] if sealed else 0), port[VISIBLE])
-        port[VISIBLE] = visible
-        if kept and last:
-            own = state.ledger[d, slot]
-            own[HOLD] += released - known
-            own[IOMMU] += freed - released
-            own[HOST] += visible - time - (freed - known)
-            own[MARK] = visible
-        time = visible
+        freed, time = drain(
+            state.device[root],
+            port,
+            row,
+            state.ledger[d, step & (state.ring.shape[1] - 1)] if kept else state.tag[d, 0],
+            kept,
+            True,
+            last,
+            now,
+            first,
+            translated,
+            work,
+            time + final,
+            behind,
+            now if passes else before[DRAIN_FREE],
+            now if passes else before[VISIBLE],
+            link[WRITE_LATENCY] + (link[RMP_CHECK] if sealed else 0),
+        )
     if last:
         _finish(state, d, step, time, now)
     return freed
@@ -829,7 +839,10 @@ def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, n
         )
     place = 2 * direction + (0 if write else 1)
     if cut != AS_REQUEST and link[CREDITS + 2 * place] >= 0:
-        give_back(port, state.credit[row, place], place, freed + link[CREDIT_PS], units, parts)
+        if write and direction == UP:
+            give_back_early(port, state.credit[row, place], place, freed + link[CREDIT_PS], units, parts)
+        else:
+            give_back(port, state.credit[row, place], place, freed + link[CREDIT_PS], units, parts)
 
 
 @kernel
@@ -1297,6 +1310,7 @@ def _start(state, links, d, step, now):
         port[QUEUE_TAIL] += 1
     else:
         row[LEFT] = pieces(row[ADDRESS], row[BYTES], links[d, QUANTUM_BYTES])
+        row[SEEN] = 0
         queue = 2 * DOWN + CONTROL if kind == WRITE_DOWN else 2 * UP + (BULK if data else CONTROL)
         if kind == WRITE_DOWN and links[d, PATH] != 0:
             _depart(state, links, d, queue, key(d, step, 0, QUANTUM), row[SEALED] != 0, now)

@@ -90,17 +90,25 @@ PARKED_HEAD: Final = ERRORS + 2
 PARKED_TAIL: Final = PARKED_HEAD + 1
 PARKED_SINCE: Final = PARKED_TAIL + 1  # start of the present time with one of them, or -1
 PARKED: Final = PARKED_SINCE + 1  # total of such time
-# The root port's posted writes: when its buffer's drain is free, and when all so far are visible, ps.
-DRAIN_FREE: Final = PARKED + 1
-VISIBLE: Final = DRAIN_FREE + 1
-TRANSFERS: Final = VISIBLE + 1  # loaded so far
+TRANSFERS: Final = PARKED + 1  # loaded so far
 BURSTS: Final = TRANSFERS + 1  # two columns by direction: bursts that wait for the port, set aside or not
 LATEST: Final = BURSTS + 2  # ps, the last time that positions on the wire can count
 # As PR_SENT, of the device's streams on the uplink that it shares with others.
 HOP_SENT: Final = LATEST + 1
 # The last number by which ports and stations are named where others name a step of this device.
 NAMED: Final = HOP_SENT + 4
-DEVICE_COLUMNS: Final = NAMED + 1
+# Posted writes at the root port: when all so far are visible; 1 if a write could pass one that is looked up;
+# when the buffer's drain is free, and how many gaps there are before; of each, begin and end, ps. Of an
+# uplink those of all devices behind it, of such a device its own.
+VISIBLE: Final = NAMED + 1
+PASSABLE: Final = VISIBLE + 1
+DRAIN_FREE: Final = PASSABLE + 1
+GAPS: Final = DRAIN_FREE + 1
+GAP: Final = GAPS + 1
+MOST_GAPS: Final = 64
+# Added to the last three: of a drain in which all pass what is looked up, for the ledger to compare with.
+UNORDERED: Final = 2 + 2 * MOST_GAPS
+DEVICE_COLUMNS: Final = DRAIN_FREE + 2 * UNORDERED
 
 # A device's timers: events that come in order need no heap. One per port, and the first of each flight.
 TIMER_PORT: Final = 0  # two columns by direction
@@ -148,6 +156,7 @@ LEFT: Final = 19  # splits of a read not yet answered, or quanta of a write
 SPLITS: Final = 20  # of a read
 CURSOR: Final = 21  # next split of a read
 ENTERED: Final = 22  # when a read began to wait for its next tag
+SEEN: Final = 22  # of a write: when its quanta so far were visible if they waited for no other write
 # ... and some that use the same slots under another number: a request's, and a place in the tag queue.
 BEGUN: Final = 23
 MEDIA_TIME: Final = 24

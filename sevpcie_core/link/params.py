@@ -66,7 +66,8 @@ SKID: Final = 54  # 1: a receiver releases a TLP before its MAC is checked
 # In flit mode what a flit takes on the wire, in 1/DEN ps, a whole number of ps; 0: there are none.
 FLIT: Final = 55
 WIDTH_SHIFT: Final = 56  # log2 of the width, or -1 where that is none
-LINK_COLUMNS: Final = 57
+IDO: Final = 57  # 1: unprotected requests of the device carry the IDO attribute
+LINK_COLUMNS: Final = 58
 
 # A burst keeps other traffic of its direction waiting for no longer than this.
 _QUANTUM_PS: Final = 80_000
@@ -126,8 +127,8 @@ class RootPort:
     """What becomes of a posted write at the root port, ps.
 
     drain_tlp_ps : it leaves the port's buffer in this much per TLP; drain_line_ps : and this per 64 B begun.
-    write_latency_ps : from there to visible in memory. ordered : a read of the same device waits for that
-    (PCIe Base r6.x, section 2.4.1), unless it carries the RO attribute. rmp_check_ps : added to the
+    write_latency_ps : from there to visible in memory. ordered : a read that comes by the same root port
+    waits for that (PCIe Base r6.x, section 2.4.1), unless RO or IDO lets it pass. rmp_check_ps : added to the
     way of a protected one.
     """
 
@@ -328,14 +329,15 @@ def link_row(
     data_link: DataLink = BARE,
     root_port: RootPort = SINK,
     relaxed: bool = False,
+    ido: bool = False,
     flit_check_ps: int = 0,
 ) -> np.ndarray:
     """Return int64[LINK_COLUMNS], one device's row.
 
     up : buffers of the root port; down : of the device. In flit mode DLLPs have bytes of their own in each
     flit, so `data_link` puts none on the wire.
-    relaxed : the device's data carry the RO attribute, which has no effect on protected streams (PCIe Base
-    r6.x, section 6.33).
+    relaxed : the device's data carry the RO attribute; ido : all its requests carry the IDO attribute.
+    Neither has an effect on protected streams (PCIe Base r6.x, section 6.33).
     flit_check_ps : error correction and CRC of a flit at its receiver, in flit mode alone.
 
     Raises MisuseError for buffers that no TLP of the link fits, and for the check of flits that a link has
@@ -408,6 +410,7 @@ def link_row(
     row[ORDERED] = root_port.ordered
     row[RMP_CHECK] = root_port.rmp_check_ps
     row[RELAXED] = relaxed
+    row[IDO] = ido
     row[HOLD_PS] = engine.hold_ps
     row[LINK_STREAM] = engine.link_stream
     row[SHARED] = row[PATH] = engine.shared

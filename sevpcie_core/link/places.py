@@ -16,7 +16,7 @@ PLACES: Final = (
     "engine",  # cipher engines, MAC included where it keeps the wire waiting
     "wire",
     "hold",  # at the receiver, for the MAC
-    "ordering",  # behind TLPs that came before and are not yet released, or writes not yet visible
+    "ordering",  # behind TLPs that came before and are not yet released, or writes that it may not pass
     "host",  # root complex and memory, the drain of writes included
     "iommu",
     "staging",  # copies and ciphers of the host's cores

@@ -31,6 +31,7 @@ from ..tlp.size import (
     wire_bytes,
 )
 from ..tlp.split import completion_bytes
+from .drain import drain
 from .layout import (
     ACK_COUNT,
     ARBITRATION,
@@ -51,7 +52,6 @@ from .layout import (
     HOLD,
     HOST,
     IDE,
-    IOMMU,
     LAST_DELIVER,
     LINK,
     LINK_BUSY,
@@ -60,6 +60,7 @@ from .layout import (
     OWED_ENTRIES,
     OWED_HEAD,
     OWED_TAIL,
+    PASSABLE,
     PAYLOAD,
     POSITION,
     PR_SENT,
@@ -107,6 +108,7 @@ from .params import (
     PIPE,
     PROP,
     RCB,
+    RELAXED,
     REPLAY_UNITS,
     RMP_CHECK,
     SKID,
@@ -689,6 +691,22 @@ def give_back(port, returning, place, time, units, headers):
     back[2] = units
 
 
+@kernel
+def give_back_early(port, returning, place, time, units, headers):
+    """Do the same for a write that may have passed others: its credits come back before theirs then."""
+    mask = returning.shape[0] - 1
+    at = port[CREDIT_TAIL + place]
+    port[CREDIT_TAIL + place] = at + 1
+    while at > port[CREDIT_HEAD + place] and returning[(at - 1) & mask, 0] > time:
+        for column in range(3):
+            returning[at & mask, column] = returning[(at - 1) & mask, column]
+        at -= 1
+    back = returning[at & mask]
+    back[0] = time
+    back[1] = headers
+    back[2] = units
+
+
 @inline_kernel
 def idle(begin, position, replayed, ticks, den, shift):
     """Return for how long the wire waited for an engine while a burst passed, ps.
@@ -715,6 +733,9 @@ def send(
     ready,
     translated,
     sealed,
+    row,
+    ends,
+    passes,
     ledger,
     kept,
     error_table,
@@ -724,9 +745,10 @@ def send(
     """Pass one burst through a port: credits, sender's engine, wire, receiver's engine, root port's drain.
 
     All its TLPs are ready at once. Modified in place: port, a row of `State.device`; owed and credit, the
-    device's; count, one of `State.count`; ledger, of the step or the tag, if one is kept. link is one of the
-    link table; translated is when the root port knows the address of a write, ps; error_table is the inverse
-    distribution of the bytes between two errors, drawn from error_stream + direction.
+    device's; count, one of `State.count`; row and ledger, of the step or the tag, if kept. link is one of the
+    link table; translated is when the root port knows the address of a write, ps; ends is whether nothing of
+    the write comes after it, passes whether it may pass others; error_table is the inverse distribution of
+    the bytes between two errors, drawn from error_stream + direction.
 
     Returns
     -------
@@ -795,6 +817,7 @@ def send(
         enters = max(enters, gate)
         ready_ticks = enters * den
     begin = max(position, ready_ticks)
+    booked = kept and (ends or cut != AS_WRITE)
 
     sender = 2 * direction + TX
     receiver = 2 * direction + RX
@@ -865,10 +888,10 @@ def send(
             tlps += syncs
         else:
             # Most are one TLP or whole ones, and no Sync comes.
-            starts = np.int64(first < limit)
-            ends = np.int64(0 < last < limit)
+            short_first = np.int64(first < limit)
+            short_last = np.int64(0 < last < limit)
             most = max(npr, cpl) + parts if posted else np.int64(0)
-            if (parts > 1 and starts + ends > 0) or most >= IDE_SYNC_AT:
+            if (parts > 1 and short_first + short_last > 0) or most >= IDE_SYNC_AT:
                 (
                     position,
                     free,
@@ -889,10 +912,10 @@ def send(
                     size,
                     header,
                     first,
-                    parts - starts - ends,
+                    parts - short_first - short_last,
                     last,
-                    starts,
-                    ends,
+                    short_first,
+                    short_last,
                     ready_ticks,
                     position,
                     free,
@@ -989,7 +1012,7 @@ def send(
     count[STALL_CREDITS] += starved
     count[STALL_LINK] += deliver - ready - engine - starved
     _owe(port, link, owed, 1 - direction, arrive, tlps, ready)
-    if kept:
+    if booked:
         # From mark to mark, so that the sum is the whole; a Sync between them counts as serialisation.
         begin = _whole(begin, den, shift)
         serialised = _whole(wire_sum * num, den, shift)
@@ -1013,19 +1036,46 @@ def send(
         final = each + (((last if last > 0 else first) + 63) >> 6) * link[DRAIN_LINE]
         # Its first TLP is there at `translated` at the earliest, its last one at `deliver`.
         work = parts * each + lines * link[DRAIN_LINE]
-        known = max(max(port[DRAIN_FREE], ready + prop) + work, deliver + final)
-        released = max(known, behind + replayed) if behind > 0 else known
-        freed = max(released, translated + work)
-        port[DRAIN_FREE] = freed
-        deliver = max(freed + link[WRITE_LATENCY] + (link[RMP_CHECK] if sealed else 0), port[VISIBLE])
-        port[VISIBLE] = deliver
-        if kept:
-            ledger[HOLD] += released - known
-            ledger[IOMMU] += freed - released
-            ledger[HOST] += deliver - ledger[MARK] - (freed - known)
-            ledger[MARK] = deliver
+        behind = behind + replayed if behind > 0 else behind
+        least = deliver + final
+        latency = link[WRITE_LATENCY] + (link[RMP_CHECK] if sealed else 0)
+        start = max(port[DRAIN_FREE], ready + prop)
+        if port[PASSABLE] == 0 and translated <= start:
+            known = max(start + work, least)
+            freed = max(known, behind)
+            port[DRAIN_FREE] = freed
+            deliver = freed + latency
+            if not passes:
+                deliver = max(deliver, port[VISIBLE])
+            port[VISIBLE] = max(port[VISIBLE], deliver)
+            if booked:
+                ledger[HOLD] += freed - known
+                ledger[HOST] += known + latency - ledger[MARK]
+                ledger[ORDERING] += deliver - freed - latency
+                ledger[MARK] = deliver
+        else:
+            freed, deliver = drain(
+                port,
+                port,
+                row,
+                ledger,
+                kept,
+                kept or link[RELAXED] != 0,
+                ends,
+                ready,
+                ready + prop,
+                translated,
+                work,
+                least,
+                behind,
+                ready if passes else port[DRAIN_FREE],
+                ready if passes else port[VISIBLE],
+                latency,
+            )
     if buffered > 0:
         give_back(port, credit[REPLAY + direction], REPLAY + direction, arrive + link[CREDIT_PS], buffered, 0)
-    if limited:
+    if limited and passes:
+        give_back_early(port, credit[place], place, freed + link[CREDIT_PS], units, parts)
+    elif limited:
         give_back(port, credit[place], place, freed + link[CREDIT_PS], units, parts)
     return accepted, deliver, stalled, replayed, idled

@@ -101,6 +101,7 @@ class Port:
     data_link: DataLink = BARE
     root_port: RootPort = SINK
     relaxed: bool = False
+    ido: bool = False
     flit_check_ps: int = 0
 
 
@@ -207,6 +208,7 @@ def link_table(case: Case) -> np.ndarray:
             data_link=port.data_link,
             root_port=port.root_port,
             relaxed=port.relaxed,
+            ido=port.ido,
             flit_check_ps=port.flit_check_ps,
         )
 
@@ -366,6 +368,7 @@ def oracle_outcome(case: Case) -> link_heapq.Outcome:
             ordered=port.root_port.ordered,
             rmp_check_ps=port.root_port.rmp_check_ps,
             relaxed=port.relaxed,
+            ido=port.ido,
         )
 
     engine = (

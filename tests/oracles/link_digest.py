@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import asdict, replace
 
-from sevpcie_core.link.params import Credits, DataLink, EngineTiming, Iommu, RootPort
+from sevpcie_core.link.params import Credits, DataLink, EngineTiming, Iommu, RootPort, Switch
 
 from .link_cases import Case, Port, run_package
 from .link_programs import closed_loop, packets
@@ -57,6 +57,20 @@ def sample_cases() -> list[Case]:
             for p in case.ports
         ]
         cases.append(replace(case, ports=ports, iommu=WALKED))
+    # The first of these with RO; and two of its devices with IDO, behind a switch.
+    walked = cases[8]
+    cases.append(replace(walked, ports=[replace(p, relaxed=True) for p in walked.ports]))
+    port = replace(walked.ports[0], ido=True)
+    cases.append(
+        replace(
+            walked,
+            ports=[port] * 2,
+            programs=walked.programs[:2],
+            protected=walked.protected[:2],
+            uplinks=[(port, Switch(110_000))],
+            below=[0, 0],
+        )
+    )
     return cases
 
 

@@ -64,6 +64,8 @@ class Link:
     ordered: bool = True
     relaxed: bool = False
     """Data of the device carry RO; what is protected waits all the same."""
+    ido: bool = False
+    """All requests of the device carry IDO; likewise."""
     rmp_check_ps: int = 0
 
     @property
@@ -443,6 +445,34 @@ class Line:
 
 
 @dataclass
+class Drain:
+    """What takes posted writes out of a root port's buffer; gaps: when it has nothing to do before `free`."""
+
+    free: int = 0
+    gaps: list[tuple[int, int]] = field(default_factory=list)
+
+    def fits(self, ready: int, work: int, least: int) -> tuple[tuple[int, int], int]:
+        """Return the first free stretch of time for a write, and when it would be drained."""
+        for begin, end in self.gaps:
+            drained = max(begin + work, ready + work, least)
+            if drained <= end:
+                return (begin, end), drained
+        return (self.free, -1), max(self.free + work, ready + work, least)
+
+    def take(self, now: int, first: int, ready: int, work: int, least: int) -> int:
+        """Drain a write; return when that is done. Nothing that comes after now can use what lies before."""
+        self.gaps = [gap for gap in self.gaps if gap[1] > now]
+        (begin, end), drained = self.fits(ready, work, least)
+        left = [(max(begin, first), max(begin, ready)), (drained, end)]
+        if (begin, end) in self.gaps:
+            self.gaps.remove((begin, end))
+        else:
+            self.free = drained
+        self.gaps = sorted(self.gaps + [gap for gap in left if gap[0] < gap[1]])[:64]
+        return drained
+
+
+@dataclass
 class Iotlb:
     """Sets of pages, the most recent last, and the walkers."""
 
@@ -549,8 +579,14 @@ class Simulation:
         self.shared_engine = make_engine(engine, everyone)
         self.lines: dict[int, Line] = defaultdict(Line)
         self.iotlb = make_iotlb(host)
-        self.drain_free = [0 for _ in self.links]
+        self.drains = [Drain() for _ in self.links]
+        self.unordered = [Drain() for _ in self.links]
+        """The same if all could pass what is looked up."""
+        self.drained = [0 for _ in devices]
         self.visible = [0 for _ in devices]
+        self.all_visible = [0 for _ in self.links]
+        self.seen: dict[tuple[int, int], int] = defaultdict(int)
+        """(device, step) -> when its quanta so far were visible if they waited for no other write."""
         self.free_tags = [list(reversed(range(link.tags))) for link in devices]
         self.split_of: dict[tuple[int, int], int] = {}
         self.tag_ledger: dict[tuple[int, int], Ledger] = {}
@@ -970,13 +1006,17 @@ class Simulation:
         first: when its first TLP could be there. units: what its TLPs had to wait for, where they did.
         """
         device = burst.device
-        link = self.links[row]
+        link, link_of_device = self.links[row], self.links[device]
+        # What has to be drained and visible before it: RO lets data pass all, IDO all but its own device's.
+        before, seen = self.drains[row].free, self.all_visible[row]
+        if not self.protects(burst):
+            if link_of_device.ido:
+                before, seen = self.drained[device], self.visible[device]
+            if link_of_device.relaxed and self.programs[device][burst.index].buffer == BUFFER_DATA:
+                before = seen = 0
         if burst.kind == wire_naive.MRD:
-            step = self.programs[device][burst.index]
-            relaxed = self.links[device].relaxed
-            passes = relaxed and step.buffer == BUFFER_DATA and not self.protects(burst)
-            if link.ordered and not passes:
-                time = max(time, self.visible[device])
+            if link.ordered:
+                time = max(time, seen)
                 self.account(burst, row, time, "ordering")
             self.push(time, ARRIVE, device, burst.index, burst.split)
             return time
@@ -996,18 +1036,30 @@ class Simulation:
                 for _, size in burst.tlps
             ]
             checked_in = link.write_latency_ps + (link.rmp_check_ps if self.protects(burst) else 0)
-            known = max(max(self.drain_free[row], first) + sum(works), time + works[-1])
+            work = sum(works)
             # None of a unit of several is drained before their MAC is checked.
             shared = [unit.released + sum(works[unit.first :]) for unit in units if unit.shares]
-            released = max([known, *shared])
-            freed = max(released, translated + sum(works))
-            self.drain_free[row] = freed
-            self.visible[device] = time = max(self.visible[device], freed + checked_in)
+            least = max([time + works[-1], *shared])
+            freed = self.drains[row].take(now, first, max(first, translated, before), work, least)
+            # The same if no write waited for the lookup of another one, and if not for its own either.
+            _, known = self.unordered[row].fits(first, work, time + works[-1])
+            _, released = self.unordered[row].fits(first, work, least)
+            alone = self.unordered[row].take(now, first, max(first, translated), work, least)
+            known, released, alone = min(known, freed), min(released, freed), min(alone, freed)
+            self.drained[device] = max(self.drained[device], freed)
+            visible = max(freed + checked_in, seen)
+            self.visible[device] = max(self.visible[device], visible)
+            self.all_visible[row] = max(self.all_visible[row], visible)
+            # All of it is visible when its earlier quanta are.
+            mine = device, burst.index
+            self.seen[mine] = max(self.seen[mine], alone + checked_in)
             if self.is_last_quantum(burst):
                 ledger = self.ledgers[device][burst.index]
                 ledger = ledger.until(ledger.at + released - known, "hold")
-                ledger = ledger.until(ledger.at + freed - released, "iommu").until(time, "host")
-                self.ledgers[device][burst.index] = ledger
+                ledger = ledger.until(ledger.at + alone - released, "iommu")
+                ledger = ledger.until(alone + checked_in, "host").until(self.seen[mine], "iommu")
+                time = max(visible, self.seen[mine])
+                self.ledgers[device][burst.index] = ledger.until(time, "ordering")
         if self.is_last_quantum(burst):
             ledger = self.ledgers[device][burst.index]
             self.tell(now, device, burst.index, time, early=False, ledger=ledger)
@@ -1206,7 +1258,7 @@ class Simulation:
             ledger = ledger.until(lane.last_delivered_ps, "ordering")
         self.entered(row, burst, ready, entering, ledger)
         # Room comes back in order, and those before it may have waited for the drain.
-        freed = max(arrived + spec.fabric_ps, self.drain_free[row])
+        freed = max(arrived + spec.fabric_ps, self.drains[row].free)
         if to_engine:
             there = arrived
             if protected:
@@ -1219,6 +1271,8 @@ class Simulation:
             freed = self.reach(ready, row, burst, ready + link.way_ps, lane.last_delivered_ps, closed)
         if posted in lane.credits and burst.kind != wire_naive.MRD:
             lane.returning[posted].append((freed + link.credit_ps, len(layouts), units))
+            # A write that has passed others gives its credits back before them.
+            lane.returning[posted] = deque(sorted(lane.returning[posted], key=lambda back: back[0]))
 
     def head_and_no_gap(self, link: Link, following: Link, last: Fraction, carried: int, head: int) -> int:
         """Return when a burst may go on: its head is there, and the next wire does not run dry behind it."""

@@ -127,6 +127,7 @@ def ports(draw: st.DrawFn, *, like: Port | None = None) -> Port:
         data_link=draw(data_links),
         root_port=draw(root_ports),
         relaxed=draw(st.booleans()),
+        ido=draw(st.booleans()),
         flit_check_ps=draw(st.sampled_from([0, 700, 5000])) if generation >= 6 else 0,
     )
 
@@ -318,6 +319,7 @@ def crowds(draw: st.DrawFn) -> Case:
         data_link=draw(data_links),
         root_port=draw(root_ports),
         relaxed=draw(st.booleans()),
+        ido=draw(st.booleans()),
         flit_check_ps=draw(st.sampled_from([0, 5000])) if generation >= 6 else 0,
     )
     device_programs = []
