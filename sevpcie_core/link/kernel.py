@@ -470,7 +470,7 @@ def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
         index = (row[TRANSFER] << SPLIT_BITS) + split
         translated = _translate(state, host, d, address, translated, tables, seed, index)
     last = split + 1 >= row[LEFT]
-    # RO lets data pass posted writes, but not on a protected stream.
+    # RO lets data writes pass others, but not on a protected stream.
     passes = links[d, RELAXED] != 0 and row[BUFFER] == BUFFER_DATA and not sealed
     if kept:
         ledger[ARBITRATION] += now - ledger[MARK]
@@ -511,7 +511,7 @@ def _enter(state, links, host, tables, seed, d, direction, queue, burst, now):
     port[ACCEPT + direction] = accepted
     if not write:
         then = ANSWERED if what == DATA else ARRIVE
-        if what == REQUEST_TLP and links[d, ORDERED] and not passes:
+        if what == REQUEST_TLP and links[d, ORDERED]:
             if kept and delivered < port[VISIBLE]:
                 ledger[ORDERING] += port[VISIBLE] - delivered
                 ledger[MARK] = port[VISIBLE]
@@ -617,12 +617,12 @@ def _reach(state, links, host, tables, seed, root, direction, burst, first, time
     port = state.device[d]
     row = state.ring[d, step & (state.ring.shape[1] - 1)]
     sealed = row[SEALED] != 0
-    # RO lets data pass posted writes, IDO all but those of the same device; but not on a protected stream.
+    # RO lets data writes pass others, IDO any request those of other devices; but not on a protected stream.
     passes = links[d, RELAXED] != 0 and row[BUFFER] == BUFFER_DATA and not sealed
     before = state.device[d if links[d, IDO] != 0 and not sealed else root]
     if what != QUANTUM:
         then = ANSWERED if what == DATA else ARRIVE
-        if what == REQUEST_TLP and links[root, ORDERED] and not passes:
+        if what == REQUEST_TLP and links[root, ORDERED]:
             if kept and time < before[VISIBLE]:
                 tag = state.tag[d, number]
                 tag[ORDERING] += before[VISIBLE] - time

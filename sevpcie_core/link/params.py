@@ -51,7 +51,7 @@ WRITE_LATENCY: Final = 36  # from there to visible in memory, ps
 ORDERED: Final = 37  # 1: a read waits until the posted writes before it are visible
 RMP_CHECK: Final = 38  # added to the way of a protected write, ps
 HOLD_PS: Final = 39  # of CHECK: what is waiting for the MAC
-RELAXED: Final = 43  # 1: unprotected data transfers of the device carry the RO attribute
+RELAXED: Final = 43  # 1: unprotected data of the device carry the RO attribute, which is of use to writes
 # What lies between this link and the root complex, if anything.
 PATH: Final = 44  # 1: bursts pass a switch or the host's one engine
 UPLINK: Final = 45  # row of the uplink that a device is behind, or 0
@@ -128,8 +128,8 @@ class RootPort:
 
     drain_tlp_ps : it leaves the port's buffer in this much per TLP; drain_line_ps : and this per 64 B begun.
     write_latency_ps : from there to visible in memory. ordered : a read that comes by the same root port
-    waits for that (PCIe Base r6.x, section 2.4.1), unless RO or IDO lets it pass. rmp_check_ps : added to the
-    way of a protected one.
+    waits for that (PCIe Base r6.x, section 2.4.1), unless IDO lets it pass. rmp_check_ps : added to the way
+    of a protected one.
     """
 
     drain_tlp_ps: int = 0

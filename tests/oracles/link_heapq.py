@@ -63,7 +63,7 @@ class Link:
     write_latency_ps: int = 0
     ordered: bool = True
     relaxed: bool = False
-    """Data of the device carry RO; what is protected waits all the same."""
+    """Data of the device carry RO, of use to writes; what is protected waits all the same."""
     ido: bool = False
     """All requests of the device carry IDO; likewise."""
     rmp_check_ps: int = 0
@@ -1007,12 +1007,13 @@ class Simulation:
         """
         device = burst.device
         link, link_of_device = self.links[row], self.links[device]
-        # What has to be drained and visible before it: RO lets data pass all, IDO all but its own device's.
+        # What has to be drained and visible before it: RO lets data writes pass all, IDO those of others.
         before, seen = self.drains[row].free, self.all_visible[row]
         if not self.protects(burst):
             if link_of_device.ido:
                 before, seen = self.drained[device], self.visible[device]
-            if link_of_device.relaxed and self.programs[device][burst.index].buffer == BUFFER_DATA:
+            data = burst.kind == wire_naive.MWR and self.programs[device][burst.index].buffer == BUFFER_DATA
+            if link_of_device.relaxed and data:
                 before = seen = 0
         if burst.kind == wire_naive.MRD:
             if link.ordered:
