@@ -18,6 +18,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <random>
+#include <string>
 #include <vector>
 
 using u32 = std::uint32_t;
@@ -41,15 +42,17 @@ static const size_t BESIDE = 4 * MiB;    // of the copies that queued small ones
 
 static double since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
 
-static void row(const char *experiment, const char *direction, size_t size, size_t parallel, const char *metric,
-                double value) {
+static void row(const char *experiment, const char *direction, size_t size, size_t parallel, const char *metric, double value) {
     printf("%s,%s,%zu,%zu,%s,%.6g\n", experiment, direction, size, parallel, metric, value);
     fflush(stdout);
 }
 
-static double percentile(std::vector<double> &v, double p) {
+static void times(const char *experiment, const char *direction, size_t size, const char *unit, std::vector<double> &v) {
     std::sort(v.begin(), v.end());
-    return v[std::min(v.size() - 1, (size_t)(p / 100 * v.size()))];
+    std::string metric(unit);
+    row(experiment, direction, size, 1, (metric + "_p50").c_str(), v[v.size() / 2]);
+    row(experiment, direction, size, 1, (metric + "_p99").c_str(), v[v.size() * 99 / 100]);
+    row(experiment, direction, size, 1, (metric + "_min").c_str(), v[0]);
 }
 
 // --- Kernels -----------------------------------------------------------------------------------------------------
@@ -181,9 +184,7 @@ static void copy_sync(Bench &m, bool h2d, size_t size) {
         CHECK(cudaStreamSynchronize(m.a));
         if (i >= warm) us.push_back(1e6 * since(t));
     }
-    row("copy_sync", name_of(h2d), size, 1, "us_p50", percentile(us, 50));
-    row("copy_sync", name_of(h2d), size, 1, "us_p99", percentile(us, 99));
-    row("copy_sync", name_of(h2d), size, 1, "us_min", us[0]);
+    times("copy_sync", name_of(h2d), size, "us", us);
 }
 
 // As many copies of each direction, on a stream each, handed over in turn by one thread.
@@ -296,13 +297,10 @@ static void pingpong(Bench &m) {
     }
     CHECK(cudaStreamSynchronize(m.a));
     *ping = *pong = 0;
-    if (lost) {
+    if (lost)
         fprintf(stderr, "pingpong: no answer\n");
-        return;
-    }
-    row("pingpong", "both", 4, 1, "ns_p50", percentile(ns, 50));
-    row("pingpong", "both", 4, 1, "ns_p99", percentile(ns, 99));
-    row("pingpong", "both", 4, 1, "ns_min", ns[0]);
+    else
+        times("pingpong", "both", 4, "ns", ns);
 }
 
 static void launch_sync(Bench &m) {
@@ -313,9 +311,7 @@ static void launch_sync(Bench &m) {
         CHECK(cudaStreamSynchronize(m.a));
         if (i >= 100) us.push_back(1e6 * since(t));
     }
-    row("launch_sync", "launch", 0, 1, "us_p50", percentile(us, 50));
-    row("launch_sync", "launch", 0, 1, "us_p99", percentile(us, 99));
-    row("launch_sync", "launch", 0, 1, "us_min", us[0]);
+    times("launch_sync", "launch", 0, "us", us);
 }
 
 // --- The series --------------------------------------------------------------------------------------------------
@@ -369,11 +365,10 @@ int main(int argc, char **argv) {
             for (size_t size : queued) copy_queued(m, h2d, size, 0);
             for (size_t size : {4 * KiB, 64 * KiB, 256 * KiB, MiB}) copy_queued(m, h2d, size, BESIDE);
         }
-        for (size_t size : {4, 8, 16, 32, 64, 128})  // One warp to 131,072 threads.
-            for (int threads = 32; threads <= 131072; threads *= 2) {
-                int parallel = threads * 4 / (int)size;
+        for (int size : {4, 8, 16, 32, 64, 128})  // From one warp on, to 131,072 threads.
+            for (int parallel = 128 / size; parallel <= std::min(16384, 524288 / size); parallel *= 2) {
                 zerocopy(m, size, parallel);
-                if (size < 32 && threads < 131072) zerocopy(m, size, parallel * 3 / 2);
+                if (size < 32 && parallel < 16384) zerocopy(m, size, parallel * 3 / 2);
             }
         for (size_t span : spans) zerocopy_chase(m, span, random);
         pingpong(m);
