@@ -1,4 +1,4 @@
-"""The project's own measurements (`data/measured`): their tables, and copies of both directions that meet them."""
+"""The project's own measurements (`data/measured`): tables, and copies of both directions that meet them."""
 
 import re
 import statistics
@@ -38,7 +38,12 @@ def test_tables_have_every_experiment_of_their_page(machine, measured):
     assert len(named) == 10
     found = {}
     for row in rows(measured / f"{machine}.csv", gpu.COLUMNS):
-        key = (row.text("experiment"), row.text("direction"), row.size("size_bytes", 0), row.size("parallel", 0))
+        key = (
+            row.text("experiment"),
+            row.text("direction"),
+            row.size("size_bytes", 0),
+            row.size("parallel", 0),
+        )
         found.setdefault((*key, row.text("metric")), []).append(row.value("value"))
     assert {key[0] for key in found} == named
     # Rows of a queue that was not ahead are not there.
@@ -72,7 +77,9 @@ def test_copies_of_both_directions_are_within_their_bar(machine, measured, tmp_p
     assert found.ok, found.mean_abs_error_pct
 
 
-@pytest.mark.parametrize(("name", "held_out"), [("gpu_gen5x16", 1), ("gpu_gen5x16_h100", 2), ("gpu_gen5x162", 2)])
+@pytest.mark.parametrize(
+    ("name", "held_out"), [("gpu_gen5x16", 1), ("gpu_gen5x16_h100", 2), ("gpu_gen5x162", 2)]
+)
 def test_points_are_fitted_only_of_the_file_that_was_calibrated_with(name, held_out, tmp_path):
     (tmp_path / "measured").mkdir()
     table = [HEADER, *(f"copy_sync,h2d,{size},1,us_p50,7" for size in (64, 512))]

@@ -2,7 +2,8 @@
 
 Rule: the platform `xeon-h100` was found with few rows of one file; all else is held out, and so is every file
 whose name only begins like that one's: another machine of this kind. Other files are of other systems, which
-are not modelled, and neither are experiments and metrics that this file does not name. What is passed over is counted, with its reason, and not looked at.
+are not modelled, and neither are experiments and metrics that this file does not name. What is passed over is
+counted, with its reason, and not looked at.
 
 Repetitions of a row count together: the median, of zero-copy writes the fastest (they ran in two modes), of
 the pointer chase the mean.
