@@ -112,7 +112,7 @@ def test_what_has_parameters_has_few(reference):
         if name.startswith("pb_"):
             assert found.free_parameters == 14
         if name.startswith("gpu_"):
-            assert found.free_parameters == 10
+            assert found.free_parameters == 12
 
 
 def test_reads_writes_and_both_are_nearer_than_the_published_model(reference):

@@ -1,8 +1,9 @@
 """Measurements of a GPU: PCIe Gen5 x16, Xeon and H100, in plaintext (`measured/gpu_*.csv`).
 
-Rule: the platform `xeon-h100` was found with few rows; all else is held out. Files whose names do not begin
-like the one it was found with are of other systems, which are not modelled, and neither are experiments and
-metrics that this file does not name. What is passed over is counted, with its reason, and not looked at.
+Rule: the platform `xeon-h100` was found with few rows of one file; all else is held out, and so is every file
+whose name only begins like that one's: another machine of this kind. Other files are of other systems, which
+are not modelled, and neither are experiments and metrics that this file does not name. What is passed over is
+counted, with its reason, and not looked at.
 
 Repetitions of a row count together: the median, of zero-copy writes the fastest (they ran in two modes), of
 the pointer chase the mean.
@@ -271,10 +272,12 @@ def _read(data: Path) -> _Read:
 
 
 def _compare(one: _Set, read: _Read, platform: Platform | None, fitted_only: bool, first: bool) -> DataSet:
+    """Compare a set. A platform that is given is being found, with the rows of any file."""
     used = platform or load_platform(PLATFORM)
+    own = load_platform(PLATFORM).table.systems
     points = []
     for cell in read.cells.get((one.experiment, one.metric), ()):
-        fitted = one.fitted(cell)
+        fitted = one.fitted(cell) and (platform is not None or cell.file in own)
         if fitted_only and not fitted:
             continue
         curve = f"{cell.direction} {cell.size} B" if one.by_parallel else cell.direction
