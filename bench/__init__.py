@@ -1,4 +1,4 @@
-"""Benchmarks for asv (`make bench`); nothing else lives here.
+"""Benchmarks for asv (`make bench`). Beside them `peers` compares with others, and `gpu` measures real links.
 
 Rules: the suite imports under any version of the package, so imports of it stand in `setup`; kernels are
 called once there, because asv's own warm-up is shorter than a compilation; a source edit that does not change
