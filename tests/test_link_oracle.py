@@ -22,7 +22,7 @@ from oracles.link_cases import (
 from oracles.link_digest import FAST, HOST, SLOW, sample_cases
 from oracles.link_heapq import DELAY, READ_UP, WRITE_DOWN, WRITE_UP, Step
 from oracles.link_programs import closed_loop, packets
-from oracles.link_strategies import cases, crowds
+from oracles.link_strategies import cases, crowds, lookups
 
 from sevpcie_core import spec
 from sevpcie_core.errors import MisuseError
@@ -45,6 +45,16 @@ def test_any_small_program(case: Case) -> None:
 def test_many_requests_for_the_same_thing_at_the_same_time(case: Case) -> None:
     """Ties: what is equal in time is settled by device, step, split and kind alone."""
     assert run_package(case) == run_oracle(case)
+
+
+@settings(fixed, max_examples=150)
+@given(lookups())
+def test_writes_that_pass_what_is_looked_up(case: Case) -> None:
+    """RO, IDO and neither, with and without a switch, few credits, parts protected."""
+    assert run_package(case) == run_oracle(case)
+    # Gaps that only the ledger wants to know of let nobody pass.
+    latency = outcome_of_package(case, ledger=False).kept_ps
+    assert latency.tolist() == outcome_of_package(case).kept_ps.tolist()
 
 
 @pytest.mark.nojit

@@ -360,6 +360,56 @@ def crowds(draw: st.DrawFn) -> Case:
 
 
 @st.composite
+def lookups(draw: st.DrawFn) -> Case:
+    """Writes, and some reads, of a few pages whose walks take long: what RO and IDO let pass them."""
+    count = draw(st.integers(1, 3))
+    buffer = st.one_of(st.just(Credits()), buffers(256, 512, 256))
+    port = Port(
+        generation=draw(st.sampled_from([3, 5, 6])),
+        lanes=draw(st.sampled_from([4, 16])),
+        up=draw(buffer),
+        data_link=draw(data_links),
+        root_port=draw(root_ports),
+    )
+    # Mostly reachable at once; here and there a page for itself.
+    pages = st.one_of(st.integers(0, 2), st.integers(0, 40))
+    device_programs = []
+    for _ in range(count):
+        steps = [
+            Step(
+                kind=draw(st.sampled_from([WRITE_UP, WRITE_UP, WRITE_UP, READ_UP])),
+                address=4096 * draw(pages) + draw(st.sampled_from([0, 64, 3000])),
+                bytes=draw(st.sampled_from([4, 64, 256, 1500, 5000])),
+                not_before_ps=draw(st.sampled_from([0, 0, 20_000, 150_000, 500_000, 700_000])),
+                request=request,
+                after=draw(st.sampled_from([0, 0, 0, 1])) if request else 0,
+                early1=draw(st.booleans()),
+                buffer=draw(st.sampled_from([0, 0, 0, 1])),
+                begin=True,
+                end=True,
+            )
+            for request in range(draw(st.integers(2, 16)))
+        ]
+        device_programs.append(steps)
+    switch = draw(st.none() | switches)
+    sealed = draw(st.sampled_from([0, 0, 1, 2]))
+    return Case(
+        ports=[replace(port, relaxed=draw(st.booleans()), ido=draw(st.booleans())) for _ in range(count)],
+        programs=device_programs,
+        protected=[[sealed > 0 and draw(st.integers(0, 2)) < sealed for _ in s] for s in device_programs],
+        engine=draw(engines(anywhere=True, units=None)),
+        iommu=Iommu(
+            entries=32,
+            ways=draw(st.sampled_from([4, 32])),
+            walkers=draw(st.integers(1, 4)),
+            walk=draw(st.sampled_from([((0.0, 230_000), (1.0, 230_000)), ((0.0, 50_000), (1.0, 600_000))])),
+        ),
+        uplinks=[] if switch is None else [(port, switch)],
+        below=[None if switch is None else 0] * count,
+    )
+
+
+@st.composite
 def flits(draw: st.DrawFn) -> Case:
     """The same cases, all of their links in flit mode."""
     case = draw(st.one_of(cases(units=None), crowds()))
