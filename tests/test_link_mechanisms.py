@@ -475,6 +475,61 @@ def test_what_passes_is_drained_one_after_the_other() -> None:
     assert ordered == passing | {"ordering": sum(strict) - sum(others)}
 
 
+def test_order_costs_as_long_as_the_drain_is_behind() -> None:
+    """The lookup is long over, and what waited for it is still being drained: ten writes of 30 ns."""
+    strict = Port(root_port=RootPort(drain_tlp_ps=30_000))
+    steps = at_once(1, *[0] * 12, *[0] * 3)
+    for k in range(3):
+        late = LATER + 300_000 + 40_000 * k
+        steps[14 + k] = replace(steps[14 + k], not_before_ps=late, stat=1)
+    waiting, relaxed = (run(steps, replace(strict, relaxed=flag), iommu=AMPLE) for flag in (False, True))
+    saved = int((waiting.kept_ps[0, 14:17] - relaxed.kept_ps[0, 14:17]).sum())
+    assert saved > 0
+    assert waiting.classes[1].ledger_ps == relaxed.classes[1].ledger_ps | {"ordering": saved}
+
+
+def test_a_queue_before_the_lookup_is_the_hosts() -> None:
+    """Three writes of 30 ns are drained, then one that is looked up meanwhile, and for longer."""
+    port = Port(root_port=RootPort(drain_tlp_ps=30_000))
+    latency, ledger = taken(at_once(0, 0, 0, 1), port)
+    # It enters when three of them have left.
+    first = math.floor(3 * WIRE) + PROP
+    assert latency[3] == first + 230_000 + 30_000
+    queue = math.ceil(WIRE) + PROP + 3 * 30_000
+    (_, warm) = taken(at_once(), port)
+    assert ledger["iommu"] - warm["iommu"] == first + 230_000 - queue
+    assert ledger["ordering"] == 0
+
+
+@pytest.mark.parametrize("walked", [False, True])
+def test_a_write_waits_until_those_before_it_are_visible(walked: bool) -> None:
+    """A plain one behind a protected one that is checked against the reverse map for 900 ns; RO passes."""
+    port = Port(root_port=RootPort(rmp_check_ps=900_000))
+    steps = at_once(0, 1 if walked else 0, gap_ps=50_000)
+    for relaxed in (False, True):
+        case = Case(
+            [replace(port, relaxed=relaxed)], [steps], [[False, True, False]], ENGINE, iommu=AMPLE
+        )  # fmt: skip
+        for ledger in (False, True):
+            first, second = outcome_of_package(case, ledger=ledger).kept_ps[0, 1:3]
+            alone = PROP + 230_000 if walked else math.ceil(WIRE) + PROP
+            assert second == (alone if relaxed else first - 50_000)
+        assert run_package(case) == run_oracle(case)
+
+
+def test_what_passes_more_than_others_is_drained_before_its_turn() -> None:
+    """Were all to pass, an entry would be drained before the data: its place is theirs, and not booked twice."""
+    port = Port(root_port=RootPort(drain_tlp_ps=30_000), relaxed=True)
+    steps = at_once(1, 0, 0)
+    steps[2] = replace(steps[2], buffer=1)
+    case = Case([port], [steps], [[False] * 4], iommu=AMPLE)
+    assert run_package(case) == run_oracle(case)
+    (_, entry, data), ledger = taken(steps, port)
+    assert entry == PROP + 230_000 + 2 * 30_000
+    assert data == math.ceil(3 * WIRE) + PROP + 30_000
+    assert min(ledger.values()) >= 0
+
+
 def test_writes_of_one_page_have_nothing_to_pass() -> None:
     port = Port(root_port=RootPort(drain_tlp_ps=30_000, write_latency_ps=70_000))
     steps = at_once(*[1] * 12)

@@ -128,7 +128,8 @@ def drain(
     ready = max(first, translated)
     done = max(least, behind)
     if not noted:
-        freed = max(max(port[DRAIN_FREE], ready) + work, done)
+        # It is here because its lookup ends when all before it are drained.
+        freed = max(ready + work, done)
         port[DRAIN_FREE] = freed
         port[VISIBLE] = max(freed + latency, port[VISIBLE])
         return freed, port[VISIBLE]
