@@ -210,7 +210,7 @@ def test_the_text_of_a_preset_is_its_file():
 
 def test_models_cover_the_shipped_keys():
     # A key that no shipped preset uses has no source anywhere; only optional ones may be absent.
-    optional = {"completion_bytes", "name", "aggregation"}
+    optional = {"completion_bytes", "name", "aggregation", "id_based_ordering"}
     for kind, models in (
         ("links", [LinkTable]),
         ("hosts", [HostTable]),

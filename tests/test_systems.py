@@ -205,7 +205,7 @@ def test_a_scenario_takes_link_and_host_of_a_platform_that_was_measured(name: st
     for column in set(range(len(mine))) - DEVICES_OWN:
         assert mine[column] == theirs[column], column
     assert mine[params.TAGS] == 64
-    assert found.host.read_latency == platform.read_latency("warm")
+    assert found.host.read_latency == platform.read_latency()
     assert found.host.read_interval_ps == platform.table.host.read_interval
     iommu = platform.table.iommu
     assert found.host.iommu == (NO_IOMMU if iommu is None else iommu.build())
