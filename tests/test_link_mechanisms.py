@@ -518,7 +518,7 @@ def test_a_write_waits_until_those_before_it_are_visible(walked: bool) -> None:
 
 
 def test_what_passes_more_than_others_is_drained_before_its_turn() -> None:
-    """Were all to pass, an entry would be drained before the data: its place is theirs, and not booked twice."""
+    """Were all to pass, an entry would be drained before the data: its place is theirs, and booked once."""
     port = Port(root_port=RootPort(drain_tlp_ps=30_000), relaxed=True)
     steps = at_once(1, 0, 0)
     steps[2] = replace(steps[2], buffer=1)
