@@ -412,22 +412,23 @@ def test_a_queue_before_the_lookup_is_the_hosts() -> None:
 
 @pytest.mark.parametrize("walked", [False, True])
 def test_a_write_waits_until_those_before_it_are_visible(walked: bool) -> None:
-    """A plain one behind a protected one that is checked against the reverse map for 900 ns; RO passes."""
+    """Plain ones behind a protected one that is checked against the reverse map for 900 ns; RO passes."""
     port = Port(root_port=RootPort(rmp_check_ps=900_000))
-    steps = at_once(0, 1 if walked else 0, gap_ps=50_000)
+    steps = at_once(0, 1 if walked else 0, 0, gap_ps=50_000)
+    steps[3] = replace(steps[3], buffer=1)
+    marks = [[False, True, False, False]]
     for relaxed in (False, True):
-        case = Case(
-            [replace(port, relaxed=relaxed)], [steps], [[False, True, False]], ENGINE, iommu=AMPLE
-        )  # fmt: skip
+        case = Case([replace(port, relaxed=relaxed)], [steps], marks, ENGINE, iommu=AMPLE)
         for ledger in (False, True):
-            first, second = outcome_of_package(case, ledger=ledger).kept_ps[0, 1:3]
+            first, second, entry = outcome_of_package(case, ledger=ledger).kept_ps[0, 1:4]
             alone = PROP + 230_000 if walked else math.ceil(WIRE) + PROP
             assert second == (alone if relaxed else first - 50_000)
+            assert entry == first - 100_000
         assert run_package(case) == run_oracle(case)
 
 
 def test_what_passes_more_than_others_is_drained_before_its_turn() -> None:
-    """Were all to pass, an entry would be drained before the data: its place is theirs, and not booked twice."""
+    """Were all to pass, an entry would be drained before the data: they have its place."""
     port = Port(root_port=RootPort(drain_tlp_ps=30_000), relaxed=True)
     steps = at_once(1, 0, 0)
     steps[2] = replace(steps[2], buffer=1)
