@@ -464,6 +464,25 @@ def test_a_write_is_visible_when_all_of_it_is() -> None:
         assert ledger["iommu"] == 230_000 + PROP - arrives + 230_000 - math.ceil(WIRE)
 
 
+def test_a_slot_that_is_used_again_knows_nothing_of_the_write_before() -> None:
+    """The walk of one takes 1 ms; 1024 steps later another one is in its slot, and has passed it."""
+    port = Port(relaxed=True)
+    slow = replace(AMPLE, walk=((0.0, 10**9), (1.0, 10**9)))
+    warm, step = at_once(0)
+    begin = 2 * 10**9
+    steps = [warm, replace(step, address=HIGH + 4096, not_before_ps=begin)]
+    steps += [
+        replace(step, not_before_ps=begin + 100_000 * i, request=1 + i, buffer=i % 2) for i in range(1, 1100)
+    ]
+    case = Case([port], [steps], [[False] * len(steps)], iommu=slow)
+    for ledger in (False, True):
+        latency = outcome_of_package(case, [list(range(0, 1101, 10))], ledger).kept_ps[0]
+        assert latency[1] == PROP + 10**9
+        # Data pass, entries wait.
+        assert set(latency[3:1101:2].tolist()) == {math.ceil(WIRE) + PROP}
+        assert latency[2:1101:2].tolist() == [PROP + 10**9 - 100_000 * i for i in range(1, 1100, 2)]
+
+
 def test_a_write_that_passes_gives_its_credits_back_first() -> None:
     """Two buffers: the third write waits for one of them, that of the second write with RO."""
     credits = Credits(posted_headers=2, posted_data=32)
