@@ -317,6 +317,24 @@ def test_ido_lets_a_write_pass_those_of_other_devices_that_are_looked_up() -> No
     assert beside({"relaxed": True}) == (known, walked, 0)
 
 
+def test_a_write_that_passes_gives_the_credits_of_the_uplink_back_first() -> None:
+    """Two buffers: the third write waits for one of them, with IDO for that of the second."""
+    walked = Step(WRITE_UP, HIGH + 4096, 64, not_before_ps=2 * US, begin=True, end=True)
+    known = [replace(walked, address=HIGH, not_before_ps=2 * US + 50_000, request=1 + i) for i in range(2)]
+    programs = [[walked], [replace(known[0], not_before_ps=0, request=0), *known]]
+    few = Port(up=Credits(posted_headers=2, posted_data=32), data_link=DataLink(credit_ps=20_000))
+    waits = []
+    for ido in (False, True):
+        case = case_of(programs, port=Port(ido=ido), uplink=few, switch=Switch(LATENCY))
+        case = replace(case, iommu=LOOKED_UP)
+        waits.append(ledgers(case)["credits"])
+        assert run_package(case) == run_oracle(case)
+    # From when the second one is drained; from when the first one is, 230 ns behind its arrival.
+    way = math.ceil(88 * ps_per_byte(5, 4)) + PROP
+    assert waits[1] == pytest.approx(way + 20_000, abs=10_000)
+    assert waits[0] == pytest.approx(PROP + 230_000 - 50_000 + 20_000, abs=10_000)
+
+
 def test_ido_keeps_the_writes_of_a_device_in_order() -> None:
     known, walked, ordering = beside({"relaxed": True}, own=True)
     assert walked - known > 170_000

@@ -503,17 +503,18 @@ def test_a_queue_before_the_lookup_is_the_hosts() -> None:
 
 @pytest.mark.parametrize("walked", [False, True])
 def test_a_write_waits_until_those_before_it_are_visible(walked: bool) -> None:
-    """A plain one behind a protected one that is checked against the reverse map for 900 ns; RO passes."""
+    """Plain ones behind a protected one that is checked against the reverse map for 900 ns; RO passes."""
     port = Port(root_port=RootPort(rmp_check_ps=900_000))
-    steps = at_once(0, 1 if walked else 0, gap_ps=50_000)
+    steps = at_once(0, 1 if walked else 0, 0, gap_ps=50_000)
+    steps[3] = replace(steps[3], buffer=1)
+    marks = [[False, True, False, False]]
     for relaxed in (False, True):
-        case = Case(
-            [replace(port, relaxed=relaxed)], [steps], [[False, True, False]], ENGINE, iommu=AMPLE
-        )  # fmt: skip
+        case = Case([replace(port, relaxed=relaxed)], [steps], marks, ENGINE, iommu=AMPLE)
         for ledger in (False, True):
-            first, second = outcome_of_package(case, ledger=ledger).kept_ps[0, 1:3]
+            first, second, entry = outcome_of_package(case, ledger=ledger).kept_ps[0, 1:4]
             alone = PROP + 230_000 if walked else math.ceil(WIRE) + PROP
             assert second == (alone if relaxed else first - 50_000)
+            assert entry == first - 100_000
         assert run_package(case) == run_oracle(case)
 
 
@@ -552,6 +553,25 @@ def test_a_write_is_visible_when_all_of_it_is() -> None:
         assert ledger["ordering"] == 0
         arrives = math.ceil(2 * 4 * 280 * BYTE) + PROP
         assert ledger["iommu"] == 230_000 + PROP - arrives + 230_000 - math.ceil(WIRE)
+
+
+def test_a_slot_that_is_used_again_knows_nothing_of_the_write_before() -> None:
+    """The walk of one takes 1 ms; 1024 steps later another one is in its slot, and has passed it."""
+    port = Port(relaxed=True)
+    slow = replace(AMPLE, walk=((0.0, 10**9), (1.0, 10**9)))
+    warm, step = at_once(0)
+    begin = 2 * 10**9
+    steps = [warm, replace(step, address=HIGH + 4096, not_before_ps=begin)]
+    steps += [
+        replace(step, not_before_ps=begin + 100_000 * i, request=1 + i, buffer=i % 2) for i in range(1, 1100)
+    ]
+    case = Case([port], [steps], [[False] * len(steps)], iommu=slow)
+    for ledger in (False, True):
+        latency = outcome_of_package(case, [list(range(0, 1101, 10))], ledger).kept_ps[0]
+        assert latency[1] == PROP + 10**9
+        # Data pass, entries wait.
+        assert set(latency[3:1101:2].tolist()) == {math.ceil(WIRE) + PROP}
+        assert latency[2:1101:2].tolist() == [PROP + 10**9 - 100_000 * i for i in range(1, 1100, 2)]
 
 
 def test_a_write_that_passes_gives_its_credits_back_first() -> None:
