@@ -64,6 +64,21 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class Phase:
+    """When requests of a device begin: for `on_ps` of every `every_ps`, the first time from `from_ps` on.
+
+    every_ps : 0 for one time only. A request that is due between two of these times begins with the next.
+    """
+
+    from_ps: int = 0
+    on_ps: int = FOREVER
+    every_ps: int = 0
+
+
+ALWAYS: Final = Phase()
+
+
+@dataclass(frozen=True)
 class Program:
     """One device's program.
 
@@ -75,6 +90,9 @@ class Program:
     servers : number of servers that DELAY steps occupy. cores : how many of them, the last ones, are not the
         device's but cores of the host.
     open_loop : arrivals are given, so the load and not the device may set the pace.
+    phase : when its requests begin.
+    background : it runs for as long as the others do: no request of it begins after the end of the last of
+        them. Where all are in the background, none of them is.
     """
 
     stats: tuple[str, ...]
@@ -85,6 +103,8 @@ class Program:
     servers: int
     open_loop: bool
     cores: int = 0
+    phase: Phase = ALWAYS
+    background: bool = False
 
 
 def remembered(program: Program) -> Program:
