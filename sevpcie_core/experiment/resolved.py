@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from .. import spec
 from ..link.params import Credits, DataLink, Iommu, RootPort
+from ..workload.phase import Phase
 
 Kind: TypeAlias = Literal["nvme", "nic", "gpu"]
 KINDS: tuple[Kind, ...] = ("nvme", "nic", "gpu")
@@ -361,9 +362,13 @@ class DeviceRun:
     link: Link
     traffic: Traffic
     requests: int
-    """Requests to generate; 0 when the traffic comes from a trace or a duration ends the run."""
+    """Requests to generate; 0 when the traffic comes from a trace, or a duration or other devices end it."""
     switch: str = field(default="", metadata={"sparse": True})
     """Name of the switch that it is behind; empty for none."""
+    background: bool = field(default=False, metadata={"sparse": True})
+    """Whether it runs for as long as the devices that are not in the background."""
+    phase: Phase | None = field(default=None, metadata={"sparse": True})
+    """When its requests begin; None: always."""
 
 
 @dataclass(frozen=True, slots=True)

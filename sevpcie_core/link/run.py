@@ -13,7 +13,8 @@ from ..errors import MisuseError, RunError
 from ..spec import REGION
 from ..stats.draw import exponential_table, quantile_table
 from ..stats.hist import BUCKETS, Histogram
-from ..workload.program import ALWAYS, BEGIN, END, FOREVER, STEP, Chunk, Program
+from ..workload.phase import ALWAYS
+from ..workload.program import BEGIN, END, FOREVER, STEP, Chunk, Program
 from . import kernel, layout
 from .hop import CONTEXTS_PER_DEVICE, context_of
 from .params import (

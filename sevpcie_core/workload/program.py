@@ -13,6 +13,8 @@ from typing import Final
 import numpy as np
 
 from .._jit import kernel
+from .phase import ALWAYS, Phase
+from .phase import FOREVER as FOREVER
 
 # Step kinds.
 DELAY: Final = 0
@@ -28,9 +30,6 @@ END: Final = 8
 MEDIA: Final = 16
 # The host's cores copy or cipher.
 STAGE: Final = 32
-
-# Chunks close at a request that starts at or after this time: never.
-FOREVER: Final = np.iinfo(np.int64).max
 
 STEP: Final = np.dtype(
     [
@@ -61,21 +60,6 @@ class Chunk:
 
     steps: np.ndarray
     horizon_ps: int
-
-
-@dataclass(frozen=True)
-class Phase:
-    """When requests of a device begin: for `on_ps` of every `every_ps`, the first time from `from_ps` on.
-
-    every_ps : 0 for one time only. A request that is due between two of these times begins with the next.
-    """
-
-    from_ps: int = 0
-    on_ps: int = FOREVER
-    every_ps: int = 0
-
-
-ALWAYS: Final = Phase()
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from sevpcie_core.link.params import (
 )
 from sevpcie_core.link.run import Outcome, simulate
 from sevpcie_core.stats.draw import draw_u64, exponential_table, quantile, quantile_table
+from sevpcie_core.workload.phase import Phase
 from sevpcie_core.workload.program import (
     BEGIN,
     EARLY1,
@@ -43,7 +44,6 @@ from sevpcie_core.workload.program import (
     STAGE,
     STEP,
     Chunk,
-    Phase,
     Program,
 )
 

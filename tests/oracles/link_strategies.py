@@ -10,7 +10,7 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from sevpcie_core.link.params import Credits, DataLink, EngineTiming, Iommu, Memory, RootPort, Switch
-from sevpcie_core.workload.program import ALWAYS, FOREVER, Phase
+from sevpcie_core.workload.phase import ALWAYS, FOREVER, Phase
 
 from .link_cases import Case, Port
 from .link_heapq import DELAY, READ_UP, WRITE_DOWN, WRITE_UP, Step
