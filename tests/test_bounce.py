@@ -70,9 +70,10 @@ def run(*programs: Program, host=CONSTANT, keep: int = 5000, stop_ps: int = 0):
 
 def of_nvme(depth=1, share=0.5, think_ps=0, requests=300, block=4096, **other) -> Program:
     times = {"media_read": ((0.0, 4_000_000), (1.0, 9_000_000)), "media_write": CONSTANT}
-    given = {"dies": 8, "controller_ps": 300_000, "msi": True, "seed": 3, "stream": 1 << 16} | times | other
+    controller = nvme.Controller(**({"dies": 8, "controller_ps": 300_000, "msi": True} | times | other))
+    mix = nvme.Mix(sizes=((1, block),), read_share=share)
     return nvme.closed_loop(
-        requests=requests, queue_depth=depth, block=block, read_share=share, think_ps=think_ps, **given
+        controller, mix, requests=requests, queue_depth=depth, think_ps=think_ps, seed=3, stream=1 << 16
     )
 
 

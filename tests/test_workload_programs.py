@@ -13,6 +13,7 @@ from sevpcie_core.spec import BUFFER_DATA, BUFFER_MMIO, BUFFER_MSI, BUFFER_QUEUE
 from sevpcie_core.stats.draw import quantile_table
 from sevpcie_core.workload import gpu, nic, nvme
 from sevpcie_core.workload.program import BEGIN, DELAY, END, FOREVER, READ_UP, WRITE_DOWN, WRITE_UP, Program
+from sevpcie_core.workload.traces.records import NVME_DTYPE
 
 LINK = link_row(
     generation=5, lanes=4, mps=256, mrrs=512, rcb=64, completion_bytes=256, propagation_ps=100_000, tags=64
@@ -37,21 +38,18 @@ def run(program: Program, keep: int = 0) -> Outcome:
 
 
 def nvme_loop(**changes: object) -> Program:
-    options: dict[str, object] = {
-        "requests": 300,
-        "queue_depth": 16,
-        "block": 4096,
-        "read_share": 0.5,
-        "think_ps": 0,
-        "media_read": CONSTANT,
-        "media_write": CONSTANT,
-        "dies": 0,
-        "controller_ps": 200_000,
-        "msi": True,
-        "seed": 1,
-        "stream": 100,
-    }
-    return nvme.closed_loop(**(options | changes))  # type: ignore[arg-type]
+    """Return a closed loop; changes are of its controller, its mix or of itself."""
+    parts = [
+        {"media_read": CONSTANT, "media_write": CONSTANT, "dies": 0, "controller_ps": 200_000, "msi": True},
+        {"read_share": 0.5},
+        {"requests": 300, "queue_depth": 16, "seed": 1, "stream": 100},
+    ]
+    fields = [nvme.Controller.__dataclass_fields__, nvme.Mix.__dataclass_fields__, {}]
+    for name, value in changes.items():
+        part = next((p for p, known in zip(parts, fields, strict=True) if name in known), parts[-1])
+        part[name] = value
+    controller, mix, loop = parts
+    return nvme.closed_loop(nvme.Controller(**controller), nvme.Mix(**mix), **loop)  # type: ignore[arg-type]
 
 
 NIC = {
@@ -123,7 +121,7 @@ def check_shape(program: Program) -> np.ndarray:
     st.booleans(),
 )
 def test_nvme_moves_every_block_once(n: int, depth: int, block: int, share: float, msi: bool) -> None:
-    program = nvme_loop(requests=n, queue_depth=depth, block=block, read_share=share, msi=msi, dies=4)
+    program = nvme_loop(requests=n, queue_depth=depth, sizes=((1, block),), read_share=share, msi=msi, dies=4)
     steps = check_shape(program)
     data = steps[(steps["buffer"] == BUFFER_DATA) & (steps["kind"] != DELAY)]
     assert sorted(data["request"]) == list(range(n))
@@ -189,15 +187,11 @@ def test_replayed_nvme_starts_when_recorded_whatever_the_device_does() -> None:
     operations = np.arange(n) % 3
     sizes = np.where(operations == nvme.FLUSH, 0, 4096)
     slow = ((0.0, 50_000_000), (1.0, 50_000_000))
+    records = np.zeros(n, NVME_DTYPE)
+    records["t_ps"], records["op"], records["bytes"] = times, operations, sizes
     program = nvme.replay(
-        times_ps=times,
-        operations=operations,
-        sizes=sizes,
-        media_read=slow,
-        media_write=slow,
-        dies=1,
-        controller_ps=0,
-        msi=False,
+        nvme.Controller(media_read=slow, media_write=slow, dies=1, controller_ps=0, msi=False),
+        records,
         seed=1,
         stream=100,
     )

@@ -36,6 +36,7 @@ from .traffic import (
     HostReference,
     LinkReference,
     NicLoad,
+    NvmeLoad,
     NvmeLoop,
     Reference,
     RegionsTable,
@@ -372,7 +373,7 @@ class Scenario(Table):
             raise fail((*place, "phase", problem[0]), problem[1])
         endless = self.duration or entry.background
         trace, requests = None, 0 if endless else entry.requests or self.requests
-        if not isinstance(traffic, NvmeLoop | NicLoad):
+        if not isinstance(traffic, NvmeLoop | NvmeLoad | NicLoad):
             if entry.requests is not None:
                 found = f"{entry.requests} for a recorded workload"
                 raise fail((*place, "requests"), f"{found}; expected no such key (traffic.limit cuts it)")

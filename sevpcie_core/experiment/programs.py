@@ -50,30 +50,46 @@ def _trace(reader: str, trace: TraceFile, limit: int, local: str | None = None) 
 
 
 def _nvme(device: NvmeDevice, traffic: NvmeTraffic, requests: int, seed: int, stream: int) -> Program:
-    common = {
-        "media_read": device.media_read,
-        "media_write": device.media_write,
-        "dies": device.dies,
-        "controller_ps": device.controller_ps,
-        "msi": device.msi,
-        "seed": seed,
-        "stream": stream,
-    }
-    if traffic.trace is None:
-        return nvme.closed_loop(
-            requests=requests,
-            queue_depth=traffic.queue_depth,
-            block=traffic.block,
-            read_share=traffic.read_share,
-            think_ps=traffic.think_ps,
-            **common,  # type: ignore[arg-type]
+    controller = nvme.Controller(
+        media_read=device.media_read,
+        media_write=device.media_write,
+        dies=device.dies,
+        controller_ps=device.controller_ps,
+        msi=device.msi,
+        coalesce=device.coalesce or 1,
+        fetch=device.fetch or 1,
+        queues=device.queues or 1,
+        entries=device.entries or nvme.ENTRIES,
+        segment=device.segment,
+        shadow=device.shadow_every,
+    )
+    if traffic.trace is not None:
+        records = _trace("nvme", traffic.trace, traffic.limit)
+        return nvme.replay(controller, records, seed=seed, stream=stream)
+    mix = nvme.Mix(
+        sizes=traffic.blocks or ((1, traffic.block),),
+        read_share=traffic.read_share,
+        flush_share=traffic.flush_share,
+        trim_share=traffic.trim_share,
+        zeroes_share=traffic.zeroes_share,
+        offset=traffic.offset,
+        window=traffic.window,
+        random=traffic.random,
+    )
+    batch = traffic.batch or 1
+    if traffic.rate:
+        return nvme.open_loop(
+            controller, mix, requests=requests, rate=traffic.rate, batch=batch, seed=seed, stream=stream
         )
-    records = _trace("nvme", traffic.trace, traffic.limit)
-    return nvme.replay(
-        times_ps=records["t_ps"] - records["t_ps"][0],
-        operations=records["op"],
-        sizes=records["bytes"],
-        **common,  # type: ignore[arg-type]
+    return nvme.closed_loop(
+        controller,
+        mix,
+        requests=requests,
+        queue_depth=traffic.queue_depth,
+        batch=batch,
+        think_ps=traffic.think_ps,
+        seed=seed,
+        stream=stream,
     )
 
 

@@ -22,7 +22,7 @@ from ..units import (
     parse_time_ps,
 )
 from .fields import Rule, Text, Whole
-from .problems import KeyProblem, check_table, unknown_key
+from .problems import KeyProblem, check_table, shown, unknown_key
 from .resolved import Quantiles, Range
 
 
@@ -236,6 +236,48 @@ class Spread(Rule):
             "required": ["p0", "p100"],
         }
         return {"anyOf": [time, table]}
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes(Rule):
+    """One size, or several with the weight of each, as ((weight, bytes), ...)."""
+
+    size: Size
+    most: int = 64
+    heaviest: int = 10**6
+
+    def expected(self) -> str:
+        """Return what is allowed."""
+        return f"{self.size.expected()}, or pairs [weight, size], such as [[70, '4KiB'], [30, '64KiB']]"
+
+    def read(self, value: Any) -> tuple[tuple[int, int], ...]:
+        """Return weights and bytes."""
+        if not isinstance(value, list | tuple):
+            return ((1, self.size.read(value)),)
+        pairs = []
+        for pair in value:
+            if not isinstance(pair, list | tuple) or len(pair) != 2:
+                raise self.refuse(value)
+            weight, size = pair
+            if isinstance(weight, bool) or not isinstance(weight, int) or not 1 <= weight <= self.heaviest:
+                raise ValueError(
+                    f"{shown(weight)}; expected a whole number from 1 to {self.heaviest} as weight"
+                )
+            pairs.append((weight, self.size.read(size)))
+        if not 1 <= len(pairs) <= self.most:
+            raise ValueError(f"{len(pairs)} pairs; expected 1 to {self.most}")
+        return tuple(pairs)
+
+    def text(self, value: tuple[tuple[int, int], ...]) -> Any:
+        """Return it as a file writes it."""
+        if len(value) == 1:
+            return self.size.text(value[0][1])
+        return [[weight, self.size.text(size)] for weight, size in value]
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        pair = {"type": "array", "prefixItems": [{"type": "integer", "minimum": 1}, self.size.schema()]}
+        return {"anyOf": [self.size.schema(), {"type": "array", "items": pair, "minItems": 1}]}
 
 
 @dataclass(frozen=True, slots=True)

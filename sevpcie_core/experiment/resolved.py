@@ -93,6 +93,18 @@ class NvmeDevice:
     """Its buffers."""
     id_based_ordering: bool = field(default=False, metadata={"sparse": True})
     """Whether all its requests carry the IDO attribute."""
+    coalesce: int = field(default=0, metadata={"sparse": True})
+    """Completions of a queue that share an interrupt and a doorbell; 0: none do."""
+    fetch: int = field(default=0, metadata={"sparse": True})
+    """Commands that one read fetches at most; 0: each has its own."""
+    queues: int = field(default=0, metadata={"sparse": True})
+    """Pairs of queues; 0: one."""
+    entries: int = field(default=0, metadata={"sparse": True})
+    """Of each queue; 0: as many as usual."""
+    segment: int = field(default=0, metadata={"sparse": True})
+    """Bytes of memory that one SGL descriptor names; 0: data are named by PRPs."""
+    shadow_every: int = field(default=0, metadata={"sparse": True})
+    """Batches per MMIO doorbell, where the others are told in memory; 0: each has one."""
     name: str = _cosmetic()
 
 
@@ -168,7 +180,7 @@ class TraceFile:
 
 @dataclass(frozen=True, slots=True)
 class NvmeTraffic:
-    """Closed loop of `queue_depth` requests, or an open loop by the recorded times of `trace`."""
+    """Closed loop of `queue_depth` requests, or an open one: by rate, or by the recorded times of `trace`."""
 
     kind: ClassVar[Kind] = "nvme"
     queue_depth: int
@@ -181,6 +193,22 @@ class NvmeTraffic:
     trace: TraceFile | None
     limit: int
     """Most records taken from the trace; 0: all."""
+    rate: int = field(default=0, metadata={"sparse": True})
+    """Requests per second of an open loop; 0: a closed one, or a trace."""
+    blocks: tuple[tuple[int, int], ...] = field(default=(), metadata={"sparse": True})
+    """(weight, bytes) of requests of several sizes; empty: all have `block`."""
+    batch: int = field(default=0, metadata={"sparse": True})
+    """Commands per doorbell; 0: one."""
+    flush_share: float = field(default=0.0, metadata={"sparse": True})
+    """Of all requests, as the next two; reads and writes share the rest."""
+    trim_share: float = field(default=0.0, metadata={"sparse": True})
+    zeroes_share: float = field(default=0.0, metadata={"sparse": True})
+    offset: int = field(default=0, metadata={"sparse": True})
+    """Of the first byte of each buffer in its page."""
+    window: int = field(default=0, metadata={"sparse": True})
+    """Bytes of all buffers; 0: as many as there are requests in flight."""
+    random: bool = field(default=False, metadata={"sparse": True})
+    """Whether buffers of the window are taken at random, not in turn."""
 
 
 @dataclass(frozen=True, slots=True)

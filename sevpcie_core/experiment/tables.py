@@ -253,6 +253,11 @@ class HostTable(Preset):
 _Tags: TypeAlias = Annotated[int, Whole(1, spec.MAX_TAGS)]
 
 
+def _unless(value: int, usual: int) -> int:
+    """Return a number, 0 for the usual one: what a digest leaves out."""
+    return 0 if value == usual else value
+
+
 class NvmeTable(Preset):
     """An NVMe controller."""
 
@@ -265,7 +270,23 @@ class NvmeTable(Preset):
     msi: Annotated[bool, Flag()]
     relaxed_ordering: Annotated[bool, Flag()] = False
     id_based_ordering: Annotated[bool, Flag()] = False
+    coalesce: Annotated[int, Whole(1, 256)] = 1
+    fetch: Annotated[int, Whole(1, 64)] = 1
+    queues: Annotated[int, Whole(1, 1024)] = 1
+    queue_entries: Annotated[int | None, Whole(2, 65536)] = None
+    data_pointers: Annotated[Literal["prp", "sgl"], Choice(("prp", "sgl"))] = "prp"
+    sgl_segment: Annotated[int, Size(4096, 2**24, 4096)] = 4096
+    shadow_every: Annotated[int, Whole(0, 65536)] = 0
     credits: DeviceCreditsTable = DeviceCreditsTable()
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield a segment where nothing has any."""
+        yield from super().problems()
+        if self.data_pointers == "prp" and self.sgl_segment != type(self).model_fields["sgl_segment"].default:
+            yield (
+                "sgl_segment",
+                f"{format_bytes(self.sgl_segment)}; expected no such key with data_pointers 'prp'",
+            )
 
     def build(self, name: str) -> resolved.NvmeDevice:
         """Return the frozen device."""
@@ -279,6 +300,12 @@ class NvmeTable(Preset):
             relaxed_ordering=self.relaxed_ordering,
             id_based_ordering=self.id_based_ordering,
             credits=self.credits.build(),
+            coalesce=_unless(self.coalesce, 1),
+            fetch=_unless(self.fetch, 1),
+            queues=_unless(self.queues, 1),
+            entries=self.queue_entries or 0,
+            segment=self.sgl_segment if self.data_pointers == "sgl" else 0,
+            shadow_every=self.shadow_every,
             name=name,
         )
 

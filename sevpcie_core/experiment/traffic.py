@@ -4,7 +4,7 @@ Rule: as in `tables.py`. Generated and recorded traffic are different models, to
 so that a key which would have no effect is an unknown key.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import Discriminator, Field, PlainValidator, Tag, ValidationInfo, WithJsonSchema
 
 from ..errors import ConfigError
-from ..units import format_time
+from ..units import format_bytes, format_time
 from ..workload.phase import Phase
 from . import resolved
 from .fields import Choice, Flag, Name, Number, Rule, Whole
 from .problems import shown
-from .quantities import FrameSize, Rate, Size, Time
+from .quantities import FrameSize, Rate, Size, Sizes, Time
 from .tables import Table
 
 SAMPLE = "sample:"
@@ -89,25 +89,77 @@ class _Local(Rule):
         return {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 1, "maximum": 65535}]}
 
 
-class NvmeLoop(Table):
-    """Generated block I/O in a closed loop."""
+_Blocks: TypeAlias = Annotated[tuple[tuple[int, int], ...], Sizes(Size(512, 2**24, 512))]
+_Share: TypeAlias = Annotated[float, Number(0, 1)]
+
+
+class _NvmeRequests(Table):
+    """Generated block I/O: what each request is."""
 
     kind: Annotated[Literal["nvme"], Choice(("nvme",))]
+    block: _Blocks = ((1, 4096),)
+    read_share: _Share = 1.0
+    flush_share: _Share = 0.0
+    trim_share: _Share = 0.0
+    zeroes_share: _Share = 0.0
+    batch: Annotated[int, Whole(1, 1024)] = 1
+    buffer_offset: Annotated[int, Size(0, 4092, 4)] = 0
+    window: Annotated[int, Size(0, 2**40)] = 0
+    pattern: Annotated[Literal["random", "sequential"], Choice(("random", "sequential"))] = "sequential"
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield shares of more than all, a window that holds no request, and an order of none."""
+        yield from super().problems()
+        rest = self.flush_share + self.trim_share + self.zeroes_share
+        if rest > 1 + 1e-9:
+            yield "flush_share", f"{rest:g} with trim_share and zeroes_share; expected 1 at most in all"
+        largest = self.buffer_offset + max(size for _, size in self.block)
+        if 0 < self.window < largest:
+            found = f"{format_bytes(self.window)}, too small for a request of {format_bytes(largest)}"
+            yield "window", f"{found}; expected that at least, or 0: a buffer for each in flight"
+        if self.pattern == "random" and not self.window:
+            yield "pattern", "'random' without a window; expected window = SIZE to take buffers from"
+
+    def _traffic(self, queue_depth: int, think_ps: int, rate: int) -> resolved.NvmeTraffic:
+        one = len(self.block) == 1
+        return resolved.NvmeTraffic(
+            queue_depth=queue_depth,
+            block=self.block[0][1] if one else 0,
+            read_share=self.read_share,
+            think_ps=think_ps,
+            trace=None,
+            limit=0,
+            rate=rate,
+            blocks=() if one else self.block,
+            batch=self.batch if self.batch > 1 else 0,
+            flush_share=self.flush_share,
+            trim_share=self.trim_share,
+            zeroes_share=self.zeroes_share,
+            offset=self.buffer_offset,
+            window=self.window,
+            random=self.pattern == "random",
+        )
+
+
+class NvmeLoop(_NvmeRequests):
+    """Generated block I/O in a closed loop."""
+
     queue_depth: Annotated[int, Whole(1, 65536)] = 32
-    block: Annotated[int, Size(512, 2**24, 512)] = 4096
-    read_share: Annotated[float, Number(0, 1)] = 1.0
     think: Annotated[int, Time()] = 0
 
     def build(self, trace: resolved.TraceFile | None) -> resolved.NvmeTraffic:
         """Return the frozen traffic."""
-        return resolved.NvmeTraffic(
-            queue_depth=self.queue_depth,
-            block=self.block,
-            read_share=self.read_share,
-            think_ps=self.think,
-            trace=None,
-            limit=0,
-        )
+        return self._traffic(self.queue_depth, self.think, 0)
+
+
+class NvmeLoad(_NvmeRequests):
+    """Generated block I/O at a rate, in an open loop."""
+
+    iops: Annotated[int, Whole(1, 10**9)]
+
+    def build(self, trace: resolved.TraceFile | None) -> resolved.NvmeTraffic:
+        """Return the frozen traffic."""
+        return self._traffic(0, 0, self.iops)
 
 
 class NvmeTrace(Table):
@@ -172,16 +224,19 @@ class GpuTrace(Table):
 def _tag(data: Any) -> str | None:
     """Return which model reads a traffic table; None: nothing does."""
     if isinstance(data, Mapping):
-        kind, recorded = data.get("kind"), "trace" in data
+        kind, recorded, paced = data.get("kind"), "trace" in data, "iops" in data
     else:
-        kind, recorded = getattr(data, "kind", None), hasattr(data, "trace")
+        kind, recorded, paced = getattr(data, "kind", None), hasattr(data, "trace"), hasattr(data, "iops")
     if kind not in resolved.KINDS:
         return None
+    if kind == "nvme" and paced and not recorded:
+        return "nvme-load"
     return f"{kind}-trace" if recorded or kind == "gpu" else str(kind)
 
 
 Traffic: TypeAlias = Annotated[
     Annotated[NvmeLoop, Tag("nvme")]
+    | Annotated[NvmeLoad, Tag("nvme-load")]
     | Annotated[NvmeTrace, Tag("nvme-trace")]
     | Annotated[NicLoad, Tag("nic")]
     | Annotated[NicTrace, Tag("nic-trace")]

@@ -1,329 +1,353 @@
-"""NVMe: one queue pair of 64 B commands and 16 B completions, as steps.
+"""NVMe: submission and completion queues in host memory, doorbells, and what a command moves, as steps.
 
-Rule: a request is seven or eight steps in the order of the NVM Express Base Specification 2.0, section 3.4:
-doorbell, command fetch, decoding, then media and data (a read) or data and media (a write), completion entry,
-interrupt, completion doorbell. Data are one contiguous buffer; PRP lists are not fetched.
+Rule: a request is a command, and its steps come in the order of the NVM Express Base Specification 2.0,
+section 3.4: doorbell, command fetch, decoding, PRP lists or SGL segments, then media and data (a read) or
+data and media (a write), completion entry, interrupt, completion doorbell. Commands of a batch share a
+doorbell, fetches take several entries, completions may share an interrupt and a doorbell; none of them
+crosses the end of its ring.
 
-Latency: doorbell write leaving the CPU to completion entry visible; the io path leaves out the media.
+Latency: doorbell write leaving the CPU (in an open loop: the intended start) to completion entry visible; the
+io path leaves out the media.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from .._jit import kernel
-from ..spec import BUFFER_DATA, BUFFER_MMIO, BUFFER_MSI, BUFFER_QUEUE
-from ..stats.draw import below, draw_u64, quantile, quantile_table
-from .buffers import BAR_ADDRESS, MSI_ADDRESS, Allocator
-from .program import (
-    BEGIN,
-    DELAY,
-    EARLY1,
-    END,
-    FOREVER,
-    MEDIA,
-    READ_UP,
-    STEP,
-    WRITE_DOWN,
-    WRITE_UP,
-    Chunk,
-    Program,
-    put,
-)
+from ..errors import ConfigError
+from ..stats.draw import below, draw_u64, exponential_table, quantile
+from .nvme_data import PAGE
+from .nvme_steps import ENTRIES, FLUSH, KINDS, READ, TRIM, TRIM_BYTES, WRITE, ZEROES, Controller, Driver, Work
+from .program import Program
 
-# NVM Express Base Specification 2.0, sections 3.3.3.1 and 3.3.3.2: entry sizes; 3.1.3.24: doorbells are 4 B.
-COMMAND_BYTES: Final = 64
-COMPLETION_BYTES: Final = 16
-DOORBELL_BYTES: Final = 4
-# PCIe Base r6.x, section 6.1.4: an MSI-X message is a 4 B memory write.
-MSI_BYTES: Final = 4
-# NVM Express over PCIe Transport 1.0, section 3.1.2: doorbells start at 0x1000, queue 1 with stride 0 at +8.
-_SQ_DOORBELL: Final = BAR_ADDRESS + 0x1008
-_CQ_DOORBELL: Final = BAR_ADDRESS + 0x100C
-_QUEUE_ENTRIES: Final = 1024
+__all__ = [
+    "ENTRIES",
+    "FLUSH",
+    "KINDS",
+    "READ",
+    "TRIM",
+    "WRITE",
+    "ZEROES",
+    "Controller",
+    "Mix",
+    "closed_loop",
+    "open_loop",
+    "replay",
+    "submitted",
+]
 
 # Requests per chunk: the ring of steps in flight should stay in the cache.
 _CHUNK: Final = 512
-_STEPS: Final = 8
-# The host submits the first requests one after the other.
-_SUBMIT_PS: Final = 100_000
-# Buffers of a replayed trace, used in turn.
-_TRACE_BUFFERS: Final = 1024
-
-READ: Final = 0
-WRITE: Final = 1
-FLUSH: Final = 2
-_KINDS: Final = ("read", "write", "flush")
+# Buffers of an open loop, used in turn.
+_BUFFERS: Final = 1024
 
 _DRAW_KIND: Final = 0
-_DRAW_MEDIA: Final = 1
-_DRAW_PLACE: Final = 2
+_DRAW_SIZE: Final = 3
+_DRAW_GAP: Final = 4
+_DRAW_BUFFER: Final = 5
 
 
 @kernel
-def _fill(
-    out,
-    first,
-    operations,
-    stats,
-    sizes,
-    starts,
-    depth,
-    think_ps,
-    queues,
-    data,
-    read,
-    write,
-    dies,
-    controller_ps,
-    msi,
-    key,
-):
-    """Write the steps of consecutive requests and return their number.  Modified in place: out.
+def _draw(operations, sizes, buffers, first, shares, weights, choices, place, key):
+    """Draw what consecutive requests are.  Modified in place: operations, sizes, buffers.
 
-    operations : uint8[n]; stats : int64[3], class of an operation.
-    sizes : int64[n], bytes; starts : int64[n], ps, or empty in a closed loop.
-    queues : int64[2], addresses of submission and completion queue; data : int64[3], first, distance, number.
-    read, write : int64[4097], ps, media times; key : int64[2], seed and stream of the draws.
+    shares : int64[5], in 1/2**20, running sums by operation; weights : int64[k], running sums; choices :
+    int64[k], bytes; place : int64[2], buffers, and 1 where they are taken at random.
     """
-    steps = _STEPS if msi else _STEPS - 1
-    at = 0
     for i in range(len(operations)):
-        request = first + i
-        entry = request % _QUEUE_ENTRIES
-        buffer = data[0] + request % data[2] * data[1]
-        size = sizes[i]
-        is_read = operations[i] == READ
-        stat = stats[operations[i]]
-        # Closed loop: the slot's next request follows its completion, which is step 5 of the earlier one.
-        after = depth * steps - 5 if len(starts) == 0 and request >= depth else 0
-        pause = think_ps if after > 0 else 0
-        at = put(
-            out, at, WRITE_DOWN, BUFFER_MMIO, _SQ_DOORBELL, DOORBELL_BYTES, request, stat, BEGIN, after, pause
-        )
-        if len(starts):
-            out[at - 1]["not_before_ps"] = starts[i]
-        elif after == 0:
-            out[at - 1]["not_before_ps"] = request * _SUBMIT_PS
-        command = queues[0] + COMMAND_BYTES * entry
-        at = put(out, at, READ_UP, BUFFER_QUEUE, command, COMMAND_BYTES, request, stat, 0, 1, 0)
-        at = put(out, at, DELAY, 0, 0, 0, request, stat, 0, 1, controller_ps)
-        bits = draw_u64(key[0], key[1] + _DRAW_MEDIA, request)
-        media = quantile(read if is_read else write, bits)
-        if not is_read and size > 0:
-            at = put(out, at, READ_UP, BUFFER_DATA, buffer, size, request, stat, 0, 1, 0)
-        at = put(out, at, DELAY, 0, 0, 0, request, stat, MEDIA, 1, media)
-        if dies > 0:
-            place = draw_u64(key[0], key[1] + _DRAW_PLACE, request)
-            out[at - 1]["server"] = below(place, dies)
-            out[at - 1]["occupy_ps"] = media
-        wait = 0
-        if is_read and size > 0:
-            at = put(out, at, WRITE_UP, BUFFER_DATA, buffer, size, request, stat, 0, 1, 0)
-            wait = EARLY1
-        if size == 0:
-            # A flush moves no data; a pause of no time keeps the number of steps equal.
-            at = put(out, at, DELAY, 0, 0, 0, request, stat, 0, 1, 0)
-        completion = queues[1] + COMPLETION_BYTES * entry
-        at = put(
-            out, at, WRITE_UP, BUFFER_QUEUE, completion, COMPLETION_BYTES, request, stat, END | wait, 1, 0
-        )
-        if msi:
-            at = put(out, at, WRITE_UP, BUFFER_MSI, MSI_ADDRESS, MSI_BYTES, request, stat, EARLY1, 1, 0)
-        back = 2 if msi else 1
-        at = put(out, at, WRITE_DOWN, BUFFER_MMIO, _CQ_DOORBELL, DOORBELL_BYTES, request, stat, 0, back, 0)
-    return at
+        share = np.int64(draw_u64(key[0], key[1] + _DRAW_KIND, first + i) >> np.uint64(44))
+        operation = READ
+        while operation < ZEROES and share >= shares[operation]:
+            operation += 1
+        operations[i] = operation
+        size = choices[0]
+        if len(choices) > 1:
+            pick = below(draw_u64(key[0], key[1] + _DRAW_SIZE, first + i), weights[-1])
+            at = 0
+            while pick >= weights[at]:
+                at += 1
+            size = choices[at]
+        sizes[i] = size if operation <= WRITE else 0
+        buffers[i] = (first + i) % place[0]
+        if place[1]:
+            buffers[i] = below(draw_u64(key[0], key[1] + _DRAW_BUFFER, first + i), place[0])
 
 
 @kernel
-def _draw_operations(operations, first, read_share, key):
-    """Draw reads and writes; read_share in 1/2**20.  Modified in place: operations."""
-    for i in range(len(operations)):
-        bits = draw_u64(key[0], key[1] + _DRAW_KIND, first + i)
-        operations[i] = READ if np.int64(bits >> np.uint64(44)) < read_share else WRITE
+def _draw_starts(starts, first, start_ps, gaps, key):
+    """Draw the intended starts of consecutive requests; return the last.  Modified in place: starts.
 
-
-def _classes(kinds: Sequence[int]) -> tuple[tuple[str, ...], np.ndarray]:
-    """Return the request classes of a program that has these operations, and the class of each operation.
-
-    Reads and writes are apart, as fio has them: what a link adds to the one is not what it adds to the
-    other, so a percentile of both may belong to neither.
+    gaps : int64[4097], ps.
     """
-    if len(kinds) == 1:
-        return ("nvme",), np.zeros(len(_KINDS), np.int64)
-    stats = np.array([kinds.index(k) if k in kinds else 0 for k in range(len(_KINDS))])
-    return tuple(_KINDS[k] for k in kinds), stats
+    now = start_ps
+    for i in range(len(starts)):
+        now += quantile(gaps, draw_u64(key[0], key[1] + _DRAW_GAP, first + i))
+        starts[i] = now
+    return now
 
 
-class _Controller:
-    """What the generated and the replayed program share: queues, buffers and the device's times."""
+@dataclass(frozen=True)
+class Mix:
+    """What is asked of a drive.
 
-    def __init__(
-        self,
-        buffers: int,
-        buffer_bytes: int,
-        media_read: Sequence[tuple[float, int]],
-        media_write: Sequence[tuple[float, int]],
-        dies: int,
-        controller_ps: int,
-        msi: bool,
-        seed: int,
-        stream: int,
-    ) -> None:
-        memory = Allocator()
-        self.queues = np.array(
-            [memory.queue(COMMAND_BYTES * _QUEUE_ENTRIES), memory.queue(COMPLETION_BYTES * _QUEUE_ENTRIES)]
+    Attributes
+    ----------
+    sizes : (weight, bytes) of reads and writes. read_share : of these, 0..1.
+    flush_share, trim_share, zeroes_share : of all requests, 0..1; the others are reads and writes.
+    offset : of the first byte of each buffer in its page.
+    window : bytes of all buffers; 0: one buffer per slot. random : they are taken at random, not in turn.
+    """
+
+    sizes: Sequence[tuple[int, int]] = ((1, PAGE),)
+    read_share: float = 1.0
+    flush_share: float = 0.0
+    trim_share: float = 0.0
+    zeroes_share: float = 0.0
+    offset: int = 0
+    window: int = 0
+    random: bool = False
+
+    def shares(self) -> np.ndarray:
+        """Return int64[5], in 1/2**20, the running sums of the shares by operation.
+
+        Raises: ConfigError: more than all.
+        """
+        moving = 1 - self.flush_share - self.trim_share - self.zeroes_share
+        if moving < -1e-9:
+            raise ConfigError(f"shares of flush, trim and zeroes: {1 - moving:g} in all; expected at most 1")
+        parts = np.array(
+            [
+                moving * self.read_share,
+                moving * (1 - self.read_share),
+                self.flush_share,
+                self.trim_share,
+                self.zeroes_share,
+            ]
         )
-        self.data = np.array([*memory.data(buffers, buffer_bytes), buffers])
-        self.read = quantile_table(media_read)
-        self.write = quantile_table(media_write)
-        self.dies = dies
-        self.controller_ps = controller_ps
-        self.msi = msi
-        self.key = np.array([seed, stream])
-        self.regions = memory.regions()
+        sums: np.ndarray = np.rint(np.cumsum(parts) * (1 << 20)).astype(np.int64)
+        return sums
 
-    def steps(
-        self,
-        first: int,
-        operations: np.ndarray,
-        stats: np.ndarray,
-        sizes: np.ndarray,
-        starts: np.ndarray,
-        depth: int,
-        think_ps: int,
-    ) -> np.ndarray:
-        out = np.empty(len(operations) * _STEPS, STEP)
-        n = _fill(
-            out,
-            first,
-            operations,
-            stats,
-            sizes,
-            starts,
-            depth,
-            think_ps,
-            self.queues,
-            self.data,
-            self.read,
-            self.write,
-            self.dies,
-            self.controller_ps,
-            self.msi,
-            self.key,
-        )
-        return out[:n]
+    def kinds(self) -> list[int]:
+        """Return the operations that there can be."""
+        return np.flatnonzero(np.diff(self.shares(), prepend=0)).tolist()
+
+
+def _batches(first: int, n: int, batch: int, queues: int) -> np.ndarray:
+    """Return int64[m, 2] for n requests from request `first` on: batches in turn to each queue."""
+    counts = np.full(-(-n // batch), batch, np.int64)
+    counts[-1] = n - batch * (len(counts) - 1)
+    number = first // batch + np.arange(len(counts))
+    return np.stack([counts, number % queues], axis=1)
+
+
+def _generated(
+    mix: Mix, n: int, first: int, buffers: int, key: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return operations, sizes, offsets and buffers of n requests."""
+    operations, sizes, places = np.empty(n, np.uint8), np.empty(n, np.int64), np.empty(n, np.int64)
+    weights = np.cumsum([w for w, _ in mix.sizes]).astype(np.int64)
+    choices = np.array([size for _, size in mix.sizes], np.int64)
+    where = np.array([buffers, mix.random], np.int64)
+    _draw(operations, sizes, places, first, mix.shares(), weights, choices, where, key)
+    return operations, sizes, np.full(n, mix.offset, np.int64), places
+
+
+def _buffers(mix: Mix, slots: int) -> tuple[int, int]:
+    """Return how many buffers there are, and bytes of the largest."""
+    largest = max(max(size for _, size in mix.sizes), TRIM_BYTES)
+    stride = -(-(mix.offset + largest) // PAGE) * PAGE
+    return max(mix.window // stride, 1) if mix.window else slots, largest
 
 
 def closed_loop(
+    controller: Controller,
+    mix: Mix,
     *,
     requests: int,
     queue_depth: int,
-    block: int,
-    read_share: float,
-    think_ps: int,
-    media_read: Sequence[tuple[float, int]],
-    media_write: Sequence[tuple[float, int]],
-    dies: int,
-    controller_ps: int,
-    msi: bool,
+    batch: int = 1,
+    think_ps: int = 0,
     seed: int,
     stream: int,
 ) -> Program:
     """Return a closed loop: `queue_depth` slots, each submitting its next request when the last is complete.
 
+    With `batch`, so many submit together when all of them are complete. Where completions share an
+    interrupt, the host hears of them with it.
+
     Parameters
     ----------
-    requests : how many; block : bytes of each; read_share : 0..1.
-    media_read, media_write : (probability, ps) points of the media time.
-    dies : media servers that requests fall on at random; 0 for unlimited.
-    seed, stream : key of the draws, with three streams from `stream` on.
-    """
-    controller = _Controller(
-        queue_depth, block, media_read, media_write, dies, controller_ps, msi, seed, stream
-    )
-    share = round(read_share * (1 << 20))
-    names, stats = _classes([READ] if share == 1 << 20 else [WRITE] if share == 0 else [READ, WRITE])
+    seed, stream : key of the draws, with six streams from `stream` on.
 
-    def chunks() -> Iterator[Chunk]:
+    Raises
+    ------
+    ConfigError : slots that batches and queues do not divide, or too few of them for a group of completions:
+        it would wait for requests that wait for it.
+    """
+    c = controller
+    if queue_depth % (batch * c.queues):
+        raise ConfigError(
+            f"queue_depth: {queue_depth}; expected a multiple of batch x queues, {batch * c.queues}"
+        )
+    own = queue_depth // c.queues
+    if own > c.entries - 1:
+        raise ConfigError(
+            f"queue_depth: {own} per queue; expected at most {c.entries - 1}, one less than its entries"
+        )
+    if c.coalesce > 1 and batch + c.coalesce - 1 > own:
+        need = batch + c.coalesce - 1
+        raise ConfigError(
+            f"queue_depth: {own} per queue; expected {need} or more with batches and shared interrupts"
+        )
+    buffers, largest = _buffers(mix, queue_depth)
+    driver = Driver(
+        c,
+        buffers=buffers,
+        largest=largest,
+        offset=mix.offset,
+        depth=queue_depth,
+        think_ps=think_ps,
+        batch=batch,
+        seed=seed,
+        stream=stream,
+    )
+    size = max(_CHUNK // (batch * c.queues), 1) * batch * c.queues
+
+    def work() -> Iterator[Work]:
         first = 0
         while first < requests:
             # All root steps are in the first chunk.
-            n = min(max(_CHUNK, queue_depth if first == 0 else 0), requests - first)
-            operations = np.empty(n, np.uint8)
-            _draw_operations(operations, first, share, controller.key)
-            sizes = np.full(n, block, np.int64)
+            n = min(max(size, queue_depth if first == 0 else 0), requests - first)
             none = np.empty(0, np.int64)
-            steps = controller.steps(first, operations, stats, sizes, none, queue_depth, think_ps)
-            yield Chunk(steps, FOREVER)
+            yield Work(
+                _batches(first, n, batch, c.queues),
+                *_generated(mix, n, first, buffers, driver.key),
+                none,
+                first + n == requests,
+            )
             first += n
 
-    return Program(
-        stats=names,
-        pooled=len(names),
-        chunks=chunks,
-        regions=controller.regions,
-        reach=queue_depth * _STEPS,
-        servers=dies,
-        open_loop=False,
-    )
+    return driver.program(work, mix.kinds(), False)
 
 
-def replay(
+def open_loop(
+    controller: Controller,
+    mix: Mix,
     *,
-    times_ps: np.ndarray,
-    operations: np.ndarray,
-    sizes: np.ndarray,
-    media_read: Sequence[tuple[float, int]],
-    media_write: Sequence[tuple[float, int]],
-    dies: int,
-    controller_ps: int,
-    msi: bool,
+    requests: int,
+    rate: int,
+    batch: int = 1,
+    within_ps: int = 100_000_000,
     seed: int,
     stream: int,
 ) -> Program:
-    """Return an open loop by recorded submission times.
+    """Return requests that arrive at a mean rate, whatever the drive does with them.
 
     Parameters
     ----------
-    times_ps : int64[n], ascending; operations : uint8[n] of READ, WRITE, FLUSH; sizes : int64[n], bytes.
+    rate : requests per second, with exponential gaps; batch : so many wait for the last of them.
+    within_ps : a group of completions shares no interrupt with one whose request was asked for so much later.
     """
-    controller = _Controller(
-        _TRACE_BUFFERS,
-        int(sizes.max(initial=1)),
-        media_read,
-        media_write,
-        dies,
-        controller_ps,
-        msi,
-        seed,
-        stream,
+    buffers, largest = _buffers(mix, _BUFFERS)
+    driver = Driver(
+        controller,
+        buffers=buffers,
+        largest=largest,
+        offset=mix.offset,
+        depth=0,
+        within_ps=within_ps,
+        batch=batch,
+        seed=seed,
+        stream=stream,
     )
+    gaps = exponential_table(10**12 // rate)
+    size = max(_CHUNK // batch, 1) * batch
 
-    names, stats = _classes(np.unique(operations).tolist())
-
-    def chunks() -> Iterator[Chunk]:
-        for first in range(0, len(times_ps), _CHUNK):
-            part = slice(first, first + _CHUNK)
-            steps = controller.steps(
-                first,
-                operations[part].astype(np.uint8),
-                stats,
-                sizes[part],
-                np.ascontiguousarray(times_ps[part]),
-                0,
-                0,
+    def work() -> Iterator[Work]:
+        now = 0
+        for first in range(0, requests, size):
+            n = min(size, requests - first)
+            starts = np.empty(n, np.int64)
+            now = _draw_starts(starts, first, now, gaps, driver.key)
+            yield Work(
+                _batches(first, n, batch, controller.queues),
+                *_generated(mix, n, first, buffers, driver.key),
+                starts,
+                first + n == requests,
             )
-            later = times_ps[first + _CHUNK :]
-            yield Chunk(steps, int(later[0]) if len(later) else FOREVER)
 
-    return Program(
-        stats=names,
-        pooled=len(names),
-        chunks=chunks,
-        regions=controller.regions,
-        reach=_STEPS,
-        servers=dies,
-        open_loop=True,
+    return driver.program(work, mix.kinds(), True)
+
+
+def replay(
+    controller: Controller, records: np.ndarray, *, within_ps: int = 100_000_000, seed: int, stream: int
+) -> Program:
+    """Return an open loop by recorded times; each command rings its own doorbell.
+
+    Parameters
+    ----------
+    records : NVME_DTYPE[n], see `traces.records`, ascending; it is read chunk by chunk.
+    """
+    total = len(records)
+    parts = [slice(first, first + _CHUNK) for first in range(0, total, _CHUNK)]
+    largest = max((int(records["bytes"][part].max()) for part in parts), default=0)
+    kinds = sorted(set().union(*(np.unique(records["op"][part]).tolist() for part in parts)))
+    driver = Driver(
+        controller,
+        buffers=_BUFFERS,
+        largest=max(largest, TRIM_BYTES),
+        offset=0,
+        depth=0,
+        within_ps=within_ps,
+        seed=seed,
+        stream=stream,
     )
+
+    def work() -> Iterator[Work]:
+        for part in parts:
+            taken = records[part]
+            n = len(taken)
+            known = "queue" in (taken.dtype.names or ())
+            queues = taken["queue"] % controller.queues if known else np.zeros(n, np.int64)
+            yield Work(
+                np.stack([np.ones(n, np.int64), queues.astype(np.int64)], axis=1),
+                taken["op"].astype(np.uint8),
+                np.where(taken["op"] <= WRITE, taken["bytes"], 0).astype(np.int64),
+                np.zeros(n, np.int64),
+                (part.start + np.arange(n)) % _BUFFERS,
+                np.ascontiguousarray(taken["t_ps"], np.int64),
+                part.stop >= total,
+            )
+
+    return driver.program(work, kinds, True)
+
+
+def submitted(
+    controller: Controller,
+    operations: np.ndarray,
+    sizes: np.ndarray,
+    offsets: np.ndarray,
+    batches: np.ndarray,
+) -> np.ndarray:
+    """Return STEP[m]: commands as a driver submitted them, none of which waits for another.
+
+    Parameters
+    ----------
+    operations : uint8[n]; sizes, offsets : int64[n], bytes, of the first one in its page.
+    batches : int64[b, 2], how many each doorbell submits, and its queue.
+    """
+    n = len(operations)
+    driver = Driver(
+        controller,
+        buffers=1,
+        largest=max(int(sizes.max(initial=0)), TRIM_BYTES),
+        offset=int(offsets.max(initial=0)),
+        depth=n,
+        batch=n,
+    )
+    none = np.empty(0, np.int64)
+    part = Work(batches, operations, sizes, offsets, np.zeros(n, np.int64), none, True)
+    return next(driver.chunks(iter([part]), np.arange(len(KINDS)))).steps
