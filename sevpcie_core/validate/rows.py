@@ -11,10 +11,13 @@ from ..workload.traces.table import Table
 
 
 class Row:
-    """Cells of one row, by column; FormatError names file, line and column."""
+    """Cells of one row, by column; FormatError names file, line and column.
+
+    place : file and line.
+    """
 
     def __init__(self, path: Path, line: int, table: Table, row: list[str]):
-        self._place = f"{path}:{line}"
+        self.place = f"{path}:{line}"
         self._table = table
         self._row = row
 
@@ -26,7 +29,7 @@ class Row:
         """Return a whole number from 0 on, behind a prefix."""
         text = self.text(name).removeprefix(prefix)
         if not (text.isascii() and text.isdigit() and len(text) < 10):
-            raise FormatError(f"{self._place}: {name}: {text!r}; expected a whole number")
+            raise FormatError(f"{self.place}: {name}: {text!r}; expected a whole number")
         return int(text)
 
     def size(self, name: str, low: int = 1) -> int:
@@ -34,7 +37,7 @@ class Row:
         text = self.text(name).removesuffix(".0")
         if not (text.isascii() and text.isdigit() and len(text) < 16 and int(text) >= low):
             raise FormatError(
-                f"{self._place}: {name}: {self.text(name)!r}; expected a whole number from {low}"
+                f"{self.place}: {name}: {self.text(name)!r}; expected a whole number from {low}"
             )
         return int(text)
 
@@ -42,7 +45,7 @@ class Row:
         """Raise FormatError for a value that is not one of those allowed."""
         if value not in allowed:
             words = ", ".join(map(str, allowed))
-            raise FormatError(f"{self._place}: {name}: {value}; expected one of {words}")
+            raise FormatError(f"{self.place}: {name}: {value}; expected one of {words}")
 
     def value(self, name: str, zero: bool = False) -> float:
         """Return a positive number; with `zero`, or 0."""
@@ -53,7 +56,7 @@ class Row:
             value = -1.0
         if not (0 < value < float("inf") or (zero and value == 0)):
             words = "0 or more" if zero else "above 0"
-            raise FormatError(f"{self._place}: {name}: {text!r}; expected a number {words}")
+            raise FormatError(f"{self.place}: {name}: {text!r}; expected a number {words}")
         return value
 
 

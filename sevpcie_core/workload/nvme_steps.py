@@ -433,7 +433,7 @@ class Driver:
         ]
         self.device[_WITHIN] = within_ps
         self.key = np.array([seed, stream])
-        # Steps of a request at most: eight, its lists, and its part of what a batch and a group have together.
+        # Steps of a request at most: eight, its lists, its part of what a batch and a group have together.
         batched = 2 if depth == 0 or batch > 1 else 0
         self.most = 8 + listed + batched + (3 if c.shadow else 0) + (1 if c.coalesce > 1 else 0)
         self.slots = depth or (c.entries - 1) * c.queues
