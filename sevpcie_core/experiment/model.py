@@ -33,10 +33,12 @@ from .traffic import (
     SAMPLE,
     ArmEntry,
     DeviceEntry,
+    GpuTrace,
     HostReference,
     LinkReference,
     NicLoad,
-    NvmeLoop,
+    NicTrace,
+    NvmeTrace,
     Reference,
     RegionsTable,
     WorkloadEntry,
@@ -347,7 +349,7 @@ class Scenario(Table):
         if self.duration and entry.requests is not None:
             raise fail((*place, "requests"), f"{entry.requests}{_BY_DURATION}")
         trace, requests = None, 0 if self.duration else entry.requests or self.requests
-        if not isinstance(traffic, NvmeLoop | NicLoad):
+        if isinstance(traffic, NvmeTrace | NicTrace | GpuTrace):
             if entry.requests is not None:
                 found = f"{entry.requests} for a recorded workload"
                 raise fail((*place, "requests"), f"{found}; expected no such key (traffic.limit cuts it)")

@@ -10,6 +10,7 @@ Latency: a copy, intended start to completion visible; a launch, doorbell to the
 """
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -37,12 +38,12 @@ D2H: Final = 1
 # Work that stays on the device: kernels, copies inside it, memory sets.
 WORK: Final = 2
 
-_DOORBELL: Final = BAR_ADDRESS + 0x90
-_DOORBELL_BYTES: Final = 8
-_COMMAND_ENTRIES: Final = 1024
-_SEMAPHORES: Final = 1024
+DOORBELL: Final = BAR_ADDRESS + 0x90
+DOORBELL_BYTES: Final = 8
+COMMAND_ENTRIES: Final = 1024
+SEMAPHORES: Final = 1024
 # Host buffers that copies use in turn.
-_BUFFERS: Final = 4096
+BUFFERS: Final = 4096
 _STEPS: Final = 8
 # Events per chunk.
 _CHUNK: Final = 1024
@@ -53,7 +54,22 @@ _STAT_LAUNCH: Final = 2
 
 @kernel
 def _fill(
-    out, known, t, duration, kind, size, stream, addresses, device, order, place, finish, last, rank, ended, so_far
+    out,
+    known,
+    t,
+    duration,
+    kind,
+    size,
+    stream,
+    addresses,
+    device,
+    order,
+    place,
+    finish,
+    last,
+    rank,
+    ended,
+    so_far,
 ):
     """Write the steps of events; return (steps, longest distance back).  Modified: out, finish to so_far.
 
@@ -92,14 +108,14 @@ def _fill(
         finish[place[i]] = max(t[i] + duration[i], finish[place[i] - 1] if place[i] > first else np.int64(0))
         flags = 0 if copy else BEGIN
         stat = kind[i] if copy else _STAT_LAUNCH
-        at = put(out, at, WRITE_DOWN, BUFFER_MMIO, _DOORBELL, _DOORBELL_BYTES, request, stat, flags, 0, 0)
+        at = put(out, at, WRITE_DOWN, BUFFER_MMIO, DOORBELL, DOORBELL_BYTES, request, stat, flags, 0, 0)
         out[at - 1]["not_before_ps"] = due
         if low > first:
             distance = at - 1 - ended[order[low - 1]]
             reach = max(reach, distance)
             out[at - 1]["after"] = distance
             out[at - 1]["delay_ps"] = due - finish[low - 1]
-        entry = addresses[0] + number % _COMMAND_ENTRIES * command
+        entry = addresses[0] + number % COMMAND_ENTRIES * command
         at = put(out, at, READ_UP, BUFFER_QUEUE, entry, command, request, stat, 0, 1, 0)
         at = put(out, at, DELAY, 0, 0, 0, request, stat, 0 if copy else END, 1, front_end)
         ready = at - 1
@@ -127,7 +143,7 @@ def _fill(
         if copy:
             buffer = addresses[2] + copies % addresses[4] * addresses[3]
             copies += 1
-            done = addresses[1] + number % _SEMAPHORES * semaphore
+            done = addresses[1] + number % SEMAPHORES * semaphore
             if kind[i] == H2D:
                 at = put(out, at, READ_UP, BUFFER_DATA, buffer, size[i], request, stat, 0, 1, 0)
                 at = put(out, at, WRITE_UP, BUFFER_QUEUE, done, semaphore, request, stat, END, 1, 0)
@@ -167,8 +183,8 @@ class _Maker:
         memory = Allocator()
         self._addresses = np.array(
             [
-                memory.queue(_COMMAND_ENTRIES * pushbuffer_bytes),
-                memory.queue(_SEMAPHORES * semaphore_bytes),
+                memory.queue(COMMAND_ENTRIES * pushbuffer_bytes),
+                memory.queue(SEMAPHORES * semaphore_bytes),
                 *memory.data(buffers, largest),
                 buffers,
             ]
@@ -232,15 +248,12 @@ class _Maker:
         # Of each stream later events wait for its last one, or for the latest one that has ended when the
         # host rings: not before the last start less the longest lead.
         due = int(t[-1]) - self._ahead if len(t) else 0
-        starts = np.searchsorted(dense[order], np.arange(len(last)))
-        stops = np.append(starts[1:], len(order))
-        kept = np.concatenate(
-            [
-                order[max(begin, begin + int(np.searchsorted(finish[begin:end], due, side="right")) - 1) : end]
-                for begin, end in zip(starts, stops, strict=True)
-            ]
-            or [np.empty(0, np.int64)]
-        )
+        edges = np.searchsorted(dense[order], np.arange(len(last) + 1))
+        parts = [np.empty(0, np.int64)]
+        for begin, end in pairwise(edges):
+            over = int(np.searchsorted(finish[begin:end], due, side="right"))
+            parts.append(order[begin + max(over - 1, 0) : end])
+        kept = np.concatenate(parts)
         kept.sort()
         self._known = _Known(t[kept], duration[kept], streams[kept], ended[kept] - count, finish[place[kept]])
         return out[:count], ended[known:]
@@ -271,7 +284,7 @@ def job(
     over_link = (kinds != WORK) & (sizes > 0)
     maker = _Maker(
         int(sizes[over_link].max(initial=1)),
-        max(1, min(int(over_link.sum()), _BUFFERS)),
+        max(1, min(int(over_link.sum()), BUFFERS)),
         (copy_setup_ps, semaphore_bytes, pushbuffer_bytes, launch_lead_ps, front_end_ps),
     )
     steps, ended = maker.steps(times_ps, durations_ps, kinds, sizes, streams)
