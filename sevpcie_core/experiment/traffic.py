@@ -190,7 +190,7 @@ class GpuTrace(Table):
                 raise ValueError(f"no key 'trace' and no key 'job'; expected a recording, or one of {known}")
             job = data["job"]
             hint = suggestion(job, JOBS) if isinstance(job, str) else ""
-            raise KeyProblem("job", f"{shown(job)}; expected one of {known}{hint}")
+            raise KeyProblem("job", f"job = {shown(job)}; expected one of {known}{hint}")
         return data
 
     def build(self, trace: resolved.TraceFile | None) -> resolved.GpuTraffic:

@@ -48,7 +48,7 @@ _STEPS: Final = 8
 # Events per chunk.
 _CHUNK: Final = 1024
 # How many times the launch lead queued work is rung in ahead; recordings of the device do not show it.
-_QUEUED_AHEAD: Final = 4
+QUEUED_AHEAD: Final = 4
 _STAT_LAUNCH: Final = 2
 
 
@@ -94,7 +94,7 @@ def _fill(
         # The doorbell: at the recorded time, or later by what the stream's latest event that had ended by
         # then is late. Work that followed its predecessor within the lead had been queued: rung in before.
         queued = before >= 0 and t[i] - t[before] - duration[before] < lead
-        due = max(t[i] - (_QUEUED_AHEAD * lead if queued else lead), np.int64(0))
+        due = max(t[i] - (QUEUED_AHEAD * lead if queued else lead), np.int64(0))
         first = place[i] - rank[stream[i]]
         rank[stream[i]] += 1
         low = first
@@ -191,7 +191,7 @@ class _Maker:
         )
         self.regions = memory.regions()
         self._device = np.array(device)
-        self._ahead = _QUEUED_AHEAD * lead
+        self._ahead = QUEUED_AHEAD * lead
         nothing = np.empty(0, np.int64)
         self._known = _Known(nothing, nothing, nothing, nothing, nothing)
         self._so_far = np.zeros(3, np.int64)

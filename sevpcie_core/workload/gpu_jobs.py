@@ -27,6 +27,7 @@ from typing import Final
 import numpy as np
 
 from ..errors import ConfigError
+from ..units import format_time
 from . import gpu
 from .program import Program
 from .traces.records import GPU_D2H, GPU_DTYPE, GPU_H2D, GPU_WORK, Records
@@ -34,12 +35,13 @@ from .traces.records import GPU_D2H, GPU_DTYPE, GPU_H2D, GPU_WORK, Records
 # Records per batch, about; and most per cycle, which also bounds how far back a copy of another stream waits.
 _BATCH: Final = 1024
 _MOST: Final = 1 << 16
-# After so many every further cycle is like the last: streams overlap the next cycle at most.
+# After so many, and those that are rung in ahead, every further cycle is like the last: streams overlap the
+# next cycle at most.
 _CYCLES: Final = 4
 
 _NS: Final = 1000
 _QUEUED_GAP: Final = 928 * _NS
-_SWAP_GAP: Final = 5_409 * _NS
+_SWAP_GAP: Final = 5_503 * _NS
 _DECODE_KERNEL: Final = 3_785 * _NS
 
 
@@ -353,14 +355,26 @@ def program(
     """Return the program of so many records of a job; the device's numbers are those of `gpu.job`.
 
     Host buffers are those of a cycle, and each cycle uses them again.
+
+    Raises
+    ------
+    ConfigError : more records than a device can remember while commands are rung in ahead.
     """
-    cycle = job.cycle().records
+    cycle, period_ps = job.cycle().records, job.cycle().period_ps
+    cycles = _CYCLES
+    if period_ps:
+        # A doorbell waits for what has ended that long before.
+        cycles += gpu.QUEUED_AHEAD * launch_lead_ps // period_ps
+    if cycles * len(cycle) > _CYCLES * _MOST:
+        raise ConfigError(
+            f"{len(cycle)} copies and kernels in {format_time(period_ps)}; expected longer kernels or gaps"
+        )
     sizes = cycle["bytes"][cycle["kind"] != GPU_WORK]
     return gpu.generated(
         lambda: job.batches(records),
         largest=int(sizes.max(initial=1)),
         buffers=min(max(1, len(sizes)), gpu.BUFFERS),
-        reach_of=_CYCLES * len(cycle),
+        reach_of=cycles * len(cycle),
         copy_setup_ps=copy_setup_ps,
         semaphore_bytes=semaphore_bytes,
         pushbuffer_bytes=pushbuffer_bytes,
