@@ -28,9 +28,9 @@ def row(steps: np.ndarray, i: int, name: str) -> list[str]:
     step = steps[i]
     kind, flags = int(step["kind"]), int(step["flags"])
     waits = []
-    for name, early in (("after", EARLY1), ("after2", EARLY2)):
-        if step[name]:
-            on = i - int(step[name])
+    for field, early in (("after", EARLY1), ("after2", EARLY2)):
+        if step[field]:
+            on = i - int(step[field])
             moment = EARLY[int(steps[on]["kind"])] if flags & early else "end"
             waits.append(f"{moment} of {on}")
     if step["not_before_ps"]:
