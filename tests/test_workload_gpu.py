@@ -684,7 +684,9 @@ def test_what_keys_break_together_is_said_with_its_place() -> None:
 
 def test_the_page_s_scenario_has_the_five_jobs_of_programs() -> None:
     page = (DOCS / "workloads.md").read_text()
-    (text,) = [t for t in re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL) if "gpu-jobs" in t]
+    (text,) = [
+        t for t in re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL) if "gpu-jobs" in t
+    ]
     described = Scenario.from_dict(tomllib.loads(text))
     found = [w.devices[0].traffic for w in described.resolve().workloads]
     assert [t.name for t in found] == ["training", "decode", "kv-swap", "weights", "checkpoint"]
