@@ -129,13 +129,14 @@ class Job(ABC):
         times = -(-_BATCH // len(cycle.records))
         block = np.tile(cycle.records, times)
         block["t_ps"] += np.repeat(np.arange(times) * cycle.period_ps, len(cycle.records))
-        block = block[np.argsort(block["t_ps"], kind="stable")]
+        block = _ascending(block)
         period_ps = times * cycle.period_ps
         rest = np.zeros(0, GPU_DTYPE)
         start_ps = 0
         while records > 0:
-            rest = np.concatenate([rest, _later(block, start_ps)])
-            rest = rest[np.argsort(rest["t_ps"], kind="stable")]
+            later = block.copy()
+            later["t_ps"] += start_ps
+            rest = _ascending(np.concatenate([rest, later])) if len(rest) else later
             start_ps += period_ps
             # What starts with the next block or after it waits for its turn.
             ready = int(np.searchsorted(rest["t_ps"], start_ps)) if cycle.period_ps else len(rest)
@@ -145,10 +146,10 @@ class Job(ABC):
             rest = rest[ready:]
 
 
-def _later(records: Records, by_ps: int) -> Records:
-    out = records.copy()
-    out["t_ps"] += by_ps
-    return out
+def _ascending(records: Records) -> Records:
+    """Return the records by their starts, equal ones as they stand."""
+    t = records["t_ps"]
+    return records if (t[1:] >= t[:-1]).all() else records[np.argsort(t, kind="stable")]
 
 
 @dataclass(frozen=True)
