@@ -100,7 +100,7 @@ OPERATIONS = {
         ("issue, thread", "no mover", "no set-up", "data"),
     ),
     "Two copies back to back": (
-        lambda: Copies("h2d", 1 << 20, 1).program(2, **ENGINE),
+        lambda: Copies("h2d", (1 << 20,), 1).program(2, **ENGINE),
         ("doorbell", "command", "front end", "set-up", "data", "semaphore"),
     ),
 }
@@ -569,16 +569,19 @@ def test_the_time_inside_the_gpu_is_what_host_and_link_leave_of_a_measured_load(
 @settings(max_examples=40)
 @given(
     st.sampled_from(["h2d", "d2h", "both"]),
-    st.integers(1, 200_000),
+    st.lists(st.integers(1, 200_000), min_size=1, max_size=3),
     st.integers(1, 40),
     st.integers(1, 400),
 )
-def test_every_copy_back_to_back_once(direction: str, size: int, depth: int, count: int) -> None:
-    program = Copies(direction, size, depth).program(count, **ENGINE)
+def test_every_copy_back_to_back_once(direction: str, sizes: list[int], depth: int, count: int) -> None:
+    program = Copies(direction, tuple(sizes), depth).program(count, **ENGINE)
     steps = check_device(program)
     data = steps[(steps["buffer"] == BUFFER_DATA) & (steps["kind"] != DELAY)]
-    assert (data["bytes"] == size).all()
     assert len(data) == count
+    # Each direction goes through the sizes by itself.
+    for kind in (READ_UP, WRITE_UP):
+        mine = data[data["kind"] == kind]["bytes"]
+        assert np.array_equal(mine, np.resize(sizes, len(mine)))
     to_host = {"h2d": 0, "d2h": count, "both": count // 2}[direction]
     assert (data["kind"] == WRITE_UP).sum() == to_host
     outcome = run(program)
@@ -599,7 +602,7 @@ def period_ps(copies: Copies, link: np.ndarray = LINK) -> float:
 
 def test_a_queue_hides_the_way_to_the_engine_and_not_its_set_up() -> None:
     path = ENGINE["front_end_ps"] + 650_000  # doorbell and command read
-    alone, queued = (period_ps(Copies("h2d", 4096, depth)) for depth in (1, 8))
+    alone, queued = (period_ps(Copies("h2d", (4096,), depth)) for depth in (1, 8))
     assert alone - queued == pytest.approx(path, rel=0.15)
     # Set-up, round trip, and 4 KiB on the wire.
     assert queued == pytest.approx(US + 550_000 + 4096 / 0.060, rel=0.05)
@@ -607,11 +610,11 @@ def test_a_queue_hides_the_way_to_the_engine_and_not_its_set_up() -> None:
 
 @pytest.mark.parametrize("direction", ["h2d", "d2h"])
 def test_large_copies_fill_the_link(direction: str) -> None:
-    assert (8 << 20) / period_ps(Copies(direction, 8 << 20, 2)) * 1e3 == pytest.approx(56, rel=0.05)
+    assert (8 << 20) / period_ps(Copies(direction, (8 << 20,), 2)) * 1e3 == pytest.approx(56, rel=0.05)
 
 
 def test_both_directions_go_at_once() -> None:
-    one, both = (period_ps(Copies(direction, 1 << 20, 2)) for direction in ("h2d", "both"))
+    one, both = (period_ps(Copies(direction, (1 << 20,), 2)) for direction in ("h2d", "both"))
     assert both < 0.65 * one
 
 
@@ -627,7 +630,7 @@ def test_the_outstanding_window_is_the_tags_of_the_device() -> None:
         tags=16,
     )
     # 16 reads of 512 B per round trip of 550 ns and the time of one on the wire.
-    assert (1 << 20) / (period_ps(Copies("h2d", 1 << 20, 2), few) - US - 550_000) == pytest.approx(
+    assert (1 << 20) / (period_ps(Copies("h2d", (1 << 20,), 2), few) - US - 550_000) == pytest.approx(
         16 * 512 / (550_000 + 512 / 0.060), rel=0.05
     )
 
@@ -641,7 +644,7 @@ TRAFFIC = (
     {"job": "weights", "layer": "1MiB"},
     {"job": "checkpoint", "kernels": 50, "weights": "4MiB"},
     {"job": "zero-copy", "access": "both", "size": 64},
-    {"job": "copies", "direction": "both", "size": "64KiB"},
+    {"job": "copies", "direction": "both", "size": ["64KiB", 5]},
 )
 
 
@@ -680,6 +683,10 @@ def test_digests_tell_jobs_and_their_numbers_apart() -> None:
 def test_what_keys_break_together_is_said_with_its_place() -> None:
     with pytest.raises(ConfigError, match=r"traffic\.tensors: 9 of 5 bytes; expected 1 to 5"):
         scenario({"job": "checkpoint", "weights": 5, "tensors": 9})
+    with pytest.raises(ConfigError, match=r"traffic\.size: a list; expected a size .* or a list of 1 to 64"):
+        scenario({"job": "copies", "direction": "h2d", "size": []})
+    with pytest.raises(ConfigError, match=r"traffic\.size: 0; expected a size from 1"):
+        scenario({"job": "copies", "direction": "h2d", "size": ["1MiB", 0]})
     with pytest.raises(ConfigError, match=r"traffic\.job: 125761 copies and kernels in a cycle"):
         scenario({"job": "checkpoint", "interval": 200})
 

@@ -15,7 +15,7 @@ from ..workload.gpu_jobs import Checkpoint, Decode, Job, KvSwap, Training, Weigh
 from ..workload.gpu_raw import Copies, ZeroCopy
 from . import resolved
 from .fields import Choice, Whole
-from .quantities import Size, Time
+from .quantities import Size, Sizes, Time
 from .tables import Table
 
 # Whose loads and stores those of a GPU here are like.
@@ -170,12 +170,12 @@ class GpuZeroCopy(Table):
 
 
 class GpuCopies(Table):
-    """Copies of one size, back to back."""
+    """Copies of one size or of several by turns, back to back."""
 
     kind: _Kind
     job: Annotated[Literal["copies"], Choice(("copies",))]
     direction: Annotated[Literal["h2d", "d2h", "both"], Choice(("h2d", "d2h", "both"))]
-    size: Annotated[int, Size(1, 1 << 40)] = 1 << 20
+    size: Annotated[tuple[int, ...], Sizes(1, 1 << 40)] = (1 << 20,)
     queue_depth: Annotated[int, Whole(1, 512)] = 2
 
     def build(self, trace: resolved.TraceFile | None) -> resolved.GpuCopiesTraffic:

@@ -235,7 +235,7 @@ class GpuZeroCopyTraffic:
 
 @dataclass(frozen=True, slots=True)
 class GpuCopiesTraffic:
-    """Copies of one size, back to back."""
+    """Copies back to back."""
 
     kind: ClassVar[Kind] = "gpu"
     copies: Copies

@@ -105,16 +105,17 @@ class ZeroCopy:
 
 @dataclass(frozen=True)
 class Copies:
-    """Copies of one size, back to back.
+    """Copies back to back.
 
     Attributes
     ----------
     direction : of both, copies to the device and from it by turns, a queue each.
-    size : bytes. queue_depth : copies that are rung in at once, per direction.
+    sizes : bytes, which the copies of a direction have by turns.
+    queue_depth : copies that are rung in at once, per direction.
     """
 
     direction: Direction
-    size: int
+    sizes: tuple[int, ...]
     queue_depth: int
 
     def program(
@@ -134,11 +135,12 @@ class Copies:
             [
                 memory.queue(COMMAND_ENTRIES * pushbuffer_bytes),
                 memory.queue(SEMAPHORES * semaphore_bytes),
-                *memory.data(buffers, self.size),
+                *memory.data(buffers, max(self.sizes)),
                 buffers,
             ]
         )
         device = np.array([copy_setup_ps, semaphore_bytes, pushbuffer_bytes, front_end_ps])
+        sizes = np.array(self.sizes, np.int64)
         both = self.direction == "both"
         only = D2H if self.direction == "d2h" else H2D
 
@@ -148,7 +150,7 @@ class Copies:
                 # All root steps are in the first chunk.
                 n = min(max(_CHUNK, slots if first == 0 else 0), count - first)
                 out = np.empty(n * _STEPS, STEP)
-                _fill(out, first, n, both, only, self.size, slots, addresses, device)
+                _fill(out, first, n, both, only, sizes, slots, addresses, device)
                 yield Chunk(out, FOREVER)
                 first += n
 
@@ -164,9 +166,10 @@ class Copies:
 
 
 @kernel
-def _fill(out, first, count, both, only, size, slots, addresses, device):
+def _fill(out, first, count, both, only, sizes, slots, addresses, device):
     """Write the steps of consecutive copies.  Modified in place: out, STEP[6 * count].
 
+    sizes : int64[k], bytes, by turns.
     both : directions take turns, to the device first; else `only` one. slots : distance of a slot's copies.
     addresses : int64[5], command queue, semaphores, first buffer, distance of buffers, their number.
     device : int64[4], set-up ps, semaphore bytes, command bytes, front end ps.
@@ -188,6 +191,7 @@ def _fill(out, first, count, both, only, size, slots, addresses, device):
         out[at - 1]["after2"] = turn * _STEPS + _SETUP - _DATA if copy >= turn else 0
         buffer = addresses[2] + copy % addresses[4] * addresses[3]
         kind = READ_UP if stat == H2D else WRITE_UP
+        size = sizes[copy // turn % len(sizes)]
         at = put(out, at, kind, BUFFER_DATA, buffer, size, copy, stat, 0, 1, 0)
         done = addresses[1] + copy % SEMAPHORES * semaphore
         early = EARLY1 if stat == D2H else 0
