@@ -12,6 +12,8 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
 MEASURED := sevpcie_core bench pyproject.toml
 # The name that results are kept under. Machines that are thrown away share one, or each starts a line of its own.
 MACHINE ?= $(shell uname -n)
+# One process per CPU, files whole, so that what the tests of a file share is made once.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 # Kernels on one thread each, in asv's environments too.
 CAPS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
@@ -26,7 +28,7 @@ compare: setup-run ## what link encryption costs, on the shipped scenarios (ARGS
 	@$(BIN)/python -m sevpcie_core.cli compare $(ARGS)
 
 test: setup-test ## run the tests (ARGS="-k gate", ...)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 lint: setup-test ## style, format, types, and the floors between modules
 	$(BIN)/python -m ruff check .
@@ -39,12 +41,12 @@ format: setup-test ## put the sources into their format
 	$(BIN)/python -m ruff format .
 
 nojit: setup-test ## the marked subset of the tests with the kernels interpreted
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -m nojit $(ARGS)
+	NUMBA_DISABLE_JIT=1 $(PYTEST) -m nojit $(ARGS)
 
 backends: setup-test ## the tests of the protected stream once more, on every AES backend but the fastest
 	@for name in $$($(BIN)/python -c 'from sevpcie_core.crypto import backends; print(*backends.available()[:-1])'); do \
 	  echo "SEVPCIE_AES_BACKEND=$$name"; \
-	  SEVPCIE_AES_BACKEND=$$name $(BIN)/python -m pytest -m "not own_process" tests/test_ide_*.py tests/test_arms_agree.py $(ARGS) || exit 1; \
+	  SEVPCIE_AES_BACKEND=$$name $(PYTEST) -m "not own_process" tests/test_ide_*.py tests/test_arms_agree.py $(ARGS) || exit 1; \
 	done
 
 readme: setup-test ## rewrite what the README shows: the table of the main job, and the picture

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,13 @@ settings.register_profile("sevpcie", deadline=None, derandomize=True)
 settings.load_profile("sevpcie")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Compile the simulator once before workers start: they would all do so, and write the same cache."""
+    code = "from sevpcie_core.link.run import warm_up; warm_up()"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 @pytest.fixture(scope="session")

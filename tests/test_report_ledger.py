@@ -136,7 +136,8 @@ def test_the_time_of_a_switch_stands_in_wire(capsys: pytest.CaptureFixture[str],
         assert moved.pop("wire") == pytest.approx(400.0)
         assert moved == pytest.approx(dict.fromkeys(moved, 0.0), abs=1e-6)
     assert cli.main(["compare", str(tmp_path / "s.toml"), "--why", "--quiet", "--scheme", "sev-pcie"]) == 0
-    assert "wire: flight, and the latency of switches" in capsys.readouterr().out
+    # Lines are folded to the terminal's width.
+    assert "wire: flight, and the latency of switches" in " ".join(capsys.readouterr().out.split())
 
 
 def test_every_place_is_explained() -> None:

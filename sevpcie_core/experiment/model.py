@@ -57,6 +57,7 @@ _DEFAULT_ARMS = (
 # bits.
 _MAX_TAGS_NON_FLIT = 1 << 10
 
+_BY_OTHERS = "; expected no such key: a device in the background runs for as long as the others"
 _BY_DURATION = "; expected no such key: the scenario ends by duration; requests are not counted"
 
 _TraceReader: TypeAlias = Callable[[str, Place], resolved.TraceFile]
@@ -231,6 +232,7 @@ class Scenario(Table):
         runs: list[list[resolved.DeviceRun]] = [[] for _ in self.workload]
         for place, entry in self._devices():
             runs[place[1]].append(self._device(place, entry, trace_file))
+        self._check_ends(runs)
         table, host_name = presets.host(self.host, self._origin, ("host",))
         host = table.build(host_name)
         for (place, _), run in zip(self._devices(), chain(*runs), strict=True):
@@ -253,6 +255,24 @@ class Scenario(Table):
                 for i, (workload, devices) in enumerate(zip(self.workload, runs, strict=True))
             ),
         )
+
+    def _check_ends(self, runs: list[list[resolved.DeviceRun]]) -> None:
+        """Refuse what would never end: without a duration, devices end by their own requests."""
+        if self.duration:
+            return
+        for i, devices in enumerate(runs):
+            front = [run for run in devices if not run.background]
+            if not front:
+                found = "every device is in the background"
+                expected = "one that is not, or a duration at the top of the scenario"
+                raise self._origin.error(("workload", i, "device"), f"{found}; expected {expected}")
+            for run in front:
+                if run.phase and not run.phase.every_ps:
+                    place = ("workload", i, "device", run.name, "phase", "every")
+                    expected = "a time, a duration at the top of the scenario, or background = true"
+                    raise self._origin.error(
+                        place, f"'0ns', so not all requests begin in the one phase; expected {expected}"
+                    )
 
     def _switches(
         self, i: int, devices: list[resolved.DeviceRun], host: resolved.Host
@@ -348,7 +368,12 @@ class Scenario(Table):
             raise fail((*at_traffic, "rate"), f"{found}; expected at most {format_rate(device.line_rate)!r}")
         if self.duration and entry.requests is not None:
             raise fail((*place, "requests"), f"{entry.requests}{_BY_DURATION}")
-        trace, requests = None, 0 if self.duration else entry.requests or self.requests
+        if entry.background and entry.requests is not None:
+            raise fail((*place, "requests"), f"{entry.requests}{_BY_OTHERS}")
+        if entry.phase and (problem := entry.phase.problem()):
+            raise fail((*place, "phase", problem[0]), problem[1])
+        endless = self.duration or entry.background
+        trace, requests = None, 0 if endless else entry.requests or self.requests
         if isinstance(traffic, NvmeTrace | NicTrace | GpuTrace):
             if entry.requests is not None:
                 found = f"{entry.requests} for a recorded workload"
@@ -365,6 +390,8 @@ class Scenario(Table):
             traffic.build(trace),
             requests,
             entry.switch or "",
+            entry.background,
+            entry.phase.build() if entry.phase else None,
         )
 
     def _link(self, place: Place, entry: DeviceEntry) -> resolved.Link:

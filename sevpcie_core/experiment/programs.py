@@ -4,6 +4,7 @@ Rule: a program depends on the scenario and the seed alone, never on scheme or p
 comparison see the same arrivals, addresses and device times.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from ..errors import FormatError, MisuseError
 from ..workload import gpu, gpu_jobs, nic, nvme, traces
+from ..workload.mix import phased
 from ..workload.program import Program
 from .resolved import (
     DeviceRun,
@@ -29,7 +31,7 @@ from .resolved import (
 # Draw streams of one device; the simulator's own streams lie elsewhere.
 _STREAMS_PER_DEVICE = 64
 _FIRST_STREAM = 1 << 16
-# With a duration, programs are as long as it takes.
+# With a duration, and in the background, programs are as long as it takes.
 _ENDLESS = 1 << 40
 
 
@@ -157,7 +159,14 @@ def build(run: DeviceRun, index: int, seed: int, duration_ps: int) -> Program:
     ------
     FormatError : a trace that cannot be used.
     """
-    requests = _ENDLESS if duration_ps else run.requests
+    program = _build(run, index, seed, _ENDLESS if duration_ps or run.background else run.requests)
+    if run.phase is not None:
+        program = phased(program, run.phase)
+    return replace(program, background=True) if run.background else program
+
+
+def _build(run: DeviceRun, index: int, seed: int, requests: int) -> Program:
+    """Return the program of a device, as if it were alone."""
     stream = _FIRST_STREAM + index * _STREAMS_PER_DEVICE
     device, traffic = run.device, run.traffic
     if isinstance(device, NvmeDevice) and isinstance(traffic, NvmeTraffic):

@@ -14,6 +14,7 @@ from .. import spec
 from ..link.params import Credits, DataLink, Iommu, RootPort
 from ..workload.gpu_jobs import Job
 from ..workload.gpu_raw import Copies, ZeroCopy
+from ..workload.phase import Phase
 
 Kind: TypeAlias = Literal["nvme", "nic", "gpu"]
 KINDS: tuple[Kind, ...] = ("nvme", "nic", "gpu")
@@ -391,9 +392,13 @@ class DeviceRun:
     link: Link
     traffic: Traffic
     requests: int
-    """Requests to generate; 0 when the traffic comes from a trace or a duration ends the run."""
+    """Requests to generate; 0 when the traffic comes from a trace, or a duration or other devices end it."""
     switch: str = field(default="", metadata={"sparse": True})
     """Name of the switch that it is behind; empty for none."""
+    background: bool = field(default=False, metadata={"sparse": True})
+    """Whether it runs for as long as the devices that are not in the background."""
+    phase: Phase | None = field(default=None, metadata={"sparse": True})
+    """When its requests begin; None: always."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,10 @@ from pydantic import (
 )
 
 from ..errors import ConfigError
+from ..units import format_time
+from ..workload.phase import Phase
 from . import resolved
-from .fields import Choice, Name, Number, Rule, Whole
+from .fields import Choice, Flag, Name, Number, Rule, Whole
 from .gpu_traffic import (
     JOBS,
     GpuCheckpoint,
@@ -270,6 +272,29 @@ DeviceReference: TypeAlias = Annotated[Reference, _read, WithJsonSchema({REFEREN
 SchemeReference: TypeAlias = Annotated[Reference, _read, WithJsonSchema({REFERENCE_MARK: "Scheme"})]
 
 
+class PhaseTable(Table):
+    """When requests of a device begin: for the time `on` of every `every`, the first time from `start` on."""
+
+    start: Annotated[int, Time()] = 0
+    on: Annotated[int, Time()]
+    every: Annotated[int, Time()] = 0
+
+    def build(self) -> Phase:
+        """Return the phase."""
+        return Phase(self.start, self.on, self.every)
+
+    def problem(self) -> tuple[str, str] | None:
+        """Return a key and what is wrong with it, if anything is."""
+        if self.on == 0:
+            return "on", "'0ns'; expected a time above 0"
+        if 0 < self.every < self.on:
+            return (
+                "every",
+                f"{format_time(self.every)!r}; expected at least on ({format_time(self.on)}), or 0: once",
+            )
+        return None
+
+
 class DeviceEntry(Table):
     """One device of a workload."""
 
@@ -277,6 +302,8 @@ class DeviceEntry(Table):
     link: LinkReference | None = None
     switch: Annotated[str | None, Name()] = None
     requests: Annotated[int | None, Whole(1, MAX_REQUESTS)] = None
+    background: Annotated[bool, Flag()] = False
+    phase: PhaseTable | None = None
     traffic: Traffic
 
 

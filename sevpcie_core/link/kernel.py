@@ -73,6 +73,7 @@ from .layout import (
     FLIGHT,
     FLIGHT_HEAD,
     FLIGHT_TAIL,
+    FOREGROUND,
     FREE_TAGS,
     HEAD,
     HEADERS,
@@ -121,6 +122,9 @@ from .layout import (
     PARKED_TAIL,
     PAUSE,
     PENDING,
+    PHASE_EVERY,
+    PHASE_FROM,
+    PHASE_ON,
     PORT,
     PR_SENT,
     QUANTUM,
@@ -179,6 +183,8 @@ from .layout import (
     VISIBLE,
     WAITING,
     WALKER_BUSY,
+    WANTED,
+    WANTED_UNTIL,
     State,
 )
 from .params import (
@@ -261,13 +267,30 @@ def _ready(row, now):
     return max(max(ready, row[NOT_BEFORE]), now)
 
 
+@kernel
+def _opening(port, ready):
+    """Return when a request of a device with phases that is due then may begin, ps."""
+    if ready <= port[PHASE_FROM]:
+        return port[PHASE_FROM]
+    every = port[PHASE_EVERY]
+    into = ready - port[PHASE_FROM]
+    if every > 0:
+        into %= every
+    if into < port[PHASE_ON]:
+        return ready
+    return ready + every - into if every > 0 else FOREVER
+
+
 @inline_kernel
-def _start_at(heap, row, d, step, ready):
+def _start_at(heap, port, row, d, step, ready):
     """Push the READY event of a step, unless it begins a request after the stop. Modified in place."""
-    if row[FLAGS] & BEGIN and ready > heap[1]:
-        row[DONE] = 1
-    else:
-        push(heap, ready, key(d, step, 0, READY))
+    if row[FLAGS] & BEGIN:
+        if port[PHASE_ON] > 0:
+            ready = _opening(port, ready)
+        if ready > heap[1] or ready == FOREVER:
+            row[DONE] = 1
+            return
+    push(heap, ready, key(d, step, 0, READY))
 
 
 @inline_kernel
@@ -339,7 +362,7 @@ def _go_on(heap, port, count, ring, kept, d, step, now):
         row[MET] = max(row[MET], ready if early else ready + pause)
         row[PENDING] = 0
         ready = _ready(row, now)
-    _start_at(heap, row, d, step, ready)
+    _start_at(heap, port, row, d, step, ready)
 
 
 @inline_kernel
@@ -381,6 +404,21 @@ def _tell_waiting(heap, port, count, ring, ledger, d, step, early, time, now):
         waiting = row[CHAIN + which]
 
 
+@kernel
+def leave(state, d):
+    """Note that a device in the foreground is done. Modified in place: state.
+
+    No request in the background begins after the end of the last of them.
+    """
+    port = state.device[d]
+    scalar = state.scalar
+    port[FOREGROUND] = 0
+    scalar[WANTED_UNTIL] = max(scalar[WANTED_UNTIL], port[LAST_STEP])
+    scalar[WANTED] -= 1
+    if scalar[WANTED] == 0:
+        state.heap[1] = min(state.heap[1], scalar[WANTED_UNTIL])
+
+
 @inline_kernel
 def _finish(state, d, step, end, now):
     """Settle a step whose end is known: dependents, request latency, window. Modified in place."""
@@ -414,6 +452,8 @@ def _finish(state, d, step, end, now):
     while oldest < port[LOADED] and ring[d, oldest & mask, DONE]:
         oldest += 1
     port[OLDEST] = oldest
+    if port[FOREGROUND] and oldest == port[LOADED] and port[EXHAUSTED]:
+        leave(state, d)
 
 
 @inline_kernel
@@ -1259,6 +1299,10 @@ def _start(state, links, d, step, now):
     stat = row[STAT]
     at = row[REQUEST] & mask
     if row[FLAGS] & BEGIN:
+        if now > heap[1]:
+            # It was due before the stop was known.
+            row[DONE] = 1
+            return
         ring[d, at, BEGUN] = now
         ring[d, at, MEDIA_TIME] = 0
         ring[d, at, BEGUN_AS] = row[REQUEST] + 1
@@ -1578,7 +1622,7 @@ def _load(state, d, first_class, reach, servers, most_bytes, steps, sealed):
                 pending += 1
         row[PENDING] = pending
         if pending == 0:
-            _start_at(heap, row, d, step, _ready(row, 0))
+            _start_at(heap, port, row, d, step, _ready(row, 0))
     return LOADED_OK
 
 

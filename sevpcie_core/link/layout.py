@@ -108,7 +108,14 @@ GAP: Final = GAPS + 1
 MOST_GAPS: Final = 64
 # Added to the last three: of a drain in which all pass what is looked up, for the ledger to compare with.
 UNORDERED: Final = 2 + 2 * MOST_GAPS
-DEVICE_COLUMNS: Final = DRAIN_FREE + 2 * UNORDERED
+# When requests of a device may begin (`workload.program.Phase`): from when, for how long and how often, ps;
+# the second is 0 for always.
+PHASE_FROM: Final = DRAIN_FREE + 2 * UNORDERED
+PHASE_ON: Final = PHASE_FROM + 1
+PHASE_EVERY: Final = PHASE_ON + 1
+# 1 for a device that others run in the background of, until it is done.
+FOREGROUND: Final = PHASE_EVERY + 1
+DEVICE_COLUMNS: Final = FOREGROUND + 1
 
 # A device's timers: events that come in order need no heap. One per port, and the first of each flight.
 TIMER_PORT: Final = 0  # two columns by direction
@@ -198,7 +205,9 @@ CROWDED: Final = 7
 SERVE: Final = 8  # row of a link
 SERVE_NEXT: Final = 9  # the same, 0 for none
 SERVE_AT: Final = 10
-SCALARS: Final = 11
+WANTED: Final = 11  # devices that are in the foreground and not done; 0 where no other is in the background
+WANTED_UNTIL: Final = 12  # when the last so far of them was done, ps
+SCALARS: Final = 13
 
 # Columns of `host`, the numbers of the root complex.
 READ_INTERVAL: Final = 0  # ps between two reads that it starts
@@ -253,7 +262,8 @@ class State(NamedTuple):
     R links: those of the devices, then those of the switches to their root ports. Where no burst takes more
     than one link and all engines stand at ports, lines and keys are empty.
 
-    heap : int64[2 * H], events (see `heap`); heap[1] is when the last request may begin, ps
+    heap : int64[2 * H], events (see `heap`); heap[1] is when the last request may begin, ps: with devices in
+        the background, from the end of the others on that
     timer : int64[R * TIMERS + L, 2], (time in ps, key) of a link's next event of each kind, FOREVER for
         none, then of each station
     flight : int64[D, 2, F, 2], events of reads on their way, by direction

@@ -13,6 +13,7 @@ from ..errors import MisuseError, RunError
 from ..spec import REGION
 from ..stats.draw import exponential_table, quantile_table
 from ..stats.hist import BUCKETS, Histogram
+from ..workload.phase import ALWAYS
 from ..workload.program import BEGIN, END, FOREVER, STEP, Chunk, Program
 from . import kernel, layout
 from .hop import CONTEXTS_PER_DEVICE, context_of
@@ -231,7 +232,18 @@ def simulate(
     device[:, layout.STARVED_SINCE] = -1
     device[:, layout.FIRST_STEP] = FOREVER
     device[:, layout.FREE_TAGS] = links[:, TAGS]
-    device[:devices, layout.REACH] = [p.reach for p in programs]
+    # At least 1, so that nobody is done before it is known that no chunk follows.
+    device[:devices, layout.REACH] = [max(p.reach, 1) for p in programs]
+    phases = [p.phase for p in programs]
+    device[:devices, layout.PHASE_FROM] = [phase.from_ps for phase in phases]
+    device[:devices, layout.PHASE_ON] = [0 if phase == ALWAYS else phase.on_ps for phase in phases]
+    device[:devices, layout.PHASE_EVERY] = [phase.every_ps for phase in phases]
+    front = [not p.background for p in programs]
+    mixed = any(front) and not all(front)
+    for d, program in enumerate(programs):
+        if mixed and front[d] and program.phase.on_ps < FOREVER and not program.phase.every_ps:
+            raise MisuseError(f"device {d}: a phase that ends, while others run for as long as it does")
+    device[:devices, layout.FOREGROUND] = front if mixed else 0
     device[:, layout.ENGINE_LAST : layout.ENGINE_BUSY] = -1
     device[:, layout.RECENCY : layout.PR_SENT] = np.tile(np.arange(CONTEXTS), 4)
     device[:, layout.PARKED_SINCE] = -1
@@ -259,12 +271,14 @@ def simulate(
     ring[..., layout.DONE] = 1
     heap, waiting = _heap_and_queues(ring, links)
     heap[1] = stop_ps or FOREVER
+    scalar = np.zeros(layout.SCALARS, np.int64)
+    scalar[layout.WANTED] = sum(front) if mixed else 0
     stations = 3 * rows + 1 if links[:, PATH].any() else 0
     state = layout.State(
         heap=heap,
         timer=np.full((rows * layout.TIMERS + stations, 2), FOREVER, np.int64),
         flight=np.zeros((devices, 2, 1 << int(links[:, TAGS].max()).bit_length(), 2), np.int64),
-        scalar=np.zeros(layout.SCALARS, np.int64),
+        scalar=scalar,
         device=device,
         ring=ring,
         waiting=waiting,
@@ -304,6 +318,8 @@ def simulate(
         chunk = next(iterators[d], None)
         if chunk is None:
             device[d, layout.EXHAUSTED] = 1
+            if device[d, layout.FOREGROUND] and device[d, layout.OLDEST] == device[d, layout.LOADED]:
+                kernel.leave(state, d)
             continue
         steps = chunk.steps
         needed = int(device[d, layout.LOADED] - device[d, layout.OLDEST]) + len(steps) + programs[d].reach

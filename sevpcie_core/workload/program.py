@@ -13,6 +13,8 @@ from typing import Final
 import numpy as np
 
 from .._jit import kernel
+from .phase import ALWAYS, Phase
+from .phase import FOREVER as FOREVER
 
 # Step kinds.
 DELAY: Final = 0
@@ -28,9 +30,6 @@ END: Final = 8
 MEDIA: Final = 16
 # The host's cores copy or cipher.
 STAGE: Final = 32
-
-# Chunks close at a request that starts at or after this time: never.
-FOREVER: Final = np.iinfo(np.int64).max
 
 STEP: Final = np.dtype(
     [
@@ -75,6 +74,9 @@ class Program:
     servers : number of servers that DELAY steps occupy. cores : how many of them, the last ones, are not the
         device's but cores of the host.
     open_loop : arrivals are given, so the load and not the device may set the pace.
+    phase : when its requests begin.
+    background : it runs for as long as the others do: no request of it begins after the end of the last of
+        them. Where all are in the background, none of them is.
     """
 
     stats: tuple[str, ...]
@@ -85,6 +87,8 @@ class Program:
     servers: int
     open_loop: bool
     cores: int = 0
+    phase: Phase = ALWAYS
+    background: bool = False
 
 
 def remembered(program: Program) -> Program:

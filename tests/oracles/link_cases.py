@@ -8,7 +8,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import numpy as np
@@ -33,6 +33,7 @@ from sevpcie_core.link.params import (
 )
 from sevpcie_core.link.run import Outcome, simulate
 from sevpcie_core.stats.draw import draw_u64, exponential_table, quantile, quantile_table
+from sevpcie_core.workload.phase import Phase
 from sevpcie_core.workload.program import (
     BEGIN,
     EARLY1,
@@ -123,6 +124,10 @@ class Case:
     """Switches, each with its link to a root port."""
     below: Sequence[int | None] = ()
     """The switch of each device; empty: there is none."""
+    phases: Sequence[Phase] = ()
+    """When requests of each device begin; empty: always."""
+    background: Sequence[bool] = ()
+    """Of each device, whether it runs in the background; empty: none does."""
 
 
 @dataclass
@@ -241,8 +246,15 @@ def outcome_of_package(
 ) -> Outcome:
     """Run the package's simulator; `cuts` says per device where its chunks end."""
     cuts = cuts or [()] * len(case.ports)
+    programs = [as_program(steps, where) for steps, where in zip(case.programs, cuts, strict=True)]
+    if case.phases:
+        programs = [replace(p, phase=phase) for p, phase in zip(programs, case.phases, strict=True)]
+    if case.background:
+        programs = [
+            replace(p, background=behind) for p, behind in zip(programs, case.background, strict=True)
+        ]
     return simulate(
-        [as_program(steps, where) for steps, where in zip(case.programs, cuts, strict=True)],
+        programs,
         link_table(case),
         host_table=host_table(case.host_points),
         read_interval_ps=case.read_interval_ps,
@@ -418,6 +430,8 @@ def oracle_outcome(case: Case) -> link_heapq.Outcome:
         [link_of(port) for port, _ in case.uplinks],
         [link_heapq.Switch(switch.latency_ps, switch.cut_through) for _, switch in case.uplinks],
         case.below,
+        [(p.from_ps, None if p.on_ps == FOREVER else p.on_ps, p.every_ps) for p in case.phases],
+        case.background,
     )
 
 

@@ -561,6 +561,8 @@ class Simulation:
         uplinks: Sequence[Link],
         switches: Sequence[Switch],
         below: Sequence[int | None],
+        phases: Sequence[tuple[int, int | None, int]],
+        background: Sequence[bool],
     ) -> None:
         self.links = [*devices, *uplinks]
         """Those of the devices, then those of the switches to their root ports: rows."""
@@ -572,8 +574,12 @@ class Simulation:
         self.programs = steps_by_device
         self.protected = protected_by_device
         self.seed = seed
-        self.stop_ps = stop_ps
+        self.stop_ps: int | None = stop_ps or None
         count = len(devices)
+        self.phases = phases or [(0, None, 0) for _ in devices]
+        self.background = background or [False for _ in devices]
+        self.in_front = {d for d in range(count) if not self.background[d]}
+        """Devices whose end those in the background wait for, if there are any."""
         self.directions = [self.make_directions(row) for row in range(len(self.links))]
         everyone = [(d, way) for d in range(count) for way in (UP, DOWN)]
         self.shared_engine = make_engine(engine, everyone)
@@ -760,11 +766,32 @@ class Simulation:
         lag = 0 if step.kind == DELAY else step.delay_ps
         ready = max(self.latest[device][index] + lag, step.not_before_ps)
         if step.begin:
-            if self.stop_ps > 0 and ready > self.stop_ps:
+            opening = self.opening(device, ready)
+            if opening is None or (self.stop_ps is not None and opening > self.stop_ps):
                 return
+            ready = opening
             self.begun[device][step.request] = ready
         self.moments[device][index].ready = ready
         self.push(max(ready, now), READY, device, index, 0)
+
+    def opening(self, device: int, ready: int) -> int | None:
+        """Return when a request that is due may begin: in a phase of its device, None for never."""
+        start, on, every = self.phases[device]
+        if on is None:
+            return max(ready, start)
+        while ready >= start + on and every > 0:
+            start += every
+        return max(ready, start) if ready < start + on else None
+
+    def leave_front(self) -> None:
+        """Once all devices in the foreground are done, nothing in the background begins any more."""
+        if not self.in_front or len(self.in_front) == len(self.programs):
+            return
+        ends = [m.end for d in self.in_front for m in self.moments[d]]
+        if None not in ends:
+            last = max((end for end in ends if end is not None), default=0)
+            self.stop_ps = last if self.stop_ps is None else min(last, self.stop_ps)
+            self.in_front = set()
 
     def tell(self, now: int, device: int, index: int, moment: int, early: bool, ledger: Ledger) -> None:
         """A moment of a step is known: note it and tell those that wait for it."""
@@ -775,6 +802,7 @@ class Simulation:
             self.moments[device][index].early = moment
         else:
             self.moments[device][index].end = moment
+            self.leave_front()
             if step.end:
                 self.ended[device][step.request] = moment
                 self.spent[device, step.stat].update(ledger.places)
@@ -791,6 +819,11 @@ class Simulation:
 
     def on_ready(self, now: int, device: int, index: int, split: int) -> None:
         step = self.programs[device][index]
+        if step.begin and self.stop_ps is not None and now > self.stop_ps:
+            # It was due before the stop was known.
+            del self.begun[device][step.request]
+            self.moments[device][index].ready = None
+            return
         if step.begin:
             self.ledgers[device][index] = Ledger(now)
             self.counted.add((device, index))
@@ -1433,12 +1466,17 @@ def simulate(
     uplinks: Sequence[Link] = (),
     switches: Sequence[Switch] = (),
     below: Sequence[int | None] = (),
+    phases: Sequence[tuple[int, int | None, int]] = (),
+    background: Sequence[bool] = (),
 ) -> Outcome:
     """Run programs over links and return what happened.
 
     `protected_by_device` marks the steps whose TLPs are encrypted; none may be marked without an engine.
     A step with `begin` that becomes ready after `stop_ps` (0: no stop) never runs, nor what waits for it.
     `below` names the switch that each device is behind, None for none; `uplinks` are those of the switches.
+    `phases`, of each device: from when its requests begin, for how long (None: for ever) and how often (0:
+    once), ps.
+    `background`: devices of which no request begins after the end of the last of the others.
     """
     if engine is None and any(any(marks) for marks in protected_by_device):
         raise ValueError("protected traffic needs an engine")
@@ -1455,4 +1493,6 @@ def simulate(
         uplinks,
         switches,
         below,
+        phases,
+        background,
     ).run()

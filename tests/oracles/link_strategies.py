@@ -10,6 +10,7 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from sevpcie_core.link.params import Credits, DataLink, EngineTiming, Iommu, Memory, RootPort, Switch
+from sevpcie_core.workload.phase import ALWAYS, FOREVER, Phase
 
 from .link_cases import Case, Port
 from .link_heapq import DELAY, READ_UP, WRITE_DOWN, WRITE_UP, Step
@@ -132,6 +133,16 @@ def ports(draw: st.DrawFn, *, like: Port | None = None) -> Port:
     )
 
 
+phases = st.one_of(
+    st.just(ALWAYS),
+    st.builds(
+        lambda start, on, pause: Phase(start, on, on + pause if pause else 0),
+        st.sampled_from([0, 5000, 1_000_000]),
+        st.sampled_from([1, 1000, 333_333]),
+        st.sampled_from([0, 1, 700_000]),
+    ),
+)
+
 switches = st.builds(Switch, latency_ps=st.sampled_from([0, 1000, 110_000]), cut_through=st.booleans())
 
 
@@ -250,6 +261,14 @@ def cases(draw: st.DrawFn, max_devices: int = 3, max_requests: int = 6, units: b
     count = draw(st.integers(1, max_devices))
     links, uplinks, below = draw(trees(count))
     device_programs = [draw(programs(max_requests)) for _ in range(count)]
+    when = draw(st.just([]) | st.lists(phases, min_size=count, max_size=count))
+    behind = draw(st.just([]) | st.lists(st.booleans(), min_size=count, max_size=count))
+    if any(behind) and not all(behind):
+        # What others wait for must come to its end.
+        when = [
+            replace(p, on_ps=p.on_ps if b or p.every_ps else FOREVER)
+            for p, b in zip(when, behind, strict=False)
+        ]
     how = draw(st.sampled_from(["all", "some", "none"]))
     protected = [
         [how == "all" or (how == "some" and draw(st.booleans())) for _ in steps] for steps in device_programs
@@ -267,6 +286,8 @@ def cases(draw: st.DrawFn, max_devices: int = 3, max_requests: int = 6, units: b
         memory=draw(memories),
         uplinks=uplinks,
         below=below,
+        phases=when,
+        background=behind,
     )
 
 
