@@ -33,11 +33,12 @@ from .traffic import (
     SAMPLE,
     ArmEntry,
     DeviceEntry,
+    GpuTrace,
     HostReference,
     LinkReference,
     NicLoad,
-    NvmeLoad,
-    NvmeLoop,
+    NicTrace,
+    NvmeTrace,
     Reference,
     RegionsTable,
     WorkloadEntry,
@@ -373,7 +374,7 @@ class Scenario(Table):
             raise fail((*place, "phase", problem[0]), problem[1])
         endless = self.duration or entry.background
         trace, requests = None, 0 if endless else entry.requests or self.requests
-        if not isinstance(traffic, NvmeLoop | NvmeLoad | NicLoad):
+        if isinstance(traffic, NvmeTrace | NicTrace | GpuTrace):
             if entry.requests is not None:
                 found = f"{entry.requests} for a recorded workload"
                 raise fail((*place, "requests"), f"{found}; expected no such key (traffic.limit cuts it)")

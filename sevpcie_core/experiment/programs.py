@@ -11,13 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import FormatError, MisuseError
-from ..workload import gpu, nic, nvme, traces
+from ..workload import gpu, gpu_jobs, nic, nvme, traces
 from ..workload.mix import phased
 from ..workload.program import Program
 from .resolved import (
     DeviceRun,
+    GpuCopiesTraffic,
     GpuDevice,
+    GpuJobTraffic,
     GpuTraffic,
+    GpuZeroCopyTraffic,
     NicDevice,
     NicTraffic,
     NvmeDevice,
@@ -148,6 +151,18 @@ def _gpu(device: GpuDevice, traffic: GpuTraffic) -> Program:
     )
 
 
+def _gpu_generated(device: GpuDevice, traffic: GpuJobTraffic | GpuCopiesTraffic, requests: int) -> Program:
+    engine = {
+        "copy_setup_ps": device.copy_setup_ps,
+        "semaphore_bytes": device.semaphore_bytes,
+        "pushbuffer_bytes": device.pushbuffer_bytes,
+        "front_end_ps": device.front_end_ps,
+    }
+    if isinstance(traffic, GpuCopiesTraffic):
+        return traffic.copies.program(requests, **engine)
+    return gpu_jobs.program(traffic.job, requests, launch_lead_ps=device.launch_lead_ps, **engine)
+
+
 def build(run: DeviceRun, index: int, seed: int, duration_ps: int) -> Program:
     """Return the program of a device.
 
@@ -176,4 +191,8 @@ def _build(run: DeviceRun, index: int, seed: int, requests: int) -> Program:
         return _nic(device, traffic, requests, seed, stream)
     if isinstance(device, GpuDevice) and isinstance(traffic, GpuTraffic):
         return _gpu(device, traffic)
+    if isinstance(device, GpuDevice) and isinstance(traffic, GpuJobTraffic | GpuCopiesTraffic):
+        return _gpu_generated(device, traffic, requests)
+    if isinstance(device, GpuDevice) and isinstance(traffic, GpuZeroCopyTraffic):
+        return traffic.accesses.program(requests, run.link.mrrs, seed, stream)
     raise MisuseError(f"{run.name}: a {device.kind} device cannot run {traffic.kind} traffic")

@@ -67,6 +67,36 @@ class Size(Rule):
 
 
 @dataclass(frozen=True, slots=True)
+class Sizes(Rule):
+    """Bytes of several things that take turns: a list, or one size for all."""
+
+    low: int
+    high: int
+    most: int = 64
+
+    def expected(self) -> str:
+        """Return what is allowed."""
+        return f"{Size(self.low, self.high).expected()}, or a list of 1 to {self.most} of them"
+
+    def read(self, value: Any) -> tuple[int, ...]:
+        """Return bytes of each."""
+        given = list(value) if isinstance(value, list | tuple) else [value]
+        if not 0 < len(given) <= self.most:
+            raise self.refuse(given)
+        return tuple(Size(self.low, self.high).read(size) for size in given)
+
+    def text(self, value: tuple[int, ...]) -> str | list[str]:
+        """Return the sizes with their units."""
+        written = [format_bytes(size) for size in value]
+        return written if len(written) > 1 else written[0]
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        one = _quantity_schema(BYTE_UNITS, True, "64KiB")
+        return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1, "maxItems": self.most}]}
+
+
+@dataclass(frozen=True, slots=True)
 class PowerSize(Rule):
     """Bytes, a power of two."""
 

@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from .. import spec
 from ..link.params import Credits, DataLink, Iommu, RootPort
+from ..workload.gpu_jobs import Job
+from ..workload.gpu_raw import Copies, ZeroCopy
 from ..workload.phase import Phase
 
 Kind: TypeAlias = Literal["nvme", "nic", "gpu"]
@@ -242,7 +244,35 @@ class GpuTraffic:
     """Most records taken from the trace; 0: all."""
 
 
-Traffic: TypeAlias = NvmeTraffic | NicTraffic | GpuTraffic
+@dataclass(frozen=True, slots=True)
+class GpuJobTraffic:
+    """A generated job of a program."""
+
+    kind: ClassVar[Kind] = "gpu"
+    name: str
+    """As the key `job` has it."""
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class GpuZeroCopyTraffic:
+    """Loads and stores of threads straight over the link."""
+
+    kind: ClassVar[Kind] = "gpu"
+    accesses: ZeroCopy
+
+
+@dataclass(frozen=True, slots=True)
+class GpuCopiesTraffic:
+    """Copies back to back."""
+
+    kind: ClassVar[Kind] = "gpu"
+    copies: Copies
+
+
+Traffic: TypeAlias = (
+    NvmeTraffic | NicTraffic | GpuTraffic | GpuJobTraffic | GpuZeroCopyTraffic | GpuCopiesTraffic
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,16 @@ from .platforms import Free, load_platform
 from .problems import Origin, Place, first_problem, shown
 from .quantities import Spread, Time
 from .tables import Preset, Table
-from .traffic import MAX_REQUESTS, NicLoad, NvmeLoad, NvmeLoop, PresetName, Reference, Traffic, names_file
+from .traffic import (
+    MAX_REQUESTS,
+    GpuTrace,
+    NicTrace,
+    NvmeTrace,
+    PresetName,
+    Reference,
+    Traffic,
+    names_file,
+)
 
 KIND: Final = "system"
 _UNITS: Final = {"ns": TIME_UNITS["ns"], "us": TIME_UNITS["us"], "B": 1, "accesses": 1}
@@ -82,7 +91,7 @@ class SystemTable(Table):
                 yield place, f"{one.what!r}: no value or no source; expected both, or basis 'projection'"
             if one.fixes and one.fixes not in known:
                 yield (*place, "fixes"), f"{one.fixes!r}; expected the key of a [[free]] number"
-            generated = isinstance(one.traffic, NvmeLoop | NvmeLoad | NicLoad)
+            generated = not isinstance(one.traffic, NvmeTrace | NicTrace | GpuTrace)
             if generated and one.quantity == "us" and one.requests < LEAST_FOR_MEDIAN:
                 expected = f"at least {LEAST_FOR_MEDIAN}, for fewer have no median"
                 yield (*place, "requests"), f"{one.requests}; expected {expected}"

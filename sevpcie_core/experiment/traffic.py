@@ -9,14 +9,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Discriminator, Field, PlainValidator, Tag, ValidationInfo, WithJsonSchema
+from pydantic import (
+    Discriminator,
+    Field,
+    PlainValidator,
+    Tag,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
 from ..errors import ConfigError
 from ..units import format_bytes, format_time
 from ..workload.phase import Phase
 from . import resolved
 from .fields import Choice, Flag, Name, Number, Rule, Whole
-from .problems import shown
+from .gpu_traffic import (
+    JOBS,
+    GpuCheckpoint,
+    GpuCopies,
+    GpuDecode,
+    GpuKvSwap,
+    GpuTraining,
+    GpuWeights,
+    GpuZeroCopy,
+    job_of,
+)
+from .problems import KeyProblem, shown, suggestion
 from .quantities import FrameSize, Rate, Size, Sizes, Time
 from .tables import Table
 
@@ -215,6 +234,19 @@ class GpuTrace(Table):
     trace: Trace
     limit: _Limit = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _name_jobs(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and "trace" not in data:
+            # Here comes what is neither recorded nor one of the jobs.
+            known = ", ".join(map(repr, JOBS))
+            if "job" not in data:
+                raise ValueError(f"no key 'trace' and no key 'job'; expected a recording, or one of {known}")
+            job = data["job"]
+            hint = suggestion(job, JOBS) if isinstance(job, str) else ""
+            raise KeyProblem("job", f"job = {shown(job)}; expected one of {known}{hint}")
+        return data
+
     def build(self, trace: resolved.TraceFile | None) -> resolved.GpuTraffic:
         """Return the frozen traffic."""
         assert trace is not None
@@ -231,6 +263,8 @@ def _tag(data: Any) -> str | None:
         return None
     if kind == "nvme" and paced and not recorded:
         return "nvme-load"
+    if kind == "gpu" and not recorded and (job := job_of(data)):
+        return f"gpu-{job}"
     return f"{kind}-trace" if recorded or kind == "gpu" else str(kind)
 
 
@@ -240,7 +274,14 @@ Traffic: TypeAlias = Annotated[
     | Annotated[NvmeTrace, Tag("nvme-trace")]
     | Annotated[NicLoad, Tag("nic")]
     | Annotated[NicTrace, Tag("nic-trace")]
-    | Annotated[GpuTrace, Tag("gpu-trace")],
+    | Annotated[GpuTrace, Tag("gpu-trace")]
+    | Annotated[GpuTraining, Tag("gpu-training")]
+    | Annotated[GpuDecode, Tag("gpu-decode")]
+    | Annotated[GpuKvSwap, Tag("gpu-kv-swap")]
+    | Annotated[GpuWeights, Tag("gpu-weights")]
+    | Annotated[GpuCheckpoint, Tag("gpu-checkpoint")]
+    | Annotated[GpuZeroCopy, Tag("gpu-zero-copy")]
+    | Annotated[GpuCopies, Tag("gpu-copies")],
     Discriminator(_tag),
 ]
 

@@ -1,9 +1,9 @@
 """Recordings of a real Linux NVMe driver against the generator's steps: what a driver and a device exchange.
 
 Rule: the inputs of a phase are its commands (operation, bytes, offset of the first one in its page) and how
-many of them each doorbell submitted; everything else must come out exactly. Counts and bytes have no time in them,
-so it does not matter that the driver ran on an emulated CPU. With shadow doorbells and SGLs (run C) submit
-batches and segments are unknown, so that only what the commands move is compared.
+many of them each doorbell submitted; everything else must come out exactly. Counts and bytes have no time in
+them, so it does not matter that the driver ran on an emulated CPU. With shadow doorbells and SGLs (run C)
+submit batches and segments are unknown, so that only what the commands move is compared.
 """
 
 from collections import defaultdict

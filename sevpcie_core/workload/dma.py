@@ -32,7 +32,7 @@ PATTERNS: Final[tuple[Pattern, ...]] = ("random", "sequential")
 LINE_BYTES: Final = 64
 LOW_MEMORY: Final = 1 << 30
 # Bytes of a window, and transfers, that 31 bits of a draw can number.
-_MOST: Final = (1 << 31) - 1
+MOST: Final = (1 << 31) - 1
 
 # Transfers per chunk: the ring of steps in flight should stay in the cache.
 _CHUNK: Final = 256
@@ -96,8 +96,8 @@ class Dma:
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name}: {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
         for name, low in (("size", 1), ("count", 1), ("outstanding", 1), ("request_bytes", 1), ("beat", 1)):
-            if not low <= getattr(self, name) <= _MOST:
-                raise ConfigError(f"{name}: {getattr(self, name)}; expected {low} to {_MOST}")
+            if not low <= getattr(self, name) <= MOST:
+                raise ConfigError(f"{name}: {getattr(self, name)}; expected {low} to {MOST}")
         for name in _TIMES:
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}: {getattr(self, name)}; expected 0 or more")
@@ -105,7 +105,7 @@ class Dma:
             raise ConfigError(f"stride: {self.stride}; expected the size ({self.size}) or more, or 0")
         if self.base < 0 or self.base % REQUEST_BOUNDARY:
             raise ConfigError(f"base: {self.base:#x}; expected a multiple of {REQUEST_BOUNDARY}")
-        if not 0 < self.window // self.unit <= _MOST:
+        if not 0 < self.window // self.unit <= MOST:
             raise ConfigError(f"window: {self.window}; expected {self.unit} bytes or more, one unit")
 
     @property
