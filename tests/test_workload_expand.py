@@ -1,4 +1,4 @@
-"""Steps to TLPs: against an oracle that looks at every byte, against the simulator, and by laws of the cut."""
+"""Steps to TLPs: against an oracle that looks at every byte, the simulator, and the laws of the cut."""
 
 from collections import Counter
 from dataclasses import replace

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from .. import spec
 from ..link.params import Credits, DataLink, Iommu, RootPort
+from ..workload.expand import Sizes
 
 Kind: TypeAlias = Literal["nvme", "nic", "gpu"]
 KINDS: tuple[Kind, ...] = ("nvme", "nic", "gpu")
@@ -53,6 +54,11 @@ class Link:
     flit_check_ps: int = field(default=0, metadata={"sparse": True})
     """In flit mode, error correction and CRC of a flit at its receiver, one way; else 0."""
     name: str = _cosmetic()
+
+    @property
+    def sizes(self) -> Sizes:
+        """Return what it cuts TLPs by."""
+        return Sizes(self.mps, self.mrrs, self.rcb, self.completion_bytes, self.flit)
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,7 +218,7 @@ class Look:
 
 
 @kernel
-def _begun(steps) -> tuple[int, int]:
+def _begun(steps):
     """Return the first request that begins among steps, and how many do."""
     first = np.int64(0)
     count = np.int64(0)
