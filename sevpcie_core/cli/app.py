@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import MisuseError
-from . import compare, gate, list_, measure, open, report, rerun, schema, seal, show, validate, wire
+from . import compare, gate, list_, measure, open, report, rerun, schema, seal, show, validate, wire, workload
 
 _SUMMARY: Final = """What does encrypting the PCIe link cost my workload, and what does it buy?
 
@@ -34,6 +34,7 @@ GROUPS: Final[dict[str, list[Entry]]] = {
         Entry("gate", gate.gate, "sevpcie gate record.json --thresholds limits.toml"),
         Entry("list", list_.list_, "sevpcie list schemes"),
         Entry("show", show.show, "sevpcie show nvme > my.toml"),
+        Entry("workload", workload.app, "sevpcie workload show nvme/randread4k"),
     ],
     "Trust": [
         Entry(

@@ -4,6 +4,8 @@ Rule: a program depends on the scenario and the seed alone, never on scheme or p
 comparison see the same arrivals, addresses and device times.
 """
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,7 +22,9 @@ from .resolved import (
     NicTraffic,
     NvmeDevice,
     NvmeTraffic,
-    TraceFile,
+    Reading,
+    Resolved,
+    Traffic,
 )
 
 # Draw streams of one device; the simulator's own streams lie elsewhere.
@@ -30,21 +34,62 @@ _FIRST_STREAM = 1 << 16
 _ENDLESS = 1 << 40
 
 
+@dataclass(frozen=True)
+class Recording:
+    """What was read of a trace: its records, and what was wrong with it."""
+
+    records: np.ndarray
+    bad: traces.Bad
+
+
 @lru_cache(maxsize=32)
-def _records(reader: str, path: Path, sha256: str, limit: int, local: str | None) -> np.ndarray:
+def _read(
+    reader: str, path: Path, sha256: str, limit: int, reading: Reading | None, local: str | None
+) -> Recording:
     """Read a trace once per process; its content hash is part of the key."""
+    asked = reading or Reading(0, 1.0, False)
+    bad = traces.Bad(asked.skip_bad)
+    cut = traces.Cut(asked.offset, limit, asked.speed)
     if reader == "gpu":
-        return traces.read_gpu(path, limit=limit)
+        return Recording(traces.read_gpu(path, cut=cut, bad=bad), bad)
     if reader == "nic":
-        return traces.read_nic(path, local=local, limit=limit)
-    return traces.read_nvme(path, limit=limit)
+        return Recording(traces.read_nic(path, local=local, cut=cut, bad=bad), bad)
+    return Recording(traces.read_nvme(path, cut=cut, bad=bad), bad)
 
 
-def _trace(reader: str, trace: TraceFile, limit: int, local: str | None = None) -> np.ndarray:
-    records = _records(reader, trace.path, trace.sha256, limit, local)
-    if len(records) == 0:
-        raise FormatError(f"{trace.spec}: no record of {reader} traffic; expected at least one")
-    return records
+def recorded(traffic: Traffic) -> Recording:
+    """Return what was read of the trace of recorded traffic.
+
+    Raises: FormatError: it cannot be used, or nothing is left of it.
+    """
+    trace, reading = traffic.trace, traffic.reading
+    if trace is None:
+        raise MisuseError(f"{traffic.kind}: generated traffic has no trace")
+    local = traffic.local if isinstance(traffic, NicTraffic) else None
+    found = _read(traffic.kind, trace.path, trace.sha256, traffic.limit, reading, local)
+    if len(found.records) == 0:
+        after = f" after the first {reading.offset}" if reading and reading.offset else ""
+        bad = f" ({found.bad.count} malformed ones left out)" if found.bad.count else ""
+        raise FormatError(
+            f"{trace.spec}: no record of {traffic.kind} traffic{after}{bad}; expected at least one"
+        )
+    return found
+
+
+def warnings_of(scenario: Resolved, workloads: Collection[str] = ()) -> list[str]:
+    """Return what there is to warn of in the traces of some workloads, all by default, each trace once.
+
+    How many records were malformed and left out, and the first of them.
+    """
+    found = []
+    for workload in scenario.workloads:
+        for run in workload.devices if not workloads or workload.name in workloads else ():
+            trace = run.traffic.trace
+            bad = recorded(run.traffic).bad if trace is not None else None
+            if trace is not None and bad is not None and bad.count:
+                records = "1 malformed record" if bad.count == 1 else f"{bad.count} malformed records"
+                found.append(f"{trace.spec}: {records} left out; the first: {bad.examples[0]}")
+    return list(dict.fromkeys(found))
 
 
 def _nvme(device: NvmeDevice, traffic: NvmeTraffic, requests: int, seed: int, stream: int) -> Program:
@@ -66,7 +111,7 @@ def _nvme(device: NvmeDevice, traffic: NvmeTraffic, requests: int, seed: int, st
             think_ps=traffic.think_ps,
             **common,  # type: ignore[arg-type]
         )
-    records = _trace("nvme", traffic.trace, traffic.limit)
+    records = recorded(traffic).records
     return nvme.replay(
         times_ps=records["t_ps"] - records["t_ps"][0],
         operations=records["op"],
@@ -95,15 +140,15 @@ def _nic(device: NicDevice, traffic: NicTraffic, requests: int, seed: int, strea
             stream=stream,
             **common,
         )
-    records = _trace("nic", traffic.trace, traffic.limit, traffic.local)
+    records = recorded(traffic).records
     if traffic.direction != "both":
         wanted = traces.NIC_RX if traffic.direction == "rx" else traces.NIC_TX
         records = records[records["direction"] == wanted]
         if len(records) == 0:
             raise FormatError(f"{traffic.trace.spec}: no {traffic.direction} frame; expected at least one")
-    times = np.empty(len(records), np.int64)
+    times = records["t_ps"] - records["t_ps"][0]
     # Captures of a loopback are faster than a wire: each direction is spaced to the line rate of the device.
-    for direction in (traces.NIC_RX, traces.NIC_TX):
+    for direction in () if traffic.recorded_pace else (traces.NIC_RX, traces.NIC_TX):
         mine = records["direction"] == direction
         times[mine] = traces.pace_line(
             records["t_ps"][mine] - records["t_ps"][0], records["bytes"][mine], device.line_rate_bps
@@ -115,7 +160,7 @@ def _nic(device: NicDevice, traffic: NicTraffic, requests: int, seed: int, strea
 
 
 def _gpu(device: GpuDevice, traffic: GpuTraffic) -> Program:
-    records = _trace("gpu", traffic.trace, traffic.limit)
+    records = recorded(traffic).records
     return gpu.job(
         times_ps=records["t_ps"] - records["t_ps"][0],
         durations_ps=records["dur_ps"],

@@ -172,6 +172,18 @@ class TraceFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """How a trace is read, where that is not record by record as it stands."""
+
+    offset: int
+    """Records left out at its start."""
+    speed: float
+    """Times are divided by it."""
+    skip_bad: bool
+    """Whether malformed records are left out and counted; else they are errors."""
+
+
+@dataclass(frozen=True, slots=True)
 class NvmeTraffic:
     """Closed loop of `queue_depth` requests, or an open loop by the recorded times of `trace`."""
 
@@ -186,6 +198,7 @@ class NvmeTraffic:
     trace: TraceFile | None
     limit: int
     """Most records taken from the trace; 0: all."""
+    reading: Reading | None = field(default=None, metadata={"sparse": True})
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +220,9 @@ class NicTraffic:
     """Which side of a capture is this NIC: ADDRESS, ADDRESS:PORT or PORT; None: the lower port."""
     limit: int
     """Most records taken from the trace; 0: all."""
+    reading: Reading | None = field(default=None, metadata={"sparse": True})
+    recorded_pace: bool = field(default=False, metadata={"sparse": True})
+    """Whether recorded frames keep their times, instead of being spaced to the device's line rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +233,7 @@ class GpuTraffic:
     trace: TraceFile
     limit: int
     """Most records taken from the trace; 0: all."""
+    reading: Reading | None = field(default=None, metadata={"sparse": True})
 
 
 Traffic: TypeAlias = NvmeTraffic | NicTraffic | GpuTraffic

@@ -13,7 +13,7 @@ from pydantic import Discriminator, Field, PlainValidator, Tag, ValidationInfo, 
 
 from ..errors import ConfigError
 from . import resolved
-from .fields import Choice, Name, Number, Rule, Whole
+from .fields import Choice, Flag, Name, Number, Rule, Whole
 from .problems import shown
 from .quantities import FrameSize, Rate, Size, Time
 from .tables import Table
@@ -56,6 +56,9 @@ Trace: TypeAlias = Annotated[
 """`sample:NAME` or a path; relative ones count from the scenario's folder."""
 
 _Limit: TypeAlias = Annotated[int | None, Whole(1, MAX_REQUESTS)]
+MIN_SPEED, MAX_SPEED = 1e-6, 1e6
+"""Factors by which a trace may be made faster."""
+PACES = ("line", "recorded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,22 @@ class _Local(Rule):
         return {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 1, "maximum": 65535}]}
 
 
+class _Recorded(Table):
+    """What is said of every trace."""
+
+    kind: str
+    trace: Trace
+    limit: _Limit = None
+    offset: Annotated[int, Whole(0, 10**15)] = 0
+    speed: Annotated[float, Number(MIN_SPEED, MAX_SPEED)] = 1.0
+    skip_bad: Annotated[bool, Flag()] = False
+
+    def reading(self) -> resolved.Reading | None:
+        """Return how it is read, None: as it stands."""
+        found = resolved.Reading(self.offset, self.speed, self.skip_bad)
+        return None if found == resolved.Reading(0, 1.0, False) else found
+
+
 class NvmeLoop(Table):
     """Generated block I/O in a closed loop."""
 
@@ -108,12 +127,10 @@ class NvmeLoop(Table):
         )
 
 
-class NvmeTrace(Table):
+class NvmeTrace(_Recorded):
     """Recorded block I/O, issued at its recorded times."""
 
     kind: Annotated[Literal["nvme"], Choice(("nvme",))]
-    trace: Trace
-    limit: _Limit = None
 
     def build(self, trace: resolved.TraceFile | None) -> resolved.NvmeTraffic:
         """Return the frozen traffic."""
@@ -124,6 +141,7 @@ class NvmeTrace(Table):
             think_ps=0,
             trace=trace,
             limit=self.limit or 0,
+            reading=self.reading(),
         )
 
 
@@ -140,31 +158,37 @@ class NicLoad(Table):
         return resolved.NicTraffic(self.direction, self.sizes, self.rate, None, None, 0)
 
 
-class NicTrace(Table):
-    """Recorded frames at their recorded times, spaced as the line spaces them."""
+class NicTrace(_Recorded):
+    """Recorded frames at their recorded times; pace `line` spaces them as the line would."""
 
     kind: Annotated[Literal["nic"], Choice(("nic",))]
-    trace: Trace
     direction: Annotated[Literal["rx", "tx", "both"], Choice(("rx", "tx", "both"))] = "both"
     local: Annotated[str | None, _Local()] = None
-    limit: _Limit = None
+    pace: Annotated[Literal["line", "recorded"], Choice(PACES)] = "line"
 
     def build(self, trace: resolved.TraceFile | None) -> resolved.NicTraffic:
         """Return the frozen traffic."""
-        return resolved.NicTraffic(self.direction, 0, 0, trace, self.local, self.limit or 0)
+        return resolved.NicTraffic(
+            self.direction,
+            0,
+            0,
+            trace,
+            self.local,
+            self.limit or 0,
+            self.reading(),
+            self.pace == "recorded",
+        )
 
 
-class GpuTrace(Table):
+class GpuTrace(_Recorded):
     """The recorded copies and kernels of a job."""
 
     kind: Annotated[Literal["gpu"], Choice(("gpu",))]
-    trace: Trace
-    limit: _Limit = None
 
     def build(self, trace: resolved.TraceFile | None) -> resolved.GpuTraffic:
         """Return the frozen traffic."""
         assert trace is not None
-        return resolved.GpuTraffic(trace, self.limit or 0)
+        return resolved.GpuTraffic(trace, self.limit or 0, self.reading())
 
 
 def _tag(data: Any) -> str | None:

@@ -178,10 +178,11 @@ def _latency_axis(axes: Axes, reach: Sequence[float]) -> None:
         subs = next((s for ratio, s in every.items() if high / low < ratio), (1.0,))
         axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=9))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda ns, _: _tick(ns)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda ns, _: time_tick(ns)))
 
 
-def _tick(ns: float) -> str:
+def time_tick(ns: float) -> str:
+    """Write a time at a tick of an axis."""
     for unit, scale in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
         if ns >= scale * 0.9995:
             return f"{ns / scale:.4g} {unit}"

@@ -115,10 +115,10 @@ def _tally(tlps, data_link, pcrc, counts, payloads):
     counts : int64[kinds, 2, buffers, 6]. payloads : int64[kinds, 2, _PAYLOADS], by `bytes`.
     """
     for i in range(len(tlps)):
-        size = np.int64(tlps[i]["bytes"])
+        size = int(tlps[i]["bytes"])
         kind = tlps[i]["kind"]
         down = tlps[i]["down"]
-        carried = size if kind != MRD else np.int64(0)
+        carried = size if kind != MRD else 0
         padded = padded_payload_bytes(tlps[i]["address"], carried)
         row = counts[kind, down, tlps[i]["buffer"]]
         row[_TLPS] += 1

@@ -1,0 +1,427 @@
+"""What a workload consists of, on a terminal or in a file: tables and small histograms.
+
+Rule: as in `report.table`: lines of spans, laid out on plain text, ASCII where the terminal is not known to
+have more. Numbers come from the document of `experiment.looks` and from nowhere else.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import zip_longest
+from typing import Any, Final, NamedTuple
+
+from sevpcie_core.report import view
+from sevpcie_core.report.table import PIPE_WIDTH, Text
+
+Document = Mapping[str, Any]
+
+_INDENT: Final = "  "
+_LABEL: Final = 13
+# Of a histogram: columns of its bars, and the most rows.
+_BAR: Final = 24
+_ROWS: Final = 12
+# So many ranges of sizes of one kind of transaction have rows of their own.
+_SIZES: Final = 4
+_EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
+_WHO: Final = {"up": "device", "down": "host"}
+_BUFFERS: Final = {"data": "data", "queue": "queue", "mmio": "doorbell", "msi": "interrupt"}
+_SI: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+# A gap below it is none; a mean so near to a whole number is one.
+_LEAST_NS: Final = 0.0015
+_WHOLE: Final = 1e-9
+
+
+class Column(NamedTuple):
+    """One column of a table: its head, and whether it stands at the right."""
+
+    head: str
+    right: bool = True
+
+
+class Signs(NamedTuple):
+    """Characters that a terminal may not have."""
+
+    fancy: bool
+    micro: str
+    dash: str
+
+
+FANCY: Final = Signs(True, "µs", "–")
+PLAIN: Final = Signs(False, "us", "-")
+
+
+def render(document: Document, width: int = PIPE_WIDTH, fancy: bool = False) -> list[Text]:
+    """Return the lines of all that is shown of some workloads."""
+    signs = FANCY if fancy else PLAIN
+    out: list[Text] = []
+    for workload in document["workloads"]:
+        for device in workload["devices"]:
+            out += [*([Text()] if out else []), *_device(document, workload, device, width, signs)]
+    return out
+
+
+def _device(
+    document: Document, workload: Document, device: Document, width: int, signs: Signs
+) -> Iterable[Text]:
+    link = device["link"]
+    name = f"{document['scenario']}/{workload['workload']}"
+    mode = ", flit mode" if link["flit"] else ""
+    head = Text().add(view.clean(name), "strong")
+    if len(workload["devices"]) > 1 or device["device"] != device["kind"]:
+        head.add(f"  {view.clean(device['device'])}", "strong")
+    yield head
+    sizes = f"MPS {link['mps']}, MRRS {link['mrrs']}, RCB {link['rcb']} B{mode}"
+    on = f"{view.clean(device['preset'])} on {view.clean(link['name'])}, {sizes}"
+    facts = [("device", on), ("traffic", _traffic(device)), *_trace(device), *_facts(device, signs)]
+    for label, text in facts:
+        yield from _fact(label, text, width)
+    yield Text()
+    yield from _table(_transactions(device, signs), width)
+    yield Text()
+    yield from _table(_tlps(device), width)
+    yield Text()
+    yield from _histograms(device, width, signs)
+
+
+def _fact(label: str, text: str, width: int) -> Iterable[Text]:
+    room = max(40, min(width, PIPE_WIDTH) - _LABEL - len(_INDENT))
+    for i, part in enumerate(textwrap.wrap(text, room, break_on_hyphens=False) or [""]):
+        yield Text().add(_INDENT).add("" if i else label, "dim", _LABEL).add(part)
+
+
+# What is known in words
+
+
+def _traffic(device: Document) -> str:
+    told = {k: v for k, v in device["traffic"].items() if k != "trace" and v not in (False, None)}
+    if device["trace"] is not None:
+        # What stands as it is recorded needs no words.
+        usual = {"offset": 0, "speed": 1.0, "direction": "both"}
+        told = {k: v for k, v in told.items() if usual.get(k) != v}
+    words = ", ".join(f"{k.replace('_', ' ')} {_plain(v)}" for k, v in told.items())
+    return f"{device['arrivals']}{': ' if words else ''}{words}"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, float):
+        return view.plain_number(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{k} {_plain(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_plain, value)) + "]"
+    return view.clean(value)
+
+
+def _trace(device: Document) -> Iterable[tuple[str, str]]:
+    trace = device["trace"]
+    if trace is None:
+        return
+    parts = [f"{view.clean(trace['file'])}: {trace['format']}", _count(trace["records"], "record")]
+    parts += [_count(trace[key], key[:-1]) for key in ("streams", "queues") if key in trace]
+    parts.append(f"{view.time_text(trace['span_ns'])} from first to last")
+    yield "trace", ", ".join(parts)
+    if trace["bad"]:
+        yield (
+            "left out",
+            f"{_count(trace['bad'], 'malformed record')}; the first: {view.clean(trace['bad_examples'][0])}",
+        )
+
+
+def _facts(device: Document, signs: Signs) -> Iterable[tuple[str, str]]:
+    by_class = device["operations"]["by_class"]
+    count = device["operations"]["count"]
+    parts = [f"{n:,} {view.clean(name)}" for name, n in by_class.items() if n]
+    classes = f": {', '.join(parts)}" if len(by_class) > 1 else ""
+    yield "operations", f"{count:,}{classes}"
+    data = device["data"]
+    yield "data", f"{_bytes(data['bytes'])}, {_per(data['bytes_per_operation'])} B per operation"
+    rate = device["rate"]
+    if rate is not None:
+        span = view.time_text(rate["span_ns"], micro=signs.micro)
+        yield (
+            "rate",
+            f"{_si(rate['operations_per_s'])} operations/s, {_si(1e9 * rate['data_gbps'])}b/s of data, "
+            f"over {span}",
+        )
+    rung, raised = device["doorbells_per_operation"], device["interrupts_per_operation"]
+    yield "doorbells", f"{_per(rung)} per operation; interrupts: {_per(raised)} per operation"
+    protected = device["protected"]
+    shares = [_share(name, share) for name, share in protected["shares"].items() if share > 0]
+    what = " and ".join(shares) or "nothing"
+    text = f"by policy selective ({what}): "
+    text += f"{_percent(protected['tlps_pct'])} of TLPs, {_percent(protected['payload_pct'])} of payload; "
+    text += f"a prefix and a MAC on each add {_percent(protected['wire_added_pct'])} to the wire"
+    yield "protected", text
+
+
+def _share(name: str, share: float) -> str:
+    return name if share == 1 else f"{_percent(100 * share)} of {name}"
+
+
+# Tables
+
+
+class _Table(NamedTuple):
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[str]]
+    total: bool
+    """Whether the last row is a sum."""
+
+
+def _table(table: _Table, width: int) -> Iterable[Text]:
+    """Lay a table out; where it is too wide, its columns stand closer, and the last ones go."""
+    columns, rows, total = table
+    widths = [max(len(c.head), *(len(row[i]) for row in rows)) for i, c in enumerate(columns)]
+    gap = 2 if len(_INDENT) + sum(widths) + 2 * (len(widths) - 1) <= width else 1
+    lines: list[tuple[str, Sequence[str]]] = [("dim", [c.head for c in columns])]
+    lines += [("strong" if total and i == len(rows) - 1 else "", row) for i, row in enumerate(rows)]
+    for role, row in lines:
+        line = Text().add(_INDENT)
+        for i, (column, cell, size) in enumerate(zip(columns, row, widths, strict=True)):
+            line.add(" " * gap if i else "").add(cell, role, size, column.right)
+        yield line
+
+
+def _transactions(device: Document, signs: Signs) -> _Table:
+    columns = [
+        Column("transaction", right=False),
+        Column("by", right=False),
+        Column("buffer", right=False),
+        Column("size"),
+        Column("per op"),
+        Column("B per op"),
+        Column("of bytes"),
+    ]
+    rows = []
+    for entry in _merged(device["transactions"]):
+        least, most = entry["least_bytes"], entry["most_bytes"]
+        rows.append(
+            [
+                entry["kind"],
+                _WHO[entry["direction"]],
+                _BUFFERS[entry["buffer"]],
+                f"{_range(least, most, signs)} B",
+                _per(entry["count_per_operation"]),
+                _per(entry["bytes_per_operation"]),
+                _percent(entry["share_pct"]),
+            ]
+        )
+    whole = device["transactions"]
+    rows.append(
+        [
+            "all",
+            "",
+            "",
+            "",
+            _per(sum(e["count_per_operation"] for e in whole)),
+            _per(sum(e["bytes_per_operation"] for e in whole)),
+            _percent(100.0) if whole else "-",
+        ]
+    )
+    return _Table(columns, rows, total=True)
+
+
+def _merged(entries: Sequence[Document]) -> Iterable[Document]:
+    """Yield transactions, those of one kind and buffer in one row where they have many sizes."""
+    groups: dict[tuple[str, str, str], list[Document]] = {}
+    for entry in entries:
+        groups.setdefault((entry["kind"], entry["direction"], entry["buffer"]), []).append(entry)
+    for group in groups.values():
+        if len(group) <= _SIZES:
+            yield from group
+            continue
+        sums = ("count", "bytes", "count_per_operation", "bytes_per_operation", "share_pct")
+        yield {
+            **group[0],
+            "least_bytes": min(e["least_bytes"] for e in group),
+            "most_bytes": max(e["most_bytes"] for e in group),
+            **{key: sum(e[key] for e in group) for key in sums},
+        }
+
+
+def _tlps(device: Document) -> _Table:
+    columns = [
+        Column(f"TLP on {view.clean(device['link']['name'])}", right=False),
+        Column("way", right=False),
+        Column("per op"),
+        Column("payload B"),
+        Column("wire B"),
+        Column("efficiency"),
+        Column("protected"),
+    ]
+    operations = device["operations"]["count"] or 1
+    rows, tlps = [], device["tlps"]
+    for entry in tlps:
+        payload = entry["payload_bytes"]
+        rows.append(
+            [
+                entry["kind"],
+                entry["direction"],
+                _per(entry["count_per_operation"]),
+                _per(payload / operations),
+                _per(entry["wire_bytes_per_operation"]),
+                _percent(entry["efficiency_pct"]) if payload else view.NOTHING,
+                _percent(entry["protected_pct"]),
+            ]
+        )
+    for way in ("up", "down"):
+        mine = [e for e in tlps if e["direction"] == way]
+        wire = sum(e["wire_bytes"] for e in mine)
+        payload = sum(e["payload_bytes"] for e in mine)
+        count = sum(e["count"] for e in mine)
+        sealed = sum(e["protected_pct"] * e["count"] for e in mine)
+        rows.append(
+            [
+                "all",
+                way,
+                _per(count / operations),
+                _per(payload / operations),
+                _per(wire / operations),
+                _percent(100 * payload / wire) if payload else view.NOTHING,
+                _percent(sealed / count) if count else view.NOTHING,
+            ]
+        )
+    return _Table(columns, rows, total=False)
+
+
+# Histograms
+
+
+class _Bars(NamedTuple):
+    title: str
+    rows: Sequence[tuple[str, int]]
+    note: str
+
+
+def _histograms(device: Document, width: int, signs: Signs) -> Iterable[Text]:
+    blocks = [list(_draw(bars, signs)) for bars in (_sizes(device, signs), _gaps(device, signs))]
+    left = max(len(line.plain) for line in blocks[0])
+    right = max(len(line.plain) for line in blocks[1])
+    if left + 4 + right > width:
+        yield from blocks[0]
+        yield Text()
+        yield from blocks[1]
+        return
+    for one, other in zip_longest(*blocks, fillvalue=Text()):
+        line = Text([*one.spans])
+        line.add(" " * (left + 4 - len(one.plain)))
+        line.spans += other.spans[1:] if other.spans and other.spans[0][1] == _INDENT else other.spans
+        yield line
+
+
+def _draw(bars: _Bars, signs: Signs) -> Iterable[Text]:
+    yield Text().add(_INDENT).add(bars.title, "dim")
+    total = sum(count for _, count in bars.rows)
+    most = max((count for _, count in bars.rows), default=1)
+    label = max((len(name) for name, _ in bars.rows), default=0)
+    for name, count in bars.rows:
+        line = Text().add(_INDENT).add(name, width=label, right=True).add("  ")
+        line.add(_percent(100 * count / total), width=7, right=True).add("  ")
+        yield line.add(_bar(count / most, signs), "rule")
+    if bars.note:
+        yield Text().add(_INDENT).add(bars.note, "dim")
+
+
+def _bar(share: float, signs: Signs) -> str:
+    """Return a bar of a share of _BAR columns; what is there is never without one."""
+    if not signs.fancy:
+        return "#" * max(round(share * _BAR), 1 if share else 0)
+    eighths = max(round(share * _BAR * 8), 1 if share else 0)
+    return _EIGHTHS[8] * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
+
+
+def _sizes(device: Document, signs: Signs) -> _Bars:
+    found = device["sizes"]
+    rows = _few([(o["least_bytes"], o["most_bytes"], o["count"]) for o in found["octaves"]])
+    named = device["operations"]["with_data"]
+    title = "data of an operation"
+    if len(named) < len(device["operations"]["by_class"]):
+        title = f"data of {' and '.join(map(view.clean, named))}"
+    told = [(f"{_range(least, most, signs)} B", count) for least, most, count in rows]
+    return _Bars(title, told, _percentiles(found["bytes"], lambda v: f"{v:,.0f} B"))
+
+
+def _gaps(device: Document, signs: Signs) -> _Bars:
+    found = device["gaps"]
+    title = "time from one arrival to the next"
+    if found is None:
+        return _Bars(title, [], "none is given: the next operation starts when one is complete")
+    rows = _few([(b["from_ns"], b["to_ns"], b["count"]) for b in found["bins"]])
+    told = [(_gap(low, high, signs), count) for low, high, count in rows]
+    return _Bars(title, told, _percentiles(found["ns"], lambda v: view.time_text(v, micro=signs.micro)))
+
+
+def _few(rows: list[tuple[float, float, int]]) -> list[tuple[float, float, int]]:
+    """Return rows (low, high, count), neighbours added up where there are too many of them."""
+    while len(rows) > _ROWS:
+        pairs = [rows[i : i + 2] for i in range(0, len(rows), 2)]
+        rows = [(pair[0][0], pair[-1][1], sum(count for *_, count in pair)) for pair in pairs]
+    return rows
+
+
+def _percentiles(values: Mapping[str, float], told: Callable[[float], str]) -> str:
+    """Return a line of percentiles, if there is more than one value."""
+    if not values or values["min"] == values["max"]:
+        return ""
+    return ", ".join(f"{name} {told(values[name])}" for name in ("p50", "p90", "p99", "max"))
+
+
+# How numbers are written
+
+
+def _range(least: float, most: float, signs: Signs) -> str:
+    return f"{least:,.0f}" if least == most else f"{least:,.0f}{signs.dash}{most:,.0f}"
+
+
+def _gap(low: float, high: float, signs: Signs) -> str:
+    """Write a bin of gaps; bins start at 0, below 1 ns, and at 1, 2 and 5 of each decade."""
+    if high <= _LEAST_NS:
+        return "0"
+    if low < 1:
+        return f"< {_whole_time(high, signs)}"
+    one, other = _whole_time(low, signs), _whole_time(high, signs)
+    if one.split()[1] == other.split()[1]:
+        one = one.split()[0]
+    return f"{one}{signs.dash}{other}"
+
+
+def _whole_time(ns: float, signs: Signs) -> str:
+    for scale, unit in ((1e9, "s"), (1e6, "ms"), (1e3, signs.micro), (1.0, "ns")):
+        if ns >= scale * 0.999:
+            return f"{ns / scale:.0f} {unit}"
+    return f"{ns:.3f} ns"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _per(value: float) -> str:
+    """Write what one operation has in the mean: whole if it is, never 0 if it is not."""
+    if abs(value - round(value)) < _WHOLE:
+        return f"{value:,.0f}"
+    if value >= 1000:
+        return f"{value:,.1f}"
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
+
+
+def _percent(value: float) -> str:
+    if 0 < value < 0.1:
+        return "< 0.1 %"
+    if 99.9 < value < 100:
+        return "> 99.9 %"
+    return f"{value:.1f} %" if 0 < value < 100 else f"{value:.0f} %"
+
+
+def _bytes(value: float) -> str:
+    return f"{value:,.0f} B" if value < 10_000 else f"{_si(value)}B"
+
+
+def _si(value: float) -> str:
+    """Write a number with three digits and a prefix of its unit, ``41.0 M``."""
+    for scale, prefix in _SI:
+        if value >= scale * 0.9995:
+            digits = value / scale
+            return f"{digits:.{2 if digits < 9.995 else 1 if digits < 99.95 else 0}f} {prefix}"
+    return f"{value:.3g} "
