@@ -33,11 +33,12 @@ _ENDLESS = 1 << 40
 @lru_cache(maxsize=32)
 def _records(reader: str, path: Path, sha256: str, limit: int, local: str | None) -> np.ndarray:
     """Read a trace once per process; its content hash is part of the key."""
+    cut = traces.Cut(limit=limit)
     if reader == "gpu":
-        return traces.read_gpu(path, limit=limit)
+        return traces.read_gpu(path, cut=cut)
     if reader == "nic":
-        return traces.read_nic(path, local=local, limit=limit)
-    return traces.read_nvme(path, limit=limit)
+        return traces.read_nic(path, local=local, cut=cut)
+    return traces.read_nvme(path, cut=cut)
 
 
 def _trace(reader: str, trace: TraceFile, limit: int, local: str | None = None) -> np.ndarray:
