@@ -86,7 +86,7 @@ def test_driver_csv(trace):
 
 @pytest.mark.parametrize("text", [V3, V2, CSV])
 def test_a_limit_takes_the_first_commands(trace, text):
-    assert traces.read_nvme(trace(text), limit=1).size == 1
+    assert traces.read_nvme(trace(text), cut=traces.Cut(limit=1)).size == 1
 
 
 @pytest.mark.parametrize(
@@ -116,14 +116,14 @@ def test_bad_lines_of_fio(trace, line, said):
     ("text", "said"),
     [
         ("fio version 1 iolog\n0 f read 0 512\n", ":1: header: version 1; expected 2 or 3"),
-        ("fio version 3 iolog\n0 f add\n", "no read, write or sync; expected at least one"),
+        ("fio version 3 iolog\n0 f add\n", "no read, write or flush; expected at least one"),
         (
             "fio version 3 iolog\n9000000 f read 0 1\n1 f read 0 1\n",
             ":3: time: 9.000 s before an earlier record",
         ),
         ("fio version 2 iolog\nf wait x 0\nf read 0 1\n", ":2: wait: 'x'; expected a whole number"),
         ("time_us,event\n", ":1: header: no column 'address', 'length'; expected time_us, event"),
-        ("time_us,event,address,length\n0,cqe_write,0,16\n", "no read, write or flush row"),
+        ("time_us,event,address,length\n0,cqe_write,0,16\n", "no read, write or flush; expected"),
         ("time_us,event,address,length\n0,read,x,16\n", ":2: address: 'x'; expected a whole number"),
         ("time_us,event,address,length\n0,read,9007199254740992,16\n", r":2: address: .*below 2\^53"),
         ("time_us,event,address,length\n0,read,0,-1\n", ":2: length: '-1'"),

@@ -40,9 +40,7 @@ TraceSpeed: TypeAlias = Annotated[
 ]
 SkipBad: TypeAlias = Annotated[
     bool,
-    typer.Option(
-        "--skip-bad", help="Leave malformed records out, and count them; else the first is an error."
-    ),
+    typer.Option("--skip-bad", help="Leave malformed records out and count them, instead of an error."),
 ]
 Local: TypeAlias = Annotated[
     str | None,
@@ -77,6 +75,6 @@ def protected(text: str | None) -> dict[str, float] | None:
     for name in named:
         if name not in _BUFFERS:
             raise MisuseError(
-                f"--protect {text!r}: {name!r}; expected some of {', '.join(_BUFFERS)} (parted by commas), or none"
+                f"--protect {text!r}: {name!r}; expected some of {', '.join(_BUFFERS)}, or none"
             )
     return {name: 1.0 if name in named else 0.0 for name in _BUFFERS}

@@ -83,7 +83,7 @@ def find(name: str, link: str | None = None, **reading: Any) -> tuple[Scenario, 
 
 def catalogue() -> Document:
     """Return what `find` knows by name: the workloads of shipped scenarios, and the recordings."""
-    found = []
+    found: list[Document] = []
     for name in presets.names("scenarios"):
         scenario = load_scenario(name)
         for workload in scenario.workload:

@@ -27,9 +27,13 @@ _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
 _WHO: Final = {"up": "device", "down": "host"}
 _BUFFERS: Final = {"data": "data", "queue": "queue", "mmio": "doorbell", "msi": "interrupt"}
 _SI: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+# Values of a traffic table that need no words.
+_NOTHING: Final = ("0ps", "0ns")
 # A gap below it is none; a mean so near to a whole number is one.
 _LEAST_NS: Final = 0.0015
 _WHOLE: Final = 1e-9
+# From here on one digit behind the point is enough.
+_LARGE: Final = 100.0
 
 
 class Column(NamedTuple):
@@ -54,32 +58,55 @@ PLAIN: Final = Signs(False, "us", "-")
 def render(document: Document, width: int = PIPE_WIDTH, fancy: bool = False) -> list[Text]:
     """Return the lines of all that is shown of some workloads."""
     signs = FANCY if fancy else PLAIN
-    out: list[Text] = []
+    words = textwrap.wrap(view.clean(document["title"]), max(40, min(width, PIPE_WIDTH)))
+    out = [Text().add(part) for part in words]
     for workload in document["workloads"]:
-        for device in workload["devices"]:
-            out += [*([Text()] if out else []), *_device(document, workload, device, width, signs)]
+        for devices in _alike(workload["devices"]):
+            out += [*([Text()] if out else []), *_device(document, workload, devices, width, signs)]
     return out
 
 
+def _alike(devices: Sequence[Document]) -> list[list[Document]]:
+    """Return the devices, those together of which the same is to be told."""
+    own = ("device", "preset")
+    groups: list[list[Document]] = []
+    for device in devices:
+        told = {key: value for key, value in device.items() if key not in own}
+        for group in groups:
+            if told == {key: value for key, value in group[0].items() if key not in own}:
+                group.append(device)
+                break
+        else:
+            groups.append([device])
+    return groups
+
+
+def title(document: Document, workload: Document) -> str:
+    """Name a workload; a recording by its file."""
+    scenario, name = view.clean(document["scenario"]), view.clean(workload["workload"])
+    recorded = [d["trace"] for d in workload["devices"]]
+    return scenario if name == "trace" and len(recorded) == 1 and recorded[0] else f"{scenario}/{name}"
+
+
 def _device(
-    document: Document, workload: Document, device: Document, width: int, signs: Signs
+    document: Document, workload: Document, devices: Sequence[Document], width: int, signs: Signs
 ) -> Iterable[Text]:
+    device = devices[0]
     link = device["link"]
-    name = f"{document['scenario']}/{workload['workload']}"
     mode = ", flit mode" if link["flit"] else ""
-    head = Text().add(view.clean(name), "strong")
+    head = Text().add(title(document, workload), "strong")
     if len(workload["devices"]) > 1 or device["device"] != device["kind"]:
-        head.add(f"  {view.clean(device['device'])}", "strong")
+        head.add(f"  {' and '.join(view.clean(d['device']) for d in devices)}", "strong")
     yield head
     sizes = f"MPS {link['mps']}, MRRS {link['mrrs']}, RCB {link['rcb']} B{mode}"
-    on = f"{view.clean(device['preset'])} on {view.clean(link['name'])}, {sizes}"
-    facts = [("device", on), ("traffic", _traffic(device)), *_trace(device), *_facts(device, signs)]
-    for label, text in facts:
+    presets = " and ".join(dict.fromkeys(view.clean(d["preset"]) for d in devices))
+    facts = [("device", f"{presets} on {view.clean(link['name'])}, {sizes}"), ("traffic", _traffic(device))]
+    for label, text in [*facts, *_trace(device), *_facts(device, signs)]:
         yield from _fact(label, text, width)
     yield Text()
     yield from _table(_transactions(device, signs), width)
     yield Text()
-    yield from _table(_tlps(device), width)
+    yield from _table(_tlps(device, signs), width)
     yield Text()
     yield from _histograms(device, width, signs)
 
@@ -94,7 +121,7 @@ def _fact(label: str, text: str, width: int) -> Iterable[Text]:
 
 
 def _traffic(device: Document) -> str:
-    told = {k: v for k, v in device["traffic"].items() if k != "trace" and v not in (False, None)}
+    told = {k: v for k, v in device["traffic"].items() if k != "trace" and v not in (False, None, *_NOTHING)}
     if device["trace"] is not None:
         # What stands as it is recorded needs no words.
         usual = {"offset": 0, "speed": 1.0, "direction": "both"}
@@ -164,14 +191,17 @@ def _share(name: str, share: float) -> str:
 
 class _Table(NamedTuple):
     columns: Sequence[Column]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | float]]
+    """Cells; numbers are means of an operation."""
     total: bool
     """Whether the last row is a sum."""
 
 
 def _table(table: _Table, width: int) -> Iterable[Text]:
-    """Lay a table out; where it is too wide, its columns stand closer, and the last ones go."""
-    columns, rows, total = table
+    """Lay a table out; where it is too wide, its columns stand closer."""
+    columns, cells, total = table
+    told = [_means(column) for column in zip(*cells, strict=True)]
+    rows = list(zip(*told, strict=True))
     widths = [max(len(c.head), *(len(row[i]) for row in rows)) for i, c in enumerate(columns)]
     gap = 2 if len(_INDENT) + sum(widths) + 2 * (len(widths) - 1) <= width else 1
     lines: list[tuple[str, Sequence[str]]] = [("dim", [c.head for c in columns])]
@@ -181,6 +211,27 @@ def _table(table: _Table, width: int) -> Iterable[Text]:
         for i, (column, cell, size) in enumerate(zip(columns, row, widths, strict=True)):
             line.add(" " * gap if i else "").add(cell, role, size, column.right)
         yield line
+
+
+def _means(column: Sequence[str | float]) -> list[str]:
+    """Write the cells of a column, its means with as many digits as the column needs, but never one as 0."""
+    numbers = [cell for cell in column if not isinstance(cell, str)]
+    whole = all(abs(n - round(n)) < _WHOLE for n in numbers)
+    digits = 0 if whole else 1 if max(numbers) >= _LARGE else 2
+    least = 0.5 * 10.0**-digits
+
+    def told(cell: str | float) -> str:
+        if isinstance(cell, str):
+            return cell
+        return f"< {10.0**-digits:.{digits}f}" if 0 < cell < least else f"{cell:,.{digits}f}"
+
+    return [told(cell) for cell in column]
+
+
+def _sizes_of(sizes: Sequence[Document], signs: Signs) -> str:
+    """Write the sizes of TLPs as a range."""
+    found = [entry["bytes"] for entry in sizes]
+    return f"{_range(min(found), max(found), signs)} B"
 
 
 def _transactions(device: Document, signs: Signs) -> _Table:
@@ -193,7 +244,7 @@ def _transactions(device: Document, signs: Signs) -> _Table:
         Column("B per op"),
         Column("of bytes"),
     ]
-    rows = []
+    rows: list[list[str | float]] = []
     for entry in _merged(device["transactions"]):
         least, most = entry["least_bytes"], entry["most_bytes"]
         rows.append(
@@ -202,8 +253,8 @@ def _transactions(device: Document, signs: Signs) -> _Table:
                 _WHO[entry["direction"]],
                 _BUFFERS[entry["buffer"]],
                 f"{_range(least, most, signs)} B",
-                _per(entry["count_per_operation"]),
-                _per(entry["bytes_per_operation"]),
+                entry["count_per_operation"],
+                entry["bytes_per_operation"],
                 _percent(entry["share_pct"]),
             ]
         )
@@ -214,8 +265,8 @@ def _transactions(device: Document, signs: Signs) -> _Table:
             "",
             "",
             "",
-            _per(sum(e["count_per_operation"] for e in whole)),
-            _per(sum(e["bytes_per_operation"] for e in whole)),
+            sum(e["count_per_operation"] for e in whole),
+            sum(e["bytes_per_operation"] for e in whole),
             _percent(100.0) if whole else "-",
         ]
     )
@@ -240,10 +291,11 @@ def _merged(entries: Sequence[Document]) -> Iterable[Document]:
         }
 
 
-def _tlps(device: Document) -> _Table:
+def _tlps(device: Document, signs: Signs) -> _Table:
     columns = [
         Column(f"TLP on {view.clean(device['link']['name'])}", right=False),
         Column("way", right=False),
+        Column("size"),
         Column("per op"),
         Column("payload B"),
         Column("wire B"),
@@ -251,16 +303,18 @@ def _tlps(device: Document) -> _Table:
         Column("protected"),
     ]
     operations = device["operations"]["count"] or 1
-    rows, tlps = [], device["tlps"]
+    rows: list[list[str | float]] = []
+    tlps = device["tlps"]
     for entry in tlps:
         payload = entry["payload_bytes"]
         rows.append(
             [
                 entry["kind"],
                 entry["direction"],
-                _per(entry["count_per_operation"]),
-                _per(payload / operations),
-                _per(entry["wire_bytes_per_operation"]),
+                _sizes_of(entry["sizes"], signs),
+                entry["count_per_operation"],
+                payload / operations,
+                entry["wire_bytes_per_operation"],
                 _percent(entry["efficiency_pct"]) if payload else view.NOTHING,
                 _percent(entry["protected_pct"]),
             ]
@@ -275,9 +329,10 @@ def _tlps(device: Document) -> _Table:
             [
                 "all",
                 way,
-                _per(count / operations),
-                _per(payload / operations),
-                _per(wire / operations),
+                "",
+                count / operations,
+                payload / operations,
+                wire / operations,
                 _percent(100 * payload / wire) if payload else view.NOTHING,
                 _percent(sealed / count) if count else view.NOTHING,
             ]

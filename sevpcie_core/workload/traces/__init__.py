@@ -5,11 +5,14 @@ line or offset, field and what was expected. Nothing is repaired silently.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final, TypeAlias
 
 from ...errors import FormatError
 from . import fio_iolog, gpu_csv, nvme_csv, pcap
+from .bad import Bad
+from .collect import Cut, collect
 from .pace import LINE_OVERHEAD, MIN_FRAME, occupancy_ps, pace_line
 from .records import (
     GPU_D2H,
@@ -22,7 +25,9 @@ from .records import (
     NVME_DTYPE,
     NVME_FLUSH,
     NVME_READ,
+    NVME_TRIM,
     NVME_WRITE,
+    NVME_WRITE_ZEROES,
     Records,
 )
 from .source import head, opened
@@ -41,7 +46,12 @@ __all__ = [
     "NVME_DTYPE",
     "NVME_FLUSH",
     "NVME_READ",
+    "NVME_TRIM",
     "NVME_WRITE",
+    "NVME_WRITE_ZEROES",
+    "WHOLE",
+    "Bad",
+    "Cut",
     "Records",
     "content_sha256",
     "detect",
@@ -54,6 +64,12 @@ __all__ = [
 
 FORMATS: dict[str, str] = {"gpu-csv": "gpu", "pcap": "nic", "fio-iolog": "nvme", "nvme-csv": "nvme"}
 """Format as `detect` names it: the device class whose work it records."""
+
+WHOLE: Final = Cut()
+"""All of a trace, at its own speed."""
+
+Reader: TypeAlias = Callable[..., Iterator[Records]]
+"""`batches(path, bad, **options)` of a format."""
 
 _SNIFFED = 4096
 _EXPECTED = (
@@ -89,34 +105,42 @@ def detect(path: Path) -> str:
     raise FormatError(f"{path}:1: {shown!r} begins no known format; {_EXPECTED}")
 
 
-def _choose(
-    path: Path, kind: str, readers: dict[str, Callable[[Path, int], Records]]
-) -> Callable[[Path, int], Records]:
-    """Return the reader of the file's format, if it is one of `readers`."""
+_GPU: dict[str, Reader] = {"gpu-csv": gpu_csv.batches}
+_NIC: dict[str, Reader] = {"pcap": pcap.batches}
+_NVME: dict[str, Reader] = {"fio-iolog": fio_iolog.batches, "nvme-csv": nvme_csv.batches}
+
+
+def _batches(
+    path: Path, kind: str, readers: dict[str, Reader], bad: Bad, options: dict[str, object]
+) -> Iterator[Records]:
+    """Open a trace of `kind` with the reader of its format."""
     found = detect(path)
     if found not in readers:
-        raise FormatError(
-            f"{path}: {found}, a trace of kind {FORMATS[found]}; expected kind {kind}: {' or '.join(readers)}"
-        )
-    return readers[found]
+        known = " or ".join(name for name, of in FORMATS.items() if of == kind)
+        raise FormatError(f"{path}: {found}, a trace of kind {FORMATS[found]}; expected kind {kind}: {known}")
+    return readers[found](path, bad, **options)
 
 
-def read_gpu(path: str | Path, *, limit: int = 0) -> Records:
-    """Read a GPU job: GPU_DTYPE[n]. Parameters and errors: `gpu_csv.read`."""
-    path = Path(path)
-    return _choose(path, "gpu", {"gpu-csv": gpu_csv.read})(path, limit)
+def read_gpu(path: str | Path, *, cut: Cut = WHOLE, bad: Bad | None = None) -> Records:
+    """Read a GPU job: GPU_DTYPE[n]. Parameters and errors: `collect`, and the reader of the format."""
+    path, bad = Path(path), bad or Bad()
+    batches = _batches(path, "gpu", _GPU, bad, {})
+    return collect(path, batches, cut, bad, what="copy, kernel or memset", any_order=True)
 
 
-def read_nvme(path: str | Path, *, limit: int = 0) -> Records:
-    """Read block I/O: NVME_DTYPE[n]. Parameters and errors: `fio_iolog.read`, `nvme_csv.read`."""
-    path = Path(path)
-    return _choose(path, "nvme", {"fio-iolog": fio_iolog.read, "nvme-csv": nvme_csv.read})(path, limit)
+def read_nvme(path: str | Path, *, cut: Cut = WHOLE, bad: Bad | None = None) -> Records:
+    """Read block I/O: NVME_DTYPE[n]. Parameters and errors: `collect`, and the reader of the format."""
+    path, bad = Path(path), bad or Bad()
+    return collect(path, _batches(path, "nvme", _NVME, bad, {}), cut, bad, what="read, write or flush")
 
 
-def read_nic(path: str | Path, *, local: str | None = None, limit: int = 0) -> Records:
-    """Read network frames: NIC_DTYPE[n]. Parameters and errors: `pcap.read`."""
-    path = Path(path)
-    return _choose(path, "nic", {"pcap": lambda path, limit: pcap.read(path, limit, local)})(path, limit)
+def read_nic(
+    path: str | Path, *, local: str | None = None, cut: Cut = WHOLE, bad: Bad | None = None
+) -> Records:
+    """Read network frames: NIC_DTYPE[n]. Parameters and errors: `collect`, and the reader of the format."""
+    path, bad = Path(path), bad or Bad()
+    options: dict[str, object] = {"local": local}
+    return collect(path, _batches(path, "nic", _NIC, bad, options), cut, bad, what="frame")
 
 
 def content_sha256(path: str | Path) -> str:

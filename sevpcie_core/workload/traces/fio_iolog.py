@@ -8,13 +8,15 @@ of one log share one address space.
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import FormatError
+from .bad import Bad
 from .records import NVME_DTYPE, NVME_FLUSH, NVME_READ, NVME_WRITE, Records
-from .source import MAX_RECORD_BYTES, lines, time_order, times_ps, whole_numbers
+from .source import MAX_RECORD_BYTES, lines, times_ps, whole_numbers
 
 HEADER = re.compile(r"fio version (\d+) iolog\s*")
 
@@ -23,11 +25,10 @@ _LEFT_OUT = frozenset({"add", "open", "close", "trim"})
 _WAIT = "wait"
 
 
-def read(path: Path, limit: int = 0) -> Records:
+def batches(path: Path, bad: Bad) -> Iterator[Records]:
     """Read the reads, writes and syncs of an iolog.
 
-    Parameters: limit: most commands to take, in file order; 0: all.
-    Returns: NVME_DTYPE[n], n >= 1, ordered by time, the first at 0.
+    Yields: NVME_DTYPE[n], in file order.
     Raises: FormatError: naming file, line and field.
     """
     source = lines(path)
@@ -66,15 +67,12 @@ def read(path: Path, limit: int = 0) -> Records:
         ops.append(op)
         offsets.append("0" if op == NVME_FLUSH else fields[-2])
         sizes.append("0" if op == NVME_FLUSH else fields[-1])
-        if len(rows) == limit:
-            break
     if not rows:
-        raise FormatError(f"{path}: no read, write or sync; expected at least one")
+        return
     commands = np.zeros(len(rows), dtype=NVME_DTYPE)
     commands["t_ps"] = times_ps(path, times, rows, "time")
     commands["op"] = ops
     commands["offset"] = whole_numbers(path, offsets, rows, "offset")
     commands["bytes"] = whole_numbers(path, sizes, rows, "length", MAX_RECORD_BYTES)
-    commands = commands[time_order(commands["t_ps"], lambda i: f"{path}:{rows[i]}: time")]
-    commands["t_ps"] -= commands["t_ps"][0]
-    return commands
+    bad.place = lambda i: f"{path}:{rows[i]}"
+    yield commands

@@ -7,13 +7,15 @@ HtoH as CUPTI abbreviates them.
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import FormatError
+from .bad import Bad
 from .records import GPU_D2H, GPU_DTYPE, GPU_H2D, GPU_WORK, Records
-from .source import MAX_RECORD_BYTES, durations_ps, time_order, times_ps, whole_numbers
+from .source import MAX_RECORD_BYTES, durations_ps, times_ps, whole_numbers
 from .table import Table
 
 COLUMNS = ("t_us", "dur_us", "event", "name", "bytes")
@@ -34,11 +36,10 @@ def _kind(event: str, name: str) -> int:
     return GPU_H2D if match[1] else GPU_D2H if match[2] else GPU_WORK
 
 
-def read(path: Path, limit: int = 0) -> Records:
+def batches(path: Path, bad: Bad) -> Iterator[Records]:
     """Read the device work of a GPU job.
 
-    Parameters: limit: most events to take, in file order; 0: all.
-    Returns: GPU_DTYPE[n], n >= 1, ordered by start (equal starts in file order), the first at 0.
+    Yields: GPU_DTYPE[n], in file order.
     Raises: FormatError: naming file, line and field.
     """
     table = Table(path, COLUMNS)
@@ -75,10 +76,8 @@ def read(path: Path, limit: int = 0) -> Records:
         kinds.append(kind)
         if at_stream >= 0:
             streams.append(row[at_stream])
-        if len(rows) == limit:
-            break
     if not rows:
-        raise FormatError(f"{path}: no memcpy, kernel or memset row; expected at least one")
+        return
     events = np.zeros(len(rows), dtype=GPU_DTYPE)
     events["t_ps"] = times_ps(path, starts, rows, "t_us")
     events["dur_ps"] = durations_ps(path, durations, rows, "dur_us")
@@ -90,6 +89,5 @@ def read(path: Path, limit: int = 0) -> Records:
             line = rows[int(np.argmax(numbers))]
             raise FormatError(f"{path}:{line}: stream: {numbers.max()}; expected a number below 2^31")
         events["stream"] = numbers
-    events = events[time_order(events["t_ps"], lambda i: f"{path}:{rows[i]}: t_us")]
-    events["t_ps"] -= events["t_ps"][0]
-    return events
+    bad.place = lambda i: f"{path}:{rows[i]}"
+    yield events

@@ -6,13 +6,15 @@ only `read`, `write` (address: first 512-byte block, length: bytes) and `flush` 
 application; doorbells, fetches and transfers are what a simulator derives from them.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import FormatError
+from .bad import Bad
 from .records import NVME_DTYPE, NVME_FLUSH, NVME_READ, NVME_WRITE, Records
-from .source import MAX_RECORD_BYTES, time_order, times_ps, whole_numbers
+from .source import MAX_RECORD_BYTES, times_ps, whole_numbers
 from .table import Table
 
 COLUMNS = ("time_us", "event", "address", "length")
@@ -22,11 +24,10 @@ _BLOCK = 512
 _MARKER = "marker"
 
 
-def read(path: Path, limit: int = 0) -> Records:
+def batches(path: Path, bad: Bad) -> Iterator[Records]:
     """Read the read, write and flush commands of a driver trace.
 
-    Parameters: limit: most commands to take, in file order; 0: all.
-    Returns: NVME_DTYPE[n], n >= 1, ordered by time, the first at 0; offsets in bytes.
+    Yields: NVME_DTYPE[n], in file order.
     Raises: FormatError: naming file, line and field.
     """
     table = Table(path, COLUMNS)
@@ -49,10 +50,8 @@ def read(path: Path, limit: int = 0) -> Records:
         ops.append(op)
         blocks.append("0" if op == NVME_FLUSH else row[at_address])
         sizes.append("0" if op == NVME_FLUSH else size)
-        if len(rows) == limit:
-            break
     if not rows:
-        raise FormatError(f"{path}: no read, write or flush row; expected at least one")
+        return
     commands = np.zeros(len(rows), dtype=NVME_DTYPE)
     commands["t_ps"] = times_ps(path, times, rows, "time_us")
     commands["op"] = ops
@@ -62,6 +61,5 @@ def read(path: Path, limit: int = 0) -> Records:
         raise FormatError(f"{path}:{line}: address: {first.max()}; expected a block number below 2^53")
     commands["offset"] = first * _BLOCK
     commands["bytes"] = whole_numbers(path, sizes, rows, "length", MAX_RECORD_BYTES)
-    commands = commands[time_order(commands["t_ps"], lambda i: f"{path}:{rows[i]}: time_us")]
-    commands["t_ps"] -= commands["t_ps"][0]
-    return commands
+    bad.place = lambda i: f"{path}:{rows[i]}"
+    yield commands
