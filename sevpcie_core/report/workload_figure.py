@@ -5,16 +5,17 @@ Rule: as in `report.figures`: a figure depends on the document of `experiment.lo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from sevpcie_core.report import view
-from sevpcie_core.report.figures import time_tick
+from sevpcie_core.report.figures import time_axis
 from sevpcie_core.report.style import INK, MUTED, Drawing, shorten, styled
+from sevpcie_core.report.workload import title
 
 Document = Mapping[str, Any]
 
@@ -27,6 +28,8 @@ _TOP: Final = 0.62
 _LEFT: Final = 0.75
 _BELOW: Final = 0.55
 _ABOVE: Final = 0.42
+# Sizes that fill a panel.
+_FEW: Final = 5
 
 
 @styled
@@ -36,7 +39,7 @@ def fig_workload(document: Document) -> Drawing:
     Left: the share of operations, and of their bytes of data, by size. Right: the cumulative distribution of
     the times between two arrivals, where they are given.
     """
-    rows = [(w["workload"], d) for w in document["workloads"] for d in w["devices"]]
+    rows = [(title(document, w), d) for w in document["workloads"] for d in w["devices"]]
     height = _TOP + len(rows) * _CELL
     figure = Drawing(figsize=(_WIDTH, height), facecolor="white")
     half = (_WIDTH - 0.3) / 2
@@ -45,19 +48,17 @@ def fig_workload(document: Document) -> Drawing:
         base = (height - _TOP - (i + 1) * _CELL + _BELOW) / height
         sizes = figure.add_axes((_LEFT / _WIDTH, base, (half - _LEFT - 0.1) / _WIDTH, tall))
         gaps = figure.add_axes(((half + _LEFT) / _WIDTH, base, (half - _LEFT - 0.1) / _WIDTH, tall))
-        name = view.clean(workload)
-        if len(document["workloads"]) * len(rows) > 1 or device["device"] != device["kind"]:
+        name = workload
+        if sum(w == workload for w, _ in rows) > 1 or device["device"] != device["kind"]:
             name = f"{name} {view.clean(device['device'])}"
         on = f"{view.clean(device['preset'])} on {view.clean(device['link']['name'])}"
         sizes.set_title(shorten(name, 40), loc="left", weight="bold", size=9.5, pad=6)
         gaps.set_title(shorten(f"{on}, {device['arrivals']}", 60), loc="left", size=8.5, color=MUTED, pad=6)
         _draw_sizes(sizes, device)
         _draw_gaps(gaps, device)
-    title = f"{view.clean(document['scenario'])}: sizes and arrivals"
+    head = f"{view.clean(document['scenario'])}: sizes and arrivals"
     told = f" - {view.clean(document['title'])}" if document["title"] else ""
-    figure.text(
-        0.18 / _WIDTH, 1 - 0.14 / height, shorten(title + told, 110), va="top", weight="bold", size=11
-    )
+    figure.text(0.18 / _WIDTH, 1 - 0.14 / height, shorten(head + told, 118), va="top", weight="bold", size=11)
     figure.legend(
         handles=[
             Patch(color=_OPERATIONS, label="share of operations"),
@@ -90,7 +91,9 @@ def _draw_sizes(axes: Axes, device: Document) -> None:
     axes.tick_params(axis="x", length=0)
     if len(octaves) > 5:
         axes.tick_params(axis="x", labelsize=7)
-    axes.set_xlim(-0.5 - max(0, 3 - len(octaves)) * 0.6, len(octaves) - 0.5 + max(0, 3 - len(octaves)) * 0.6)
+    # One size alone is no wall.
+    room = 0.5 + max(0, _FEW - len(octaves)) / 2
+    axes.set_xlim(-room, len(octaves) - 1 + room)
     axes.set_ylim(0, 112)
     axes.set_yticks([0, 25, 50, 75, 100])
     axes.set_ylabel("%", size=8.5)
@@ -99,7 +102,7 @@ def _draw_sizes(axes: Axes, device: Document) -> None:
     of = "an operation"
     if len(named) < len(device["operations"]["by_class"]):
         of = " and ".join(view.clean(name) for name in named)
-    axes.set_xlabel(f"data of {of}, bytes", size=8.5)
+    axes.set_xlabel(f"data of {of}", size=8.5)
 
 
 def _share(percent: float) -> str:
@@ -110,26 +113,26 @@ def _share(percent: float) -> str:
 
 def _size_label(octave: Document) -> str:
     least, most = octave["least_bytes"], octave["most_bytes"]
-    return _short(least) if least == most else f"{_short(least)}\nto {_short(most)}"
+    return _short(least) if least == most else f"{_short(least).removesuffix(' B')}\nto {_short(most)}"
 
 
 def _short(size: int) -> str:
     """Write a size as short as it goes without rounding, else rounded to three digits."""
     for scale, unit in ((1 << 40, "Ti"), (1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")):
         if size >= scale and size % scale == 0:
-            return f"{size // scale} {unit}"
+            return f"{size // scale} {unit}B"
     if size < 100_000:
-        return f"{size}"
+        return f"{size} B"
     for power, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if size >= power:
-            return f"{size / power:.3g} {unit}"
-    return f"{size}"
+            return f"{size / power:.3g} {unit}B"
+    return f"{size} B"
 
 
 def _draw_gaps(axes: Axes, device: Document) -> None:
     found = device["gaps"]
     if found is None:
-        _say(axes, "closed loop: the next operation starts when one is complete")
+        _say(axes, "none is given: the next operation starts when one is complete")
         return
     if not found["samples"]:
         _say(axes, "a single arrival")
@@ -141,18 +144,10 @@ def _draw_gaps(axes: Axes, device: Document) -> None:
         _say(axes, "all arrive at the same time")
         return
     low, high = drawn[0][0], drawn[-1][0]
-    pad = max((high / low) ** 0.04, 1.25)
-    xs = [low / pad, *(value for value, _ in drawn), high * pad]
+    xs = [low / 10, *(value for value, _ in drawn), 2 * high]
     ys = [none, *(share for _, share in drawn), 100.0]
     axes.plot(xs, ys, color=INK, lw=1.5, drawstyle="steps-post", zorder=3)
-    axes.set_xscale("log")
-    axes.set_xlim(low / pad, high * pad)
-    if high * pad**2 / low < 8:
-        axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    else:
-        axes.xaxis.set_major_locator(LogLocator(numticks=7))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda ns, _: time_tick(ns)))
+    time_axis(axes, [low, high] if high > 1.2 * low else [low / 1.1, 1.1 * high])
     axes.set_ylim(0, 104)
     axes.set_yticks([0, 25, 50, 75, 100])
     axes.set_ylabel("% of gaps", size=8.5)
@@ -161,14 +156,17 @@ def _draw_gaps(axes: Axes, device: Document) -> None:
         at = found["ns"][name]
         if low <= at <= high:
             percent = float(name[1:])
+            # There the axis ends before the words do.
+            late = math.log(at / low) > 0.75 * math.log(high / low)
             axes.plot([at], [percent], "o", ms=4, color=_OPERATIONS, zorder=4)
             axes.annotate(
                 f"{name} {view.time_text(at, micro='µs')}",
                 (at, percent),
-                (5, -9),
+                (-5, -9) if late else (5, -9),
                 textcoords="offset points",
                 size=7.5,
                 color=MUTED,
+                ha="right" if late else "left",
             )
     below = f", {none:.3g} % are 0" if none else ""
     axes.set_xlabel(f"time from one arrival to the next{below}", size=8.5)
