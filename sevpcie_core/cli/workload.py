@@ -10,8 +10,9 @@ import typer
 from . import options, outdir, output
 from .progress import Progress
 
-_HELP: Final = """Look at workloads: the transactions and packets of an operation, sizes and arrivals. Nothing is
-simulated."""
+_HELP: Final = (
+    "Look at workloads: transactions and packets of an operation, sizes, arrivals. Nothing is simulated."
+)
 
 _RESULT: Final = outdir.Result(
     "workload show", "workload.json", re.compile(r"workload\.(json|txt|svg|png)", re.ASCII)

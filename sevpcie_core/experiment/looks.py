@@ -68,7 +68,7 @@ def find(name: str, link: str | None = None, **reading: Any) -> tuple[Scenario, 
         )
     given = {"link": link, **reading}
     for option, value in given.items():
-        if value not in (None, False):
+        if value is not None and value is not False:
             option = option.replace("_", "-")
             raise ConfigError(f"--{option} with the scenario {name}; expected a trace or sample:NAME")
     scenario = load_scenario(name)

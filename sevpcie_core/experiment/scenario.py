@@ -87,7 +87,7 @@ def scenario_from_trace(
     file = given if sample else "".join(c if c.isprintable() else "?" for c in path.name)
     traffic: dict[str, Any] = {"kind": kind, "trace": given if sample else str(path.absolute())}
     for key, value in reading.items():
-        if value in (None, False):
+        if value is None or value is False:
             continue
         if key in _NIC_KEYS and kind != "nic":
             option = f"--{key.replace('_', '-')} {value}"

@@ -58,7 +58,28 @@ Trace: TypeAlias = Annotated[
 _Limit: TypeAlias = Annotated[int | None, Whole(1, MAX_REQUESTS)]
 MIN_SPEED, MAX_SPEED = 1e-6, 1e6
 """Factors by which a trace may be made faster."""
+MAX_OFFSET = 10**12
 PACES = ("line", "recorded")
+
+
+@dataclass(frozen=True, slots=True)
+class _Speed(Number):
+    """A factor that times are divided by exactly."""
+
+    def expected(self) -> str:
+        """Return what is allowed."""
+        return f"a number from {self.low:g} to {self.high:g}, with fewer than ten digits"
+
+    def read(self, value: Any) -> float:
+        """Return the factor, checked."""
+        from ..workload.traces import Cut
+
+        found = Number.read(self, value)
+        try:
+            Cut(speed=found)
+        except ConfigError:
+            raise self.refuse(value) from None
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +117,8 @@ class _Recorded(Table):
     kind: str
     trace: Trace
     limit: _Limit = None
-    offset: Annotated[int, Whole(0, 10**15)] = 0
-    speed: Annotated[float, Number(MIN_SPEED, MAX_SPEED)] = 1.0
+    offset: Annotated[int, Whole(0, MAX_OFFSET)] = 0
+    speed: Annotated[float, _Speed(MIN_SPEED, MAX_SPEED)] = 1.0
     skip_bad: Annotated[bool, Flag()] = False
 
     def reading(self) -> resolved.Reading | None:

@@ -139,6 +139,7 @@ def render(record: Record, width: int = PIPE_WIDTH, wide: bool = False, glyphs: 
     below = [("", " ".join(meaning(record))), ("", " ".join(basis(record)))]
     if arms:
         below.insert(0, ("dim", _legend(record, glyphs, wide, body)))
+    below += [("inconclusive", f"Warning: {view.clean(text)}.") for text in record.get("warnings") or ()]
     for role, paragraph in below:
         parts = textwrap.wrap(paragraph, max(40, min(width, PIPE_WIDTH)))
         lines += [*(Text().add(part, role) for part in parts), Text()]

@@ -61,24 +61,30 @@ def render(document: Document, width: int = PIPE_WIDTH, fancy: bool = False) -> 
     words = textwrap.wrap(view.clean(document["title"]), max(40, min(width, PIPE_WIDTH)))
     out = [Text().add(part) for part in words]
     for workload in document["workloads"]:
-        for devices in _alike(workload["devices"]):
+        for devices in alike(workload["devices"], lambda device: _without(device, "device", "preset")):
             out += [*([Text()] if out else []), *_device(document, workload, devices, width, signs)]
     return out
 
 
-def _alike(devices: Sequence[Document]) -> list[list[Document]]:
-    """Return the devices, those together of which the same is to be told."""
-    own = ("device", "preset")
+def alike(devices: Sequence[Document], told: Callable[[Document], object]) -> list[list[Document]]:
+    """Return the devices, those together of which the same is told."""
     groups: list[list[Document]] = []
     for device in devices:
-        told = {key: value for key, value in device.items() if key not in own}
-        for group in groups:
-            if told == {key: value for key, value in group[0].items() if key not in own}:
-                group.append(device)
-                break
-        else:
+        group = next((g for g in groups if told(g[0]) == told(device)), None)
+        if group is None:
             groups.append([device])
+        else:
+            group.append(device)
     return groups
+
+
+def _without(device: Document, *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in device.items() if key not in keys}
+
+
+def names(devices: Sequence[Document], key: str) -> str:
+    """Name devices, or their presets, each once."""
+    return " and ".join(dict.fromkeys(view.clean(device[key]) for device in devices))
 
 
 def title(document: Document, workload: Document) -> str:
@@ -96,10 +102,10 @@ def _device(
     mode = ", flit mode" if link["flit"] else ""
     head = Text().add(title(document, workload), "strong")
     if len(workload["devices"]) > 1 or device["device"] != device["kind"]:
-        head.add(f"  {' and '.join(view.clean(d['device']) for d in devices)}", "strong")
+        head.add(f"  {names(devices, 'device')}", "strong")
     yield head
     sizes = f"MPS {link['mps']}, MRRS {link['mrrs']}, RCB {link['rcb']} B{mode}"
-    presets = " and ".join(dict.fromkeys(view.clean(d["preset"]) for d in devices))
+    presets = names(devices, "preset")
     facts = [("device", f"{presets} on {view.clean(link['name'])}, {sizes}"), ("traffic", _traffic(device))]
     for label, text in [*facts, *_trace(device), *_facts(device, signs)]:
         yield from _fact(label, text, width)
@@ -126,7 +132,9 @@ def _traffic(device: Document) -> str:
         # What stands as it is recorded needs no words.
         usual = {"offset": 0, "speed": 1.0, "direction": "both"}
         told = {k: v for k, v in told.items() if usual.get(k) != v}
-    words = ", ".join(f"{k.replace('_', ' ')} {_plain(v)}" for k, v in told.items())
+    words = ", ".join(
+        k.replace("_", " ") if v is True else f"{k.replace('_', ' ')} {_plain(v)}" for k, v in told.items()
+    )
     return f"{device['arrivals']}{': ' if words else ''}{words}"
 
 
@@ -145,7 +153,7 @@ def _trace(device: Document) -> Iterable[tuple[str, str]]:
     if trace is None:
         return
     parts = [f"{view.clean(trace['file'])}: {trace['format']}", _count(trace["records"], "record")]
-    parts += [_count(trace[key], key[:-1]) for key in ("streams", "queues") if key in trace]
+    parts += [_count(trace[key], key[:-1]) for key in ("streams", "queues") if trace.get(key, 1) > 1]
     parts.append(f"{view.time_text(trace['span_ns'])} from first to last")
     yield "trace", ", ".join(parts)
     if trace["bad"]:
@@ -168,15 +176,17 @@ def _facts(device: Document, signs: Signs) -> Iterable[tuple[str, str]]:
         span = view.time_text(rate["span_ns"], micro=signs.micro)
         yield (
             "rate",
-            f"{_si(rate['operations_per_s'])} operations/s, {_si(1e9 * rate['data_gbps'])}b/s of data, "
-            f"over {span}",
+            f"{_si(rate['operations_per_s'], 'operations/s', ' ')}, {_si(1e9 * rate['data_gbps'], 'b/s')} of "
+            f"data, over {span}",
         )
     rung, raised = device["doorbells_per_operation"], device["interrupts_per_operation"]
     yield "doorbells", f"{_per(rung)} per operation; interrupts: {_per(raised)} per operation"
     protected = device["protected"]
     shares = [_share(name, share) for name, share in protected["shares"].items() if share > 0]
-    what = " and ".join(shares) or "nothing"
-    text = f"by policy selective ({what}): "
+    if not shares:
+        yield "protected", "by policy selective: nothing"
+        return
+    text = f"by policy selective ({' and '.join(shares)}): "
     text += f"{_percent(protected['tlps_pct'])} of TLPs, {_percent(protected['payload_pct'])} of payload; "
     text += f"a prefix and a MAC on each add {_percent(protected['wire_added_pct'])} to the wire"
     yield "protected", text
@@ -371,6 +381,9 @@ def _draw(bars: _Bars, signs: Signs) -> Iterable[Text]:
     most = max((count for _, count in bars.rows), default=1)
     label = max((len(name) for name, _ in bars.rows), default=0)
     for name, count in bars.rows:
+        if not count:
+            yield Text().add(_INDENT).add(name, "dim", label, right=True)
+            continue
         line = Text().add(_INDENT).add(name, width=label, right=True).add("  ")
         line.add(_percent(100 * count / total), width=7, right=True).add("  ")
         yield line.add(_bar(count / most, signs), "rule")
@@ -401,9 +414,14 @@ def _gaps(device: Document, signs: Signs) -> _Bars:
     found = device["gaps"]
     title = "time from one arrival to the next"
     if found is None:
-        return _Bars(title, [], "none is given: the next operation starts when one is complete")
+        return _Bars(title, [], "none are given: the next operation starts when one is complete")
     rows = _few([(b["from_ns"], b["to_ns"], b["count"]) for b in found["bins"]])
-    told = [(_gap(low, high, signs), count) for low, high, count in rows]
+    told: list[tuple[str, int]] = []
+    for low, high, count in rows:
+        if count:
+            told.append((_gap(low, high, signs), count))
+        elif told[-1][1]:
+            told.append(("...", 0))
     return _Bars(title, told, _percentiles(found["ns"], lambda v: view.time_text(v, micro=signs.micro)))
 
 
@@ -470,13 +488,13 @@ def _percent(value: float) -> str:
 
 
 def _bytes(value: float) -> str:
-    return f"{value:,.0f} B" if value < 10_000 else f"{_si(value)}B"
+    return f"{value:,.0f} B" if value < 10_000 else _si(value, "B")
 
 
-def _si(value: float) -> str:
-    """Write a number with three digits and a prefix of its unit, ``41.0 M``."""
+def _si(value: float, unit: str, gap: str = "") -> str:
+    """Write a number with three digits and a prefix before its unit, with a gap if that is a word."""
     for scale, prefix in _SI:
         if value >= scale * 0.9995:
             digits = value / scale
-            return f"{digits:.{2 if digits < 9.995 else 1 if digits < 99.95 else 0}f} {prefix}"
-    return f"{value:.3g} "
+            return f"{digits:.{2 if digits < 9.995 else 1 if digits < 99.95 else 0}f} {prefix}{gap}{unit}"
+    return f"{value:.3g} {unit}"

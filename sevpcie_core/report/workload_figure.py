@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from sevpcie_core.report import view
 from sevpcie_core.report.figures import time_axis
 from sevpcie_core.report.style import INK, MUTED, Drawing, shorten, styled
-from sevpcie_core.report.workload import title
+from sevpcie_core.report.workload import alike, names, title
 
 Document = Mapping[str, Any]
 
@@ -39,19 +39,24 @@ def fig_workload(document: Document) -> Drawing:
     Left: the share of operations, and of their bytes of data, by size. Right: the cumulative distribution of
     the times between two arrivals, where they are given.
     """
-    rows = [(title(document, w), d) for w in document["workloads"] for d in w["devices"]]
+    rows = [
+        (title(document, workload), devices)
+        for workload in document["workloads"]
+        for devices in alike(workload["devices"], lambda device: (device["sizes"], device["gaps"]))
+    ]
     height = _TOP + len(rows) * _CELL
     figure = Drawing(figsize=(_WIDTH, height), facecolor="white")
     half = (_WIDTH - 0.3) / 2
     tall = (_CELL - _BELOW - _ABOVE) / height
-    for i, (workload, device) in enumerate(rows):
+    for i, (name, devices) in enumerate(rows):
+        device = devices[0]
         base = (height - _TOP - (i + 1) * _CELL + _BELOW) / height
         sizes = figure.add_axes((_LEFT / _WIDTH, base, (half - _LEFT - 0.1) / _WIDTH, tall))
         gaps = figure.add_axes(((half + _LEFT) / _WIDTH, base, (half - _LEFT - 0.1) / _WIDTH, tall))
-        name = workload
-        if sum(w == workload for w, _ in rows) > 1 or device["device"] != device["kind"]:
-            name = f"{name} {view.clean(device['device'])}"
-        on = f"{view.clean(device['preset'])} on {view.clean(device['link']['name'])}"
+        several = sum(other == name for other, _ in rows) > 1 or len(devices) > 1
+        if several or device["device"] != device["kind"]:
+            name = f"{name} {names(devices, 'device')}"
+        on = f"{names(devices, 'preset')} on {view.clean(device['link']['name'])}"
         sizes.set_title(shorten(name, 40), loc="left", weight="bold", size=9.5, pad=6)
         gaps.set_title(shorten(f"{on}, {device['arrivals']}", 60), loc="left", size=8.5, color=MUTED, pad=6)
         _draw_sizes(sizes, device)
@@ -132,7 +137,7 @@ def _short(size: int) -> str:
 def _draw_gaps(axes: Axes, device: Document) -> None:
     found = device["gaps"]
     if found is None:
-        _say(axes, "none is given: the next operation starts when one is complete")
+        _say(axes, "no arrivals are given: the next operation starts when one is complete")
         return
     if not found["samples"]:
         _say(axes, "a single arrival")
