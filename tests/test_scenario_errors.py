@@ -229,7 +229,7 @@ TRACE = TEXT.replace('sizes = 1514\nrate = "200Gb/s"\n', 'trace = "sample:redis"
         ('"sample:redis"', '"sample:redi"', 20, "trace: 'sample:redi'; expected one of kv_swap, llm_decode, redis, train_resnet50; did you mean 'redis'?"),
         ('"sample:redis"', '""', 20, "trace: ''; expected the path of a trace or 'sample:NAME'"),
         ('"sample:redis"', "5", 20, "trace: 5; expected the path of a trace or 'sample:NAME'"),
-        ('"sample:redis"', '"sample:redis"\nrate = "1Gb/s"', 21, "traffic: unknown key 'rate'; allowed: kind, trace, direction, local, limit"),
+        ('"sample:redis"', '"sample:redis"\nrate = "1Gb/s"', 21, "traffic: unknown key 'rate'; allowed: kind, trace, limit, offset, speed, skip_bad, direction, local, pace"),
         ('"sample:redis"', '"sample:redis"\nlimit = 0', 21, "traffic.limit: 0; expected a whole number from 1"),
         ('"sample:redis"', '"sample:redis"\nlocal = "1.2.3"', 21, "traffic.local: '1.2.3'; expected ADDRESS, ADDRESS:PORT"),
         ('"sample:redis"', '"sample:redis"\nlocal = 0', 21, "traffic.local: '0'; expected ADDRESS, ADDRESS:PORT"),
