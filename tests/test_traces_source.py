@@ -99,7 +99,7 @@ def test_a_trace_of_another_kind(tmp_path, read, data, said):
         (b"\xff", r":3: bytes that are not UTF-8; expected text"),
         (b"0,1,kernel,k,0,0\n" * 20000 + b"0,1,kernel,\xe9,0,0\n", r":20003: bytes that are not UTF-8"),
         (b"0,1,kernel,k,0,0\n" * 400 + b"\0", ":403: a NUL character; expected text"),
-        (b"x" * 70000, r":3: a line of 65536 characters or more"),
+        (b"x" * 70000, r":3: a line of 65536 bytes or more"),
         (b'0,1,"kernel,k,0,0\n', r"unexpected end of data|fields"),
         (b"0,1,kernel\n", ":3: 3 fields; expected 6 as in the header"),
     ],

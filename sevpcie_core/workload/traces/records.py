@@ -14,6 +14,8 @@ GPU_DTYPE = np.dtype(
 )
 """One piece of work on the device: recorded start and duration, kind, bytes copied, stream as recorded."""
 
+MAX_STREAM = 2**31 - 1
+
 GPU_H2D = 0
 """Copy from host memory to the device."""
 GPU_D2H = 1
@@ -32,6 +34,8 @@ NVME_DTYPE = np.dtype(
 )
 """One command: recorded time of issue, operation, first byte on the device, length (0 for a flush), number of
 the submission queue (0 where the format does not say)."""
+
+MAX_QUEUE = 2**15 - 1
 
 NVME_READ = 0
 NVME_WRITE = 1
