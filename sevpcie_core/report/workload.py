@@ -176,8 +176,8 @@ def _facts(device: Document, signs: Signs) -> Iterable[tuple[str, str]]:
         span = view.time_text(rate["span_ns"], micro=signs.micro)
         yield (
             "rate",
-            f"{_si(rate['operations_per_s'], 'operations/s', ' ')}, {_si(1e9 * rate['data_gbps'], 'b/s')} of "
-            f"data, over {span}",
+            f"{_si(rate['operations_per_s'], 'per second', ' ')}{_of(device)}, "
+            f"{_si(1e9 * rate['data_gbps'], 'b/s')} of data, over {span}",
         )
     rung, raised = device["doorbells_per_operation"], device["interrupts_per_operation"]
     yield "doorbells", f"{_per(rung)} per operation; interrupts: {_per(raised)} per operation"
@@ -190,6 +190,13 @@ def _facts(device: Document, signs: Signs) -> Iterable[tuple[str, str]]:
     text += f"{_percent(protected['tlps_pct'])} of TLPs, {_percent(protected['payload_pct'])} of payload; "
     text += f"a prefix and a MAC on each add {_percent(protected['wire_added_pct'])} to the wire"
     yield "protected", text
+
+
+def _of(device: Document) -> str:
+    """Return which operations are the device's own, where there are others."""
+    own = device["operations"]["with_data"]
+    others = len(own) < len(device["operations"]["by_class"])
+    return f" ({' and '.join(map(view.clean, own))})" if others else ""
 
 
 def _share(name: str, share: float) -> str:
@@ -208,19 +215,33 @@ class _Table(NamedTuple):
 
 
 def _table(table: _Table, width: int) -> Iterable[Text]:
-    """Lay a table out; where it is too wide, its columns stand closer."""
+    """Lay a table out; where it is too wide, columns stand closer, then below, each with those that name."""
     columns, cells, total = table
     told = [_means(column) for column in zip(*cells, strict=True)]
     rows = list(zip(*told, strict=True))
     widths = [max(len(c.head), *(len(row[i]) for row in rows)) for i, c in enumerate(columns)]
-    gap = 2 if len(_INDENT) + sum(widths) + 2 * (len(widths) - 1) <= width else 1
+
+    def wide(fold: Sequence[int], gap: int) -> int:
+        return len(_INDENT) + sum(widths[i] for i in fold) + gap * (len(fold) - 1)
+
+    every = range(len(columns))
+    gap = 2 if wide(every, 2) <= width else 1
+    keys = [i for i in every if not columns[i].right]
+    folds = [[*keys]]
+    for i in every[len(keys) :]:
+        if wide([*folds[-1], i], gap) > width and folds[-1] != keys:
+            folds.append([*keys])
+        folds[-1].append(i)
     lines: list[tuple[str, Sequence[str]]] = [("dim", [c.head for c in columns])]
     lines += [("strong" if total and i == len(rows) - 1 else "", row) for i, row in enumerate(rows)]
-    for role, row in lines:
-        line = Text().add(_INDENT)
-        for i, (column, cell, size) in enumerate(zip(columns, row, widths, strict=True)):
-            line.add(" " * gap if i else "").add(cell, role, size, column.right)
-        yield line
+    for k, fold in enumerate(folds):
+        if k:
+            yield Text()
+        for role, row in lines:
+            line = Text().add(_INDENT)
+            for n, i in enumerate(fold):
+                line.add(" " * gap if n else "").add(row[i], role, widths[i], columns[i].right)
+            yield line
 
 
 def _means(column: Sequence[str | float]) -> list[str]:
@@ -402,10 +423,7 @@ def _bar(share: float, signs: Signs) -> str:
 def _sizes(device: Document, signs: Signs) -> _Bars:
     found = device["sizes"]
     rows = _few([(o["least_bytes"], o["most_bytes"], o["count"]) for o in found["octaves"]])
-    named = device["operations"]["with_data"]
-    title = "data of an operation"
-    if len(named) < len(device["operations"]["by_class"]):
-        title = f"data of {' and '.join(map(view.clean, named))}"
+    title = f"data of an operation{_of(device)}"
     told = [(f"{_range(least, most, signs)} B", count) for least, most, count in rows]
     return _Bars(title, told, _percentiles(found["bytes"], lambda v: f"{v:,.0f} B"))
 
