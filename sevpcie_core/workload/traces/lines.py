@@ -109,7 +109,7 @@ def rows(path: Path, bad: Bad, layout: Layout, fast: Fast, slow: Slow, skip: int
 
     With `bad.skip`, malformed lines some thousand lines behind the last row that is used count too.
     """
-    for block in _blocks(path, layout):
+    for block in blocks(path, layout):
         table, taken, none = fast(block.values, block.fields)
         strange = block.fields < 0
         if layout.quoted:
@@ -138,15 +138,17 @@ def rows(path: Path, bad: Bad, layout: Layout, fast: Fast, slow: Slow, skip: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Block:
+class Block:
+    """Some lines: what `fields.parse` found in them. `first` is the number of the first line."""
+
     data: bytes
     first: int
-    """Number of the first line."""
     starts: NDArray[np.int64]
     fields: NDArray[np.int64]
     values: NDArray[np.int64]
 
     def line(self, i: int) -> bytes:
+        """Return line i with its end."""
         return self.data[self.starts[i] : self.starts[i + 1]]
 
 
@@ -170,7 +172,8 @@ def whole_lines(path: Path) -> Iterator[bytes]:
             yield rest if rest.endswith(b"\n") else rest + b"\n"
 
 
-def _blocks(path: Path, layout: Layout) -> Iterator[_Block]:
+def blocks(path: Path, layout: Layout) -> Iterator[Block]:
+    """Parse the lines of a file, block by block."""
     slots: list[tuple[int, int, int, int, int]] = []
     words: list[bytes] = []
     width = 0
@@ -199,7 +202,7 @@ def _blocks(path: Path, layout: Layout) -> Iterator[_Block]:
             count = _fields.parse(  # type: ignore[no-untyped-call]
                 octets, at, layout.quoted, classes, table, joined, word_at, bounds, starts, found, values
             )
-            yield _Block(data, first, starts[: count + 1], found[:count], values[:count])
+            yield Block(data, first, starts[: count + 1], found[:count], values[:count])
             first += count
             at = int(starts[count])
 

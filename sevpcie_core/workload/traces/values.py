@@ -22,6 +22,11 @@ MAX_CLOCK: Final = 10**18
 """Units of a clock stay below it."""
 
 
+def is_whole(text: str) -> bool:
+    """Return whether `whole` would take it."""
+    return _WHOLE.fullmatch(text) is not None
+
+
 def whole(text: str, field: str, most: int = 2**62) -> int:
     """Return a decimal number from 0 to `most`; decimals of it may be 0. Raises Malformed."""
     match = _WHOLE.fullmatch(text)
