@@ -29,7 +29,7 @@ class Entry(NamedTuple):
 
 GROUPS: Final[dict[str, list[Entry]]] = {
     "Daily": [
-        Entry("compare", compare.compare, "sevpcie compare nvme --wide"),
+        Entry("compare", compare.compare, "sevpcie compare nvme --wide", compare.EPILOG),
         Entry("report", report.report, "sevpcie report results/runs/first -o first.html"),
         Entry("gate", gate.gate, "sevpcie gate record.json --thresholds limits.toml"),
         Entry("list", list_.list_, "sevpcie list schemes"),

@@ -1,7 +1,7 @@
 """`sevpcie compare`: the main job."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 import typer
 
@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from ..record import RunRecord
 
 FailOn: TypeAlias = Literal["over", "inconclusive"]
+
+EPILOG: Final = """\b
+Traces:
+  sevpcie compare --trace sample:redis
+  sevpcie compare --trace capture.pcap --local 10.0.0.1 --pace recorded
+  sevpcie compare --trace disk.iolog --offset 1000 --limit 50000 --speed 2
+  sevpcie compare --trace disk.iolog --skip-bad --protect data"""
 
 
 def compare(
