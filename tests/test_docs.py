@@ -11,7 +11,9 @@ from tools.write_consoles import BLOCK, printed
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 CONSOLES = [
-    (page.name, *block) for page in sorted(DOCS.glob("*.md")) for block in BLOCK.findall(page.read_text())
+    (page.name, arguments, shown)
+    for page in sorted(DOCS.glob("*.md"))
+    for arguments, shown in BLOCK.findall(page.read_text())
 ]
 CODE = [
     (page.name, i, code)

@@ -16,7 +16,7 @@ from pathlib import Path
 from sevpcie_core import cli
 
 WIDTH = 110
-BLOCK = re.compile(r"^```console\n\$ sevpcie (.*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```console\n\$ sevpcie ([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def printed(arguments: str) -> str:
