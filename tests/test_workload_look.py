@@ -12,7 +12,7 @@ from oracles.link_cases import as_array
 from oracles.link_heapq import DELAY, READ_UP, WRITE_DOWN, WRITE_UP, Step
 
 from sevpcie_core import spec
-from sevpcie_core.experiment.programs import build
+from sevpcie_core.experiment.programs import build, trace_of
 from sevpcie_core.experiment.scenario import load_scenario
 from sevpcie_core.tlp.size import padded_payload_bytes, wire_bytes
 from sevpcie_core.workload.expand import KINDS, MRD, Sizes, expand
@@ -170,7 +170,7 @@ def test_data_of_single_operations_add_up_in_shipped_workloads(name):
     scenario = scenario if scenario.duration else scenario.with_options(requests=700)
     for workload in scenario.resolve().workloads:
         for index, run in enumerate(workload.devices):
-            made = build(replace(run, requests=0 if run.traffic.trace else 700), index, 1, 0)
+            made = build(replace(run, requests=0 if trace_of(run.traffic) else 700), index, 1, 0)
             found = look(made, run.link.sizes, timed=True)
             assert found.sizes.total_ps == sum(found.data_bytes[name] for name in found.pooled)
             assert found.sizes.samples == sum(found.operations[name] for name in found.pooled)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import numpy as np
 
@@ -21,8 +21,8 @@ from . import presets
 from .fingerprint import versions
 from .model import Scenario
 from .problems import suggestion
-from .programs import build, recorded, warnings_of
-from .resolved import DeviceRun, Resolved, WorkloadRun
+from .programs import RecordedTraffic, Recording, build, recorded, trace_of, warnings_of
+from .resolved import Resolved, TraceFile, WorkloadRun
 from .runner import region_shares
 from .scenario import load_scenario, scenario_from_trace
 from .traffic import SAMPLE, Reference, names_file, user_path
@@ -170,7 +170,7 @@ def _device(
 ) -> Document:
     """Return what one device of a workload does."""
     run = workload.devices[index]
-    trace = getattr(run.traffic, "trace", None)
+    trace = trace_of(run.traffic)
     program = build(replace(run, requests=0 if trace else requests), index, scenario.seed, 0)
     shares = region_shares(scenario.regions)
     marked = draw_map(program.regions, shares, scenario.seed)
@@ -186,7 +186,7 @@ def _device(
             **{key: getattr(run.link, key) for key in ("completion_bytes", "flit")},
         },
         "traffic": traffic,
-        "trace": None if trace is None else _trace(run),
+        "trace": None if trace is None else _trace(trace, recorded(cast(RecordedTraffic, run.traffic))),
         "arrivals": "recorded" if trace is not None else "open loop" if program.open_loop else "closed loop",
         **_told(found, shares, timed),
     }
@@ -196,11 +196,8 @@ def _selective(region_map: np.ndarray, steps: np.ndarray) -> np.ndarray:
     return decide("selective", steps, region_map)
 
 
-def _trace(run: DeviceRun) -> Document:
+def _trace(trace: TraceFile, found: Recording) -> Document:
     """Return what is known of a recording as a file."""
-    trace = run.traffic.trace
-    assert trace is not None
-    found = recorded(run.traffic)
     records = found.records
     out: Document = {
         "file": trace.spec if trace.spec.startswith(SAMPLE) else Path(trace.path).name,

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeAlias, cast
 
 import numpy as np
 
@@ -24,8 +25,12 @@ from .resolved import (
     NvmeTraffic,
     Reading,
     Resolved,
+    TraceFile,
     Traffic,
 )
+
+RecordedTraffic: TypeAlias = NvmeTraffic | NicTraffic | GpuTraffic
+"""What may have a trace."""
 
 # Draw streams of one device; the simulator's own streams lie elsewhere.
 _STREAMS_PER_DEVICE = 64
@@ -57,7 +62,12 @@ def _read(
     return Recording(traces.read_nvme(path, cut=cut, bad=bad), bad)
 
 
-def recorded(traffic: Traffic) -> Recording:
+def trace_of(traffic: Traffic) -> TraceFile | None:
+    """Return the trace of recorded traffic, None of generated."""
+    return getattr(traffic, "trace", None)
+
+
+def recorded(traffic: RecordedTraffic) -> Recording:
     """Return what was read of the trace of recorded traffic.
 
     Raises: FormatError: it cannot be used, or nothing is left of it. ConfigError: no room to sort it.
@@ -77,9 +87,11 @@ def warnings_of(scenario: Resolved, workloads: Collection[str] = ()) -> list[str
     found = []
     for workload in scenario.workloads:
         for run in workload.devices if not workloads or workload.name in workloads else ():
-            trace = run.traffic.trace
-            bad = recorded(run.traffic).bad if trace is not None else None
-            if trace is not None and bad is not None and bad.count:
+            trace = trace_of(run.traffic)
+            if trace is None:
+                continue
+            bad = recorded(cast(RecordedTraffic, run.traffic)).bad
+            if bad.count:
                 records = "1 malformed record" if bad.count == 1 else f"{bad.count} malformed records"
                 found.append(f"{trace.spec}: {records} left out; the first: {bad.examples[0]}")
     return list(dict.fromkeys(found))
