@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from . import presets
 from .fingerprint import versions
 from .model import Scenario
 from .problems import suggestion
-from .programs import RecordedTraffic, Recording, build, recorded, trace_of, warnings_of
+from .programs import Recording, build, recorded, trace_of, warnings_of
 from .resolved import Resolved, TraceFile, WorkloadRun
 from .runner import region_shares
 from .scenario import load_scenario, scenario_from_trace
@@ -186,7 +186,7 @@ def _device(
             **{key: getattr(run.link, key) for key in ("completion_bytes", "flit")},
         },
         "traffic": traffic,
-        "trace": None if trace is None else _trace(trace, recorded(cast(RecordedTraffic, run.traffic))),
+        "trace": None if trace is None else _trace(trace, recorded(run.traffic)),
         "arrivals": "recorded" if trace is not None else "open loop" if program.open_loop else "closed loop",
         **_told(found, shares, timed),
     }

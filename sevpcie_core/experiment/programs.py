@@ -8,7 +8,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeAlias, cast
 
 import numpy as np
 
@@ -28,9 +27,6 @@ from .resolved import (
     TraceFile,
     Traffic,
 )
-
-RecordedTraffic: TypeAlias = NvmeTraffic | NicTraffic | GpuTraffic
-"""What may have a trace."""
 
 # Draw streams of one device; the simulator's own streams lie elsewhere.
 _STREAMS_PER_DEVICE = 64
@@ -67,16 +63,18 @@ def trace_of(traffic: Traffic) -> TraceFile | None:
     return getattr(traffic, "trace", None)
 
 
-def recorded(traffic: RecordedTraffic) -> Recording:
+def recorded(traffic: Traffic) -> Recording:
     """Return what was read of the trace of recorded traffic.
 
     Raises: FormatError: it cannot be used, or nothing is left of it. ConfigError: no room to sort it.
     """
-    trace, reading = traffic.trace, traffic.reading
+    trace = trace_of(traffic)
     if trace is None:
         raise MisuseError(f"{traffic.kind}: generated traffic has no trace")
+    # Whatever has a trace has these.
+    limit, reading = getattr(traffic, "limit", 0), getattr(traffic, "reading", None)
     local = traffic.local if isinstance(traffic, NicTraffic) else None
-    return _read(traffic.kind, trace.path, trace.sha256, traffic.limit, reading, local)
+    return _read(traffic.kind, trace.path, trace.sha256, limit, reading, local)
 
 
 def warnings_of(scenario: Resolved, workloads: Collection[str] = ()) -> list[str]:
@@ -90,7 +88,7 @@ def warnings_of(scenario: Resolved, workloads: Collection[str] = ()) -> list[str
             trace = trace_of(run.traffic)
             if trace is None:
                 continue
-            bad = recorded(cast(RecordedTraffic, run.traffic)).bad
+            bad = recorded(run.traffic).bad
             if bad.count:
                 records = "1 malformed record" if bad.count == 1 else f"{bad.count} malformed records"
                 found.append(f"{trace.spec}: {records} left out; the first: {bad.examples[0]}")
