@@ -174,7 +174,13 @@ def _device(
     program = build(replace(run, requests=0 if trace else requests), index, scenario.seed, 0)
     shares = region_shares(scenario.regions)
     marked = draw_map(program.regions, shares, scenario.seed)
-    timed = program.open_loop or trace is not None
+    arrivals = "open loop" if program.open_loop else "closed loop"
+    # A generated job has intended starts as a recorded one has.
+    if getattr(run.traffic, "job", None) is not None:
+        arrivals = "generated job"
+    if trace is not None:
+        arrivals = "recorded"
+    timed = arrivals != "closed loop"
     found = look(program, run.link.sizes, timed=timed, protect=partial(_selective, marked))
     return {
         "device": run.name,
@@ -187,7 +193,7 @@ def _device(
         },
         "traffic": traffic,
         "trace": None if trace is None else _trace(trace, recorded(run.traffic)),
-        "arrivals": "recorded" if trace is not None else "open loop" if program.open_loop else "closed loop",
+        "arrivals": arrivals,
         **_told(found, shares, timed),
     }
 
