@@ -18,7 +18,7 @@ import numpy as np
 from ...errors import ConfigError
 from .bad import Bad
 from .fields import CLOCK, ODD, WHOLE, WORD
-from .lines import Clock, Column, Flags, Ints, Layout, Malformed, Row, blocks, records, rows
+from .lines import Clock, Column, Flags, Ints, Layout, Malformed, Row, blocks, records, rows, split
 from .records import NVME_DTYPE, NVME_FLUSH, NVME_READ, NVME_TRIM, NVME_WRITE, Records
 from .source import MAX_RECORD_BYTES
 from .values import clock, is_whole, whole
@@ -26,9 +26,9 @@ from .values import clock, is_whole, whole
 RECORD: Final = re.compile(r"\s*\d+,\d+\s+\d+\s+\d+\s+\d+\.\d{9}\s+\d+\s+[A-Za-z]{1,2}\s.*", re.ASCII)
 """A line of the output, roughly."""
 
-ACTIONS: Final = ("D", "Q", "I", "C")
-"""Those that may count: issue, queue, insert, complete. Each names sector and size."""
-_OTHERS: Final = ("A", "B", "F", "G", "M", "P", "R", "S", "T", "U", "UT", "W", "X", "a", "d", "m", "@")
+ACTIONS: Final = ("D", "Q", "I")
+"""Those that may count: issue, queue, insert."""
+_OTHERS: Final = ("A", "B", "C", "F", "G", "M", "P", "R", "S", "T", "U", "UT", "W", "X", "a", "d", "m", "@")
 _WORDS: Final = (*ACTIONS, *_OTHERS)
 
 # Fields of a line whose commas are separators too.
@@ -129,7 +129,15 @@ def batches(path: Path, bad: Bad, action: str | None = None) -> Iterator[Records
 
 def _first_of(path: Path) -> str:
     """Return D if the file has such an action, else Q. Reads on only as long as it has none."""
-    for block in blocks(path, Layout(" \t,", [Column(_ACTION, WORD, ("D",))])):
+    layout = Layout(" \t,", [Column(_ACTION, WORD, ("D",))])
+    for block in blocks(path, layout):
         if ((block.fields >= _LEAST) & (block.values[:, 0] == 0)).any():
             return "D"
+        for i in np.flatnonzero(block.fields < 0).tolist():
+            try:
+                found = split(layout, block.line(i))
+            except Malformed:
+                continue
+            if len(found) >= _LEAST and found[_ACTION] == "D":
+                return "D"
     return "Q"

@@ -2,9 +2,10 @@
 
 Version 3 lines are `time_us file action [offset length]`, times since the start of the job; version 2 lines
 are `file action [offset length]`, and only `wait` moves the clock, by `offset` microseconds. Source: fio,
-iolog.c (log_io_u, read_iolog) and HOWTO, "Trace file format v2" and "v3". Reads, writes and trims keep their
-place; sync and datasync become flushes; add, open and close move no data and are left out. All files of one
-log share one address space.
+iolog.c (log_io_u, read_iolog) and HOWTO, "Trace file format v2" and "v3". (fio 3.33 itself replays a wait as
+milliseconds since its start; what HOWTO documents is read here.) Version 2 as fio wrote it has no waits: all
+its requests are issued at once. Reads, writes and trims keep their place; sync and datasync become flushes;
+add, open and close move no data and are left out. All files of one log share one address space.
 """
 
 import re
