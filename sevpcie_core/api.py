@@ -3,9 +3,9 @@
 Rule: thin. Running is `experiment`, looking is `report`; heavy imports happen inside the calls.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import MisuseError
 from .experiment.compare import compare_scenarios
@@ -71,13 +71,17 @@ def _scenarios(
     trace: str | Path | None,
     as_: str | None,
     link: str | None,
+    reading: Mapping[str, Any],
 ) -> list[Scenario]:
     if trace is not None:
         if asked is not None:
             raise MisuseError("scenarios and a trace together; expected one of them")
-        return [scenario_from_trace(trace, as_, link)]
+        return [scenario_from_trace(trace, as_, link, **reading)]
     if link is not None or as_ is not None:
         raise MisuseError("link or as_ without a trace; a scenario names its own links and devices")
+    for key, value in reading.items():
+        if value is not None and value is not False:
+            raise MisuseError(f"{key} without a trace; a scenario says it of each trace that it names")
     if asked is None:
         return [load_scenario(name) for name in MAIN_SCENARIOS]
     if isinstance(asked, str | Path | Scenario):
@@ -100,6 +104,13 @@ def compare(
     trace: str | Path | None = None,
     as_: str | None = None,
     link: str | None = None,
+    limit: int | None = None,
+    offset: int | None = None,
+    speed: float | None = None,
+    skip_bad: bool = False,
+    local: str | None = None,
+    pace: Literal["line", "recorded"] | None = None,
+    protect: Mapping[str, float] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Comparison:
     """Compare protected links with a baseline.
@@ -112,7 +123,13 @@ def compare(
     budget_pct, requests, seeds, seed : instead of the scenarios' own values.
     quick : fewer requests; a first look.
     jobs : threads; all cores by default.
-    trace : replay this recording instead; as_ : gpu, nic or nvme, by content if None; link : like gen5x16.
+    trace : replay this recording instead: a file, or sample:NAME; as_ : gpu, nic or nvme, by content if None;
+    link : like gen5x16.
+    limit, offset : of its records, the most that are taken and how many are left out before them.
+    speed : its times are divided by it. skip_bad : leave malformed records out, with a warning in the record.
+    local, pace : of a capture, which end is the adapter, and "line" (default) or "recorded" spacing.
+    protect : protected share by class of buffers (data, queue, mmio, msi) under `selective`, instead of the
+    scenarios' own.
     progress : called as (stage, done, total); total 0 means unknown.
 
     Raises
@@ -130,9 +147,18 @@ def compare(
         "seed": seed,
         "quick": quick,
         "jobs": jobs,
+        "regions": protect,
         "progress": progress,
     }
-    return Comparison(compare_scenarios(_scenarios(scenarios, trace, as_, link), **options))
+    reading = {
+        "limit": limit,
+        "offset": offset,
+        "speed": speed,
+        "skip_bad": skip_bad,
+        "local": local,
+        "pace": pace,
+    }
+    return Comparison(compare_scenarios(_scenarios(scenarios, trace, as_, link, reading), **options))
 
 
 def load(path: str | Path) -> Comparison:

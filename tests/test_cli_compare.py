@@ -66,6 +66,13 @@ DEFAULTS = {
     "trace": None,
     "as_": None,
     "link": None,
+    "limit": None,
+    "offset": None,
+    "speed": None,
+    "skip_bad": False,
+    "local": None,
+    "pace": None,
+    "protect": None,
 }
 
 
@@ -78,6 +85,12 @@ DEFAULTS = {
         (["--policy", "all"], None, {"policies": ["all"]}),
         (["--trace", "x.pcap", "--as", "nic", "--link", "gen5x16"], None,
          {"trace": Path("x.pcap"), "as_": "nic", "link": "gen5x16"}),
+        (["--trace", "x.pcap", "--limit", "9", "--offset", "8", "--speed", "0.5", "--skip-bad"], None,
+         {"trace": Path("x.pcap"), "limit": 9, "offset": 8, "speed": 0.5, "skip_bad": True}),
+        (["--trace", "x.pcap", "--local", "10.0.0.1:80", "--pace", "recorded"], None,
+         {"trace": Path("x.pcap"), "local": "10.0.0.1:80", "pace": "recorded"}),
+        (["--protect", "data,msi"], None, {"protect": {"data": 1.0, "queue": 0.0, "mmio": 0.0, "msi": 1.0}}),
+        (["--protect", "none"], None, {"protect": dict.fromkeys(("data", "queue", "mmio", "msi"), 0.0)}),
         (["--requests", "7", "--seeds", "3", "--seed", "0", "--jobs", "2", "--quick"], None,
          {"requests": 7, "seeds": 3, "seed": 0, "jobs": 2, "quick": True}),
         (["--budget", "2.5", "--baseline", "pcie-ide"], None, {"budget_pct": 2.5, "baseline": "pcie-ide"}),

@@ -7,8 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from tools.write_consoles import BLOCK, printed
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+CONSOLES = [
+    (page.name, arguments, shown)
+    for page in sorted(DOCS.glob("*.md"))
+    for arguments, shown in BLOCK.findall(page.read_text())
+]
 CODE = [
     (page.name, i, code)
     for page in sorted(DOCS.glob("*.md"))
@@ -43,6 +49,12 @@ def test_a_session_prints_what_the_page_shows(page):
         check=False,
     )
     assert done.stdout.rstrip() == printed
+
+
+@pytest.mark.parametrize(("page", "arguments", "shown"), CONSOLES, ids=[f"{p}-{a}" for p, a, _ in CONSOLES])
+def test_a_console_shows_what_its_command_prints(page, arguments, shown):
+    """`python -m tools.write_consoles` writes it anew."""
+    assert printed(arguments) == shown
 
 
 @pytest.mark.parametrize(("page", "index", "code"), CODE, ids=[f"{page}-{i}" for page, i, _ in CODE])

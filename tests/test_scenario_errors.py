@@ -235,7 +235,7 @@ TRACE = TEXT.replace('sizes = 1514\nrate = "200Gb/s"\n', 'trace = "sample:redis"
         ('"sample:redis"', '"sample:redi"', 20, "trace: 'sample:redi'; expected one of kv_swap, llm_decode, redis, train_resnet50; did you mean 'redis'?"),
         ('"sample:redis"', '""', 20, "trace: ''; expected the path of a trace or 'sample:NAME'"),
         ('"sample:redis"', "5", 20, "trace: 5; expected the path of a trace or 'sample:NAME'"),
-        ('"sample:redis"', '"sample:redis"\nrate = "1Gb/s"', 21, "traffic: unknown key 'rate'; allowed: kind, trace, direction, local, limit"),
+        ('"sample:redis"', '"sample:redis"\nrate = "1Gb/s"', 21, "traffic: unknown key 'rate'; allowed: kind, trace, limit, offset, speed, skip_bad, direction, local, pace"),
         ('"sample:redis"', '"sample:redis"\nlimit = 0', 21, "traffic.limit: 0; expected a whole number from 1"),
         ('"sample:redis"', '"sample:redis"\nlocal = "1.2.3"', 21, "traffic.local: '1.2.3'; expected ADDRESS, ADDRESS:PORT"),
         ('"sample:redis"', '"sample:redis"\nlocal = 0', 21, "traffic.local: '0'; expected ADDRESS, ADDRESS:PORT"),
@@ -256,7 +256,7 @@ def test_recorded_traffic(load, tmp_path, old, new, line, said):
     [
         ("nope.pcap", "nope.pcap: no such file; expected a trace file"),
         ("sample:kv_swap", "kv_swap.csv.gz is gpu-csv, of kind 'gpu'; expected a trace of kind 'nic'"),
-        ("my.toml", "begins no known format; expected a GPU CSV"),
+        ("my.toml", "begins no known format; expected one of"),
     ],
 )
 def test_traces_are_looked_for_when_they_are_needed(load, tmp_path, trace, said):

@@ -4,7 +4,7 @@ import pytest
 
 from sevpcie_core.errors import FormatError
 from sevpcie_core.workload import traces
-from sevpcie_core.workload.traces import NVME_FLUSH, NVME_READ, NVME_WRITE
+from sevpcie_core.workload.traces import NVME_FLUSH, NVME_READ, NVME_TRIM, NVME_WRITE
 
 
 @pytest.fixture
@@ -57,16 +57,17 @@ CSV = """seq,time_us,phase,event,address,length,qid,cid,arg
 3,1021,randread,read,8,4096,1,4,8
 4,1030,randwrite,write,16,8192,1,5,16
 5,1040.5,fsync,flush,,,1,6,0x0
+6,1041,trim,dsm_trim,,,2,7,0x0
 """
 
 
 def test_fio_version_3(trace):
     commands = traces.read_nvme(trace(V3))
     assert commands.dtype == traces.NVME_DTYPE
-    assert commands["t_ps"].tolist() == [0, 30_000_000, 42_000_000, 43_000_000]
-    assert commands["op"].tolist() == [NVME_READ, NVME_WRITE, NVME_FLUSH, NVME_FLUSH]
-    assert commands["offset"].tolist() == [64757760, 794877952, 0, 0]
-    assert commands["bytes"].tolist() == [8192, 4096, 0, 0]
+    assert commands["t_ps"].tolist() == [0, 30_000_000, 30_000_000, 42_000_000, 43_000_000]
+    assert commands["op"].tolist() == [NVME_READ, NVME_WRITE, NVME_TRIM, NVME_FLUSH, NVME_FLUSH]
+    assert commands["offset"].tolist() == [64757760, 794877952, 0, 0, 0]
+    assert commands["bytes"].tolist() == [8192, 4096, 4096, 0, 0]
 
 
 def test_fio_version_2_waits(trace):
@@ -77,16 +78,17 @@ def test_fio_version_2_waits(trace):
 
 def test_driver_csv(trace):
     commands = traces.read_nvme(trace(CSV))
-    assert commands["t_ps"].tolist() == [0, 9_000_000, 19_500_000]
-    assert commands["op"].tolist() == [NVME_READ, NVME_WRITE, NVME_FLUSH]
+    assert commands["t_ps"].tolist() == [0, 9_000_000, 19_500_000, 20_000_000]
+    assert commands["op"].tolist() == [NVME_READ, NVME_WRITE, NVME_FLUSH, NVME_TRIM]
     # Addresses are blocks of 512 bytes.
-    assert commands["offset"].tolist() == [4096, 8192, 0]
-    assert commands["bytes"].tolist() == [4096, 8192, 0]
+    assert commands["offset"].tolist() == [4096, 8192, 0, 0]
+    assert commands["bytes"].tolist() == [4096, 8192, 0, 0]
+    assert commands["queue"].tolist() == [1, 1, 1, 2]
 
 
 @pytest.mark.parametrize("text", [V3, V2, CSV])
 def test_a_limit_takes_the_first_commands(trace, text):
-    assert traces.read_nvme(trace(text), limit=1).size == 1
+    assert traces.read_nvme(trace(text), cut=traces.Cut(limit=1)).size == 1
 
 
 @pytest.mark.parametrize(
@@ -116,16 +118,19 @@ def test_bad_lines_of_fio(trace, line, said):
     ("text", "said"),
     [
         ("fio version 1 iolog\n0 f read 0 512\n", ":1: header: version 1; expected 2 or 3"),
-        ("fio version 3 iolog\n0 f add\n", "no read, write or sync; expected at least one"),
+        ("fio version 3 iolog\n0 f add\n", "no read, write or flush; expected at least one"),
         (
             "fio version 3 iolog\n9000000 f read 0 1\n1 f read 0 1\n",
             ":3: time: 9.000 s before an earlier record",
         ),
         ("fio version 2 iolog\nf wait x 0\nf read 0 1\n", ":2: wait: 'x'; expected a whole number"),
         ("time_us,event\n", ":1: header: no column 'address', 'length'; expected time_us, event"),
-        ("time_us,event,address,length\n0,cqe_write,0,16\n", "no read, write or flush row"),
+        ("time_us,event,address,length\n0,cqe_write,0,16\n", "no read, write or flush; expected"),
         ("time_us,event,address,length\n0,read,x,16\n", ":2: address: 'x'; expected a whole number"),
-        ("time_us,event,address,length\n0,read,9007199254740992,16\n", r":2: address: .*below 2\^53"),
+        (
+            "time_us,event,address,length\n0,read,9007199254740992,16\n",
+            "expected at most 9007199254740991",
+        ),
         ("time_us,event,address,length\n0,read,0,-1\n", ":2: length: '-1'"),
         ("time_us,event,address,length\n0,read,0,0\n", ":2: length: '0'; expected 1 or more bytes"),
         ("time_us,event,address,length\nx,read,0,1\n", ":2: time_us: 'x'"),
@@ -163,5 +168,6 @@ def test_full_driver_recording(reference_data):
     column = rows[0].index
     phases = [row for row in rows[1:] if row[0] != "marker"]
     ops = traces.read_nvme(path)["op"]
-    for op, name in ((NVME_READ, "reads"), (NVME_WRITE, "writes"), (NVME_FLUSH, "flushes")):
+    names = {NVME_READ: "reads", NVME_WRITE: "writes", NVME_FLUSH: "flushes", NVME_TRIM: "trims"}
+    for op, name in names.items():
         assert int((ops == op).sum()) == sum(int(row[column(name)]) for row in phases)

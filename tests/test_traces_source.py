@@ -14,6 +14,18 @@ GPU = b"t_us,dur_us,event,name,bytes,stream\n1.5,2,memcpy,Memcpy HtoD,64,7\n"
 NVME = b"time_us,event,address,length\n0,read,8,4096\n"
 FIO = b"fio version 3 iolog\n0 f add\n5 f read 0 4096\n"
 PCAP = bytes.fromhex("4d3cb2a1020004000000000000000000600000000100000000000000000000000000000040000000")
+BLKPARSE = b"""259,0    0        2     0.000000000  1234  Q   R 2048 + 8 [fio]
+259,0    0        7     0.000001700  1234  D   R 2048 + 8 [fio]
+259,0    0       14     0.000084400  1234  D  WS 2056 + 8 [fio]
+"""
+QEMU = b"""88@1795731994.131174:pci_nvme_io_cmd cid 0 nsid 0x1 sqid 1 opc 0x2 opname 'NVME_NVM_CMD_READ'
+88@1795731994.131177:pci_nvme_read cid 0 nsid 1 nlb 8 count 4096 lba 0x10
+"""
+MSR = b"128166372003061629,hm,1,Read,383496192,32768,413\n128166372016382155,hm,1,Write,2822144,4096,9\n"
+NVME_PLAIN = b"time_us,op,bytes,offset,queue\n0.5,read,4096,0,1\n1,flush,0,0,1\n"
+NIC_PLAIN = b"time_us,bytes,direction\n0,60,rx\n1.25,1514,tx\n"
+GPU_PLAIN = b"time_us,duration_us,kind,bytes,stream\n0,2.5,h2d,4096,7\n3,1,kernel,0,7\n"
+ALL = [GPU, NVME, FIO, PCAP, BLKPARSE, QEMU, MSR, NVME_PLAIN, NIC_PLAIN, GPU_PLAIN]
 READERS = [traces.read_gpu, traces.read_nic, traces.read_nvme]
 
 
@@ -34,6 +46,14 @@ def write(path, data):
         (b"fio version 2 iolog\n", "fio-iolog"),
         (PCAP, "pcap"),
         (b"\xa1\xb2\xc3\xd4", "pcap"),
+        (BLKPARSE, "blkparse"),
+        (QEMU, "qemu-nvme-log"),
+        (b"7@1.000001:pci_nvme_mmio_start_success \n", "qemu-nvme-log"),
+        (MSR, "msr-csv"),
+        (b"Timestamp,Hostname,DiskNumber,Type,Offset,Size,ResponseTime\n", "msr-csv"),
+        (NVME_PLAIN, "nvme-generic-csv"),
+        (NIC_PLAIN, "nic-generic-csv"),
+        (GPU_PLAIN, "gpu-generic-csv"),
     ],
 )
 @pytest.mark.parametrize("zipped", [False, True])
@@ -51,11 +71,18 @@ def test_formats_are_told_by_content(tmp_path, data, format, zipped):
         (gzip.compress(GPU)[:5], "gzip data ends early"),
         (b"\x1f\x8b" + bytes(20), "damaged gzip data"),
         (gzip.compress(GPU)[:-8] + bytes(8), "damaged gzip data"),
-        (bytes(range(256)), "binary data of no known format; expected a GPU CSV"),
+        (bytes(range(256)), "binary data of no known format; expected one of blkparse, fio-iolog"),
         (b"\xff\xfe\xfd\n", "'?binary data'? begins no known format"),
-        (b"hello\n", ":1: 'hello' begins no known format; expected a GPU CSV"),
+        (b"hello\n", ":1: 'hello' begins no known format; expected one of blkparse, fio-iolog"),
         (b'\n{\n"traceEvents": []}', "JSON, perhaps a Chrome trace; expected"),
         (b"\x0a\x0d\x0d\x0a" + bytes(24), "a pcapng capture; expected pcap"),
+        (
+            b"pci_nvme_read cid 0\n",
+            "QEMU trace events without times; expected PID@SECONDS",
+        ),
+        (b"fio iolog version 3\n", "a fio iolog of an unknown version; expected 2 or 3"),
+        (b"8,0 1 2 D R 12\n", r"perhaps blkparse with a format of its own; expected its default output"),
+        (b"time,op,size\n", r"'time,op,size': a CSV of unknown columns; expected those of docs/traces.md"),
     ],
 )
 @pytest.mark.parametrize("read", READERS)
@@ -83,9 +110,9 @@ def test_files_that_cannot_be_read(tmp_path, read):
 @pytest.mark.parametrize(
     ("read", "data", "said"),
     [
-        (traces.read_nic, GPU, "gpu-csv, a trace of kind gpu; expected kind nic: pcap"),
+        (traces.read_nic, GPU, "gpu-csv, a trace of kind gpu; expected kind nic: nic-generic-csv"),
         (traces.read_gpu, FIO, "fio-iolog, a trace of kind nvme; expected kind gpu: gpu-csv"),
-        (traces.read_nvme, PCAP, "pcap, a trace of kind nic; expected kind nvme: fio-iolog or nvme-csv"),
+        (traces.read_nvme, PCAP, "pcap, a trace of kind nic; expected kind nvme: blkparse, fio-iolog"),
     ],
 )
 def test_a_trace_of_another_kind(tmp_path, read, data, said):
@@ -99,7 +126,7 @@ def test_a_trace_of_another_kind(tmp_path, read, data, said):
         (b"\xff", r":3: bytes that are not UTF-8; expected text"),
         (b"0,1,kernel,k,0,0\n" * 20000 + b"0,1,kernel,\xe9,0,0\n", r":20003: bytes that are not UTF-8"),
         (b"0,1,kernel,k,0,0\n" * 400 + b"\0", ":403: a NUL character; expected text"),
-        (b"x" * 70000, r":3: a line of 65536 characters or more"),
+        (b"x" * 70000, r":3: a line of 65536 bytes or more"),
         (b'0,1,"kernel,k,0,0\n', r"unexpected end of data|fields"),
         (b"0,1,kernel\n", ":3: 3 fields; expected 6 as in the header"),
     ],
@@ -127,7 +154,7 @@ def test_the_content_is_the_identity(tmp_path):
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(seed=st.sampled_from([GPU, NVME, FIO, PCAP]), zipped=st.booleans(), data=st.data())
+@given(seed=st.sampled_from(ALL), zipped=st.booleans(), data=st.data())
 def test_damaged_files_are_read_or_refused(tmp_path, seed, zipped, data):
     # Whatever happens to the bytes, nothing but FormatError comes out, and what is read is well formed.
     content = bytearray(gzip.compress(seed, mtime=0) if zipped else seed)

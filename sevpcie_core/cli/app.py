@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import MisuseError
-from . import compare, gate, list_, measure, open, report, rerun, schema, seal, show, validate, wire
+from . import compare, gate, list_, measure, open, report, rerun, schema, seal, show, validate, wire, workload
 
 _SUMMARY: Final = """What does encrypting the PCIe link cost my workload, and what does it buy?
 
@@ -29,11 +29,12 @@ class Entry(NamedTuple):
 
 GROUPS: Final[dict[str, list[Entry]]] = {
     "Daily": [
-        Entry("compare", compare.compare, "sevpcie compare nvme --wide"),
+        Entry("compare", compare.compare, "sevpcie compare nvme --wide", compare.EPILOG),
         Entry("report", report.report, "sevpcie report results/runs/first -o first.html"),
         Entry("gate", gate.gate, "sevpcie gate record.json --thresholds limits.toml"),
         Entry("list", list_.list_, "sevpcie list schemes"),
         Entry("show", show.show, "sevpcie show nvme > my.toml"),
+        Entry("workload", workload.app, "sevpcie workload show nvme/randread4k"),
     ],
     "Trust": [
         Entry(

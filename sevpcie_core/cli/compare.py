@@ -1,7 +1,7 @@
 """`sevpcie compare`: the main job."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 import typer
 
@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 
 FailOn: TypeAlias = Literal["over", "inconclusive"]
 
+EPILOG: Final = """\b
+Traces:
+  sevpcie compare --trace sample:redis
+  sevpcie compare --trace capture.pcap --local 10.0.0.1 --pace recorded
+  sevpcie compare --trace disk.iolog --offset 1000 --limit 50000 --speed 2
+  sevpcie compare --trace disk.iolog --skip-bad --protect data"""
+
 
 def compare(
     scenario: Annotated[
@@ -23,7 +30,10 @@ def compare(
         ),
     ] = None,
     trace: Annotated[
-        Path | None, typer.Option("--trace", metavar="FILE", help="Replay a recording instead of scenarios.")
+        Path | None,
+        typer.Option(
+            "--trace", metavar="FILE", help="Replay a recording, or sample:NAME, instead of scenarios."
+        ),
     ] = None,
     as_: Annotated[
         Literal["gpu", "nic", "nvme"] | None,
@@ -32,6 +42,13 @@ def compare(
     link: Annotated[
         str | None, typer.Option("--link", metavar="LINK", help="Link of the trace, such as gen5x16.")
     ] = None,
+    limit: options.TraceLimit = None,
+    offset: options.TraceOffset = None,
+    speed: options.TraceSpeed = None,
+    skip_bad: options.SkipBad = False,
+    local: options.Local = None,
+    pace: options.Pace = None,
+    protect: options.Protect = None,
     scheme: Annotated[
         list[str] | None, typer.Option("--scheme", metavar="NAME", help="Protection to compare; repeatable.")
     ] = None,
@@ -75,9 +92,21 @@ def compare(
     """Compare encrypted with plaintext links on generated or recorded traffic."""
     if trace is not None and scenario:
         raise MisuseError(f"--trace and scenarios ({', '.join(scenario)}) together; expected one of them")
-    for option, value in (("--as", as_), ("--link", link)):
-        if value is not None and trace is None:
-            raise MisuseError(f"{option} {value} without --trace; a scenario names its own")
+    reading: dict[str, Any] = {
+        "limit": limit,
+        "offset": offset,
+        "speed": speed,
+        "skip_bad": skip_bad,
+        "local": local,
+        "pace": pace,
+    }
+    for option, value in {"as": as_, "link": link, **reading}.items():
+        if value is not None and value is not False and trace is None:
+            told = f"--{option.replace('_', '-')}{'' if value is True else f' {value}'}"
+            raise MisuseError(f"{told} without --trace; a scenario names its own")
+    regions = options.protected(protect)
+    if regions is not None and policy and "selective" not in policy:
+        raise MisuseError(f"--protect {protect} with --policy {policy[0]}; only selective looks at buffers")
     if out is not None:
         from .outdir import check
 
@@ -105,7 +134,9 @@ def compare(
             trace=trace,
             as_=as_,
             link=link,
+            protect=regions,
             progress=progress,
+            **reading,
         )
         record = comparison.record
         if fail_on is not None:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from ..measure.scaling import Result as Scaling
     from ..validate.calibrate import Calibration
 
-_HELP: Final = """Measure what this machine does: the speed of its AES-GCM, and speed and memory of the
-simulator. Find a platform's parameters with measurements."""
+_HELP: Final = """Measure what this machine does: the speed of its AES-GCM, of the simulator and of what makes
+workloads. Find a platform's parameters with measurements."""
 # A bar was missed.
 MISSED: Final = 99
 
@@ -110,6 +110,46 @@ def simulator(
             )
         of = f"{result.plan.rounds} runs of {result.plan.requests} reads, CPU {result.cpu}"
         print(f"\nbest and median of {of}; --json lists the mechanisms that are on")
+
+
+@app.command(
+    "workload",
+    epilog="""Example: sevpcie measure workload --requests 1000000. Exit code 0: every workload keeps the bar
+of 20 million TLPs per second; 99: one does not.""",
+)
+def workload(
+    requests: Annotated[
+        int, typer.Option("--requests", metavar="N", help="Commands or frames of a generated workload.")
+    ] = 100_000,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer and shorter runs: a first look.")] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Time the making of workloads: TLPs per second on one CPU, from the generator to the cut packets.
+
+    Nothing is simulated. NVMe, NIC and GPU; of a recorded job the reading of its file is not counted.
+    """
+    from ..measure.workload import BAR, Plan, measure
+
+    plan = Plan(min(requests, 5000), rounds=3) if quick else Plan(requests)
+    with Progress(quiet) as progress:
+        result = measure(plan, progress)
+    with output.pipe():
+        if json:
+            output.print_json(result.to_dict())
+        else:
+            print("workload            operations       TLPs  million TLPs/s  median  steps, %")
+            for row in result.rows:
+                best, median = row.tlps_per_s / 1e6, row.tlps_per_s_median / 1e6
+                print(
+                    f"{row.workload:<18}  {row.operations:>10,}  {row.tlps:>9,}  {best:>14.1f}  "
+                    f"{median:>6.1f}  {row.steps_pct:>8.0f}"
+                )
+            print(
+                f"\nbest and median of {result.plan.rounds} rounds, CPU {result.cpu}; bar "
+                f"{BAR / 1e6:.0f} million\nsteps: part of the time in which they are made; the rest cuts them"
+            )
+    return 0 if result.within else MISSED
 
 
 @app.command(

@@ -1,9 +1,11 @@
 """Options and arguments that several commands share."""
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import typer
+
+from ..errors import MisuseError
 
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Quiet: TypeAlias = Annotated[
@@ -22,3 +24,57 @@ RecordFile: TypeAlias = Annotated[
         metavar="RECORD", help="A record, or the folder that compare --out wrote.", show_default=False
     ),
 ]
+
+# Of traces.
+TraceLimit: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--limit", metavar="N", min=1, max=10**9, help="Most records of the trace that are taken."),
+]
+TraceOffset: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--offset", metavar="N", min=0, help="Records of the trace left out at its start."),
+]
+TraceSpeed: TypeAlias = Annotated[
+    float | None,
+    typer.Option("--speed", metavar="X", help="Replay so many times as fast: times are divided by it."),
+]
+SkipBad: TypeAlias = Annotated[
+    bool,
+    typer.Option("--skip-bad", help="Leave malformed records out and count them, instead of an error."),
+]
+Local: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--local",
+        metavar="ADDR[:PORT]",
+        help="Which end of a capture is the adapter: packets to it are received. Default: the lower port.",
+    ),
+]
+Pace: TypeAlias = Annotated[
+    Literal["line", "recorded"] | None,
+    typer.Option(
+        "--pace", help="Frames of a capture: spaced to the adapter's line rate (default), or as recorded."
+    ),
+]
+Protect: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--protect",
+        metavar="LIST",
+        help="Buffers that the policy selective protects: data,queue,mmio,msi or none. Default: data,queue.",
+    ),
+]
+_BUFFERS: Final = ("data", "queue", "mmio", "msi")
+
+
+def protected(text: str | None) -> dict[str, float] | None:
+    """Return the protected share of each class of buffers that `--protect` says. Raises MisuseError."""
+    if text is None:
+        return None
+    named = [] if text == "none" else text.split(",")
+    for name in named:
+        if name not in _BUFFERS:
+            raise MisuseError(
+                f"--protect {text!r}: {name!r}; expected some of {', '.join(_BUFFERS)}, or none"
+            )
+    return {name: 1.0 if name in named else 0.0 for name in _BUFFERS}

@@ -103,7 +103,7 @@ def publish(out: Path, record: "RunRecord") -> None:
     put(out, COMPARE, _files(record))
 
 
-def put(out: Path, result: Result, files: Mapping[str, str]) -> None:
+def put(out: Path, result: Result, files: Mapping[str, str | bytes]) -> None:
     """Write the files of a result, by name.
 
     A new folder appears whole. One that exists is kept (it may be a mount point) and its files are replaced
@@ -160,10 +160,10 @@ def _files(record: "RunRecord") -> dict[str, str]:
     return files
 
 
-def _write(folder: Path, files: Mapping[str, str]) -> None:
-    for name, text in files.items():
-        with open(folder / name, "w", encoding="utf-8") as file:
-            file.write(text)
+def _write(folder: Path, files: Mapping[str, str | bytes]) -> None:
+    for name, content in files.items():
+        with open(folder / name, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
 

@@ -6,10 +6,12 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ..record import RunRecord
 
 
@@ -35,11 +37,11 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def print_table(record: "RunRecord", wide: bool) -> None:
-    """Print the table of a record and the sentences below it."""
+def console() -> "Console":
+    """Return what tables are printed on: as wide as the terminal, which may have gone."""
     from rich.console import Console
 
-    from ..report.table import PIPE_WIDTH, print_summary
+    from ..report.table import PIPE_WIDTH
 
     class PipeAware(Console):
         """Rich would end the process with code 1; a closed pipe is no failure."""
@@ -49,7 +51,23 @@ def print_table(record: "RunRecord", wide: bool) -> None:
 
     # Unlike rich this takes a width of 0 for none.
     width = shutil.get_terminal_size((PIPE_WIDTH, 24)).columns
-    print_summary(record.to_dict(), PipeAware(width=width, highlight=False), wide=wide)
+    return PipeAware(width=width, highlight=False)
+
+
+def print_table(record: "RunRecord", wide: bool) -> None:
+    """Print the table of a record and the sentences below it."""
+    from ..report.table import print_summary
+
+    print_summary(record.to_dict(), console(), wide=wide)
+
+
+def print_looks(document: "Mapping[str, Any]") -> None:
+    """Print what workloads consist of."""
+    from ..report.table import is_fancy, print_lines
+    from ..report.workload import render
+
+    where = console()
+    print_lines(render(document, where.width, is_fancy(where)), where)
 
 
 def print_ledger(record: "RunRecord") -> None:

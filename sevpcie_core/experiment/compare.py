@@ -21,6 +21,7 @@ from .fingerprint import host_facts, versions
 from .hardware import contexts_of, engine_of
 from .limits import limited_by
 from .model import Scenario
+from .programs import warnings_of
 from .resolved import Arm, Resolved, Scheme, WorkloadRun, at_variant
 from .runner import Sample, Task, ranged, shortened
 from .scenario import load_scheme
@@ -430,6 +431,7 @@ def compare_scenarios(
     seed: int | None = None,
     quick: bool = False,
     jobs: int | None = None,
+    regions: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> RunRecord:
     """Run scenarios and return their record.
@@ -441,6 +443,7 @@ def compare_scenarios(
     budget_pct, requests, seeds, seed : instead of the scenarios' own.
     quick : QUICK_REQUESTS requests where none are asked for.
     jobs : threads; all cores by default.
+    regions : protected share of the buffers of each class under `selective`, instead of the scenarios' own.
 
     Raises
     ------
@@ -460,6 +463,7 @@ def compare_scenarios(
             seed=seed,
             budget_pct=budget_pct,
             arms=_arms_asked(s, schemes, policies),
+            regions=regions,
         )
         for s in scenarios
     ]
@@ -511,7 +515,7 @@ def compare_scenarios(
                 "threads": threads,
             },
             "digest": results_digest(rows),
-            "warnings": [],
+            "warnings": list(dict.fromkeys(w for s in resolved for w in warnings_of(s))),
             "results": rows,
         }
     )

@@ -126,11 +126,12 @@ class Scenario(Table):
         seed: int | None = None,
         budget_pct: float | None = None,
         arms: Iterable[tuple[Reference, str]] | None = None,
+        regions: Mapping[str, float] | None = None,
     ) -> Self:
         """Return the scenario with some values changed.
 
         Parameters: requests: for every device that generates; a scenario that ends by duration has none, and
-        keeps none.
+        keeps none. regions: protected shares by buffer class, instead of all of its own.
         Raises: ConfigError: a value is not allowed.
         """
         data = self.to_dict()
@@ -144,6 +145,8 @@ class Scenario(Table):
                     device.pop("requests", None)
         if arms is not None:
             data["arm"] = [{"scheme": scheme, "policy": policy} for scheme, policy in arms]
+        if regions is not None:
+            data["regions"] = dict(regions)
         return self.from_dict(data, name=self._origin.name)
 
     # --- out ------------------------------------------------------------------------------------------------

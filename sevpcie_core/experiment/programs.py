@@ -4,7 +4,8 @@ Rule: a program depends on the scenario and the seed alone, never on scheme or p
 comparison see the same arrivals, addresses and device times.
 """
 
-from dataclasses import replace
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,7 +26,10 @@ from .resolved import (
     NicTraffic,
     NvmeDevice,
     NvmeTraffic,
+    Reading,
+    Resolved,
     TraceFile,
+    Traffic,
 )
 
 # Draw streams of one device; the simulator's own streams lie elsewhere.
@@ -35,21 +39,64 @@ _FIRST_STREAM = 1 << 16
 _ENDLESS = 1 << 40
 
 
+@dataclass(frozen=True)
+class Recording:
+    """What was read of a trace: its records, and what was wrong with it."""
+
+    records: np.ndarray
+    bad: traces.Bad
+
+
 @lru_cache(maxsize=32)
-def _records(reader: str, path: Path, sha256: str, limit: int, local: str | None) -> np.ndarray:
+def _read(
+    reader: str, path: Path, sha256: str, limit: int, reading: Reading | None, local: str | None
+) -> Recording:
     """Read a trace once per process; its content hash is part of the key."""
+    asked = reading or Reading(0, 1.0, False)
+    bad = traces.Bad(asked.skip_bad)
+    cut = traces.Cut(asked.offset, limit, asked.speed)
     if reader == "gpu":
-        return traces.read_gpu(path, limit=limit)
+        return Recording(traces.read_gpu(path, cut=cut, bad=bad), bad)
     if reader == "nic":
-        return traces.read_nic(path, local=local, limit=limit)
-    return traces.read_nvme(path, limit=limit)
+        return Recording(traces.read_nic(path, local=local, cut=cut, bad=bad), bad)
+    return Recording(traces.read_nvme(path, cut=cut, bad=bad), bad)
 
 
-def _trace(reader: str, trace: TraceFile, limit: int, local: str | None = None) -> np.ndarray:
-    records = _records(reader, trace.path, trace.sha256, limit, local)
-    if len(records) == 0:
-        raise FormatError(f"{trace.spec}: no record of {reader} traffic; expected at least one")
-    return records
+def trace_of(traffic: Traffic) -> TraceFile | None:
+    """Return the trace of recorded traffic, None of generated."""
+    return getattr(traffic, "trace", None)
+
+
+def recorded(traffic: Traffic) -> Recording:
+    """Return what was read of the trace of recorded traffic.
+
+    Raises: FormatError: it cannot be used, or nothing is left of it. ConfigError: no room to sort it.
+    """
+    trace = trace_of(traffic)
+    if trace is None:
+        raise MisuseError(f"{traffic.kind}: generated traffic has no trace")
+    # Whatever has a trace has these.
+    limit, reading = getattr(traffic, "limit", 0), getattr(traffic, "reading", None)
+    local = traffic.local if isinstance(traffic, NicTraffic) else None
+    return _read(traffic.kind, trace.path, trace.sha256, limit, reading, local)
+
+
+def warnings_of(scenario: Resolved, workloads: Collection[str] = ()) -> list[str]:
+    """Return what there is to warn of in the traces of some workloads, all by default, each trace once.
+
+    How many records were malformed and left out, and the first of them.
+    """
+    found = []
+    for workload in scenario.workloads:
+        for run in workload.devices if not workloads or workload.name in workloads else ():
+            trace = trace_of(run.traffic)
+            if trace is None:
+                continue
+            bad = recorded(run.traffic).bad
+            if bad.count:
+                records = "1 malformed record" if bad.count == 1 else f"{bad.count} malformed records"
+                found.append(f"{trace.spec}: {records} left out; the first: {bad.examples[0]}")
+    return list(dict.fromkeys(found))
 
 
 def _nvme(device: NvmeDevice, traffic: NvmeTraffic, requests: int, seed: int, stream: int) -> Program:
@@ -67,7 +114,7 @@ def _nvme(device: NvmeDevice, traffic: NvmeTraffic, requests: int, seed: int, st
         shadow=device.shadow_every,
     )
     if traffic.trace is not None:
-        records = _trace("nvme", traffic.trace, traffic.limit)
+        records = recorded(traffic).records
         return nvme.replay(controller, records, seed=seed, stream=stream)
     mix = nvme.Mix(
         sizes=traffic.blocks or ((1, traffic.block),),
@@ -116,15 +163,15 @@ def _nic(device: NicDevice, traffic: NicTraffic, requests: int, seed: int, strea
             stream=stream,
             **common,
         )
-    records = _trace("nic", traffic.trace, traffic.limit, traffic.local)
+    records = recorded(traffic).records
     if traffic.direction != "both":
         wanted = traces.NIC_RX if traffic.direction == "rx" else traces.NIC_TX
         records = records[records["direction"] == wanted]
         if len(records) == 0:
             raise FormatError(f"{traffic.trace.spec}: no {traffic.direction} frame; expected at least one")
-    times = np.empty(len(records), np.int64)
+    times = records["t_ps"] - records["t_ps"][0]
     # Captures of a loopback are faster than a wire: each direction is spaced to the line rate of the device.
-    for direction in (traces.NIC_RX, traces.NIC_TX):
+    for direction in () if traffic.recorded_pace else (traces.NIC_RX, traces.NIC_TX):
         mine = records["direction"] == direction
         times[mine] = traces.pace_line(
             records["t_ps"][mine] - records["t_ps"][0], records["bytes"][mine], device.line_rate_bps
@@ -136,7 +183,7 @@ def _nic(device: NicDevice, traffic: NicTraffic, requests: int, seed: int, strea
 
 
 def _gpu(device: GpuDevice, traffic: GpuTraffic) -> Program:
-    records = _trace("gpu", traffic.trace, traffic.limit)
+    records = recorded(traffic).records
     return gpu.job(
         times_ps=records["t_ps"] - records["t_ps"][0],
         durations_ps=records["dur_ps"],

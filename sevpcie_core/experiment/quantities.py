@@ -269,7 +269,7 @@ class Spread(Rule):
 
 
 @dataclass(frozen=True, slots=True)
-class Sizes(Rule):
+class WeightedSizes(Rule):
     """One size, or several with the weight of each, as ((weight, bytes), ...)."""
 
     size: Size

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from .. import spec
 from ..link.params import Credits, DataLink, Iommu, RootPort
+from ..workload.expand import Sizes
 from ..workload.gpu_jobs import Job
 from ..workload.gpu_raw import Copies, ZeroCopy
 from ..workload.phase import Phase
@@ -56,6 +57,11 @@ class Link:
     flit_check_ps: int = field(default=0, metadata={"sparse": True})
     """In flit mode, error correction and CRC of a flit at its receiver, one way; else 0."""
     name: str = _cosmetic()
+
+    @property
+    def sizes(self) -> Sizes:
+        """Return what it cuts TLPs by."""
+        return Sizes(self.mps, self.mrrs, self.rcb, self.completion_bytes, self.flit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +187,18 @@ class TraceFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """How a trace is read, where that is not record by record as it stands."""
+
+    offset: int
+    """Records left out at its start."""
+    speed: float
+    """Times are divided by it."""
+    skip_bad: bool
+    """Whether malformed records are left out and counted; else they are errors."""
+
+
+@dataclass(frozen=True, slots=True)
 class NvmeTraffic:
     """Closed loop of `queue_depth` requests, or an open one: by rate, or by the recorded times of `trace`."""
 
@@ -211,6 +229,7 @@ class NvmeTraffic:
     """Bytes of all buffers; 0: as many as there are requests in flight."""
     random: bool = field(default=False, metadata={"sparse": True})
     """Whether buffers of the window are taken at random, not in turn."""
+    reading: Reading | None = field(default=None, metadata={"sparse": True})
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +251,9 @@ class NicTraffic:
     """Which side of a capture is this NIC: ADDRESS, ADDRESS:PORT or PORT; None: the lower port."""
     limit: int
     """Most records taken from the trace; 0: all."""
+    reading: Reading | None = field(default=None, metadata={"sparse": True})
+    recorded_pace: bool = field(default=False, metadata={"sparse": True})
+    """Whether recorded frames keep their times, instead of being spaced to the device's line rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +264,7 @@ class GpuTraffic:
     trace: TraceFile
     limit: int
     """Most records taken from the trace; 0: all."""
+    reading: Reading | None = field(default=None, metadata={"sparse": True})
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from .model import Scenario
 from .problems import Origin, suggestion
 from .tables import DEVICES, HostTable, LinkTable, Preset, SchemeTable
 from .toml_text import read_file
-from .traffic import REFERENCE_MARK, names_file, user_path
+from .traffic import REFERENCE_MARK, SAMPLE, names_file, user_path
 
 __all__ = [
     "Scenario",
@@ -30,6 +30,8 @@ __all__ = [
 # The device and link behind a trace when nobody names one.
 _TRACE_DEVICE = {"nvme": "nvme-tlc", "nic": "nic-400g", "gpu": "gpu-gen5"}
 _TRACE_LINK = {"nvme": "gen5x4", "nic": "gen5x16", "gpu": "gen5x16"}
+# Keys of a traffic table that say nothing of any other kind.
+_NIC_KEYS = ("local", "pace", "direction")
 
 
 def load_scenario(name_or_path: str | Path) -> Scenario:
@@ -54,13 +56,24 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     return Scenario.from_dict(data, name=path.name if shipped else str(path), text=text, folder=path.parent)
 
 
-def scenario_from_trace(path: str | Path, kind: str | None = None, link: str | None = None) -> Scenario:
+def scenario_from_trace(
+    path: str | Path, kind: str | None = None, link: str | None = None, **reading: Any
+) -> Scenario:
     """Return the scenario that replays one recording on the usual device of its kind.
 
-    Parameters: kind: nvme, nic or gpu; by content if None. link: gen5x4 for nvme, else gen5x16, if None.
-    Raises: FormatError: the file is none of the known formats. ConfigError: a kind or link that does not fit.
+    Parameters
+    ----------
+    path : of a file, or `sample:NAME`. kind : nvme, nic or gpu; by content if None.
+    link : gen5x4 for nvme, else gen5x16, if None.
+    reading : keys of a traffic table with a trace, such as `limit`; None for the usual value.
+
+    Raises
+    ------
+    FormatError : the file is none of the known formats. ConfigError : a kind, link or key that does not fit.
     """
-    path = user_path(path)
+    given = str(path)
+    sample = given.startswith(SAMPLE)
+    path = presets.sample(given.removeprefix(SAMPLE)) if sample else user_path(path)
     if kind is not None and kind not in resolved.KINDS:
         raise ConfigError(f"kind {kind!r}; expected {', '.join(resolved.KINDS[:-1])} or {resolved.KINDS[-1]}")
     found = traces.detect(path)
@@ -71,8 +84,17 @@ def scenario_from_trace(path: str | Path, kind: str | None = None, link: str | N
     kind = traces.FORMATS[found]
     # Names key results: what a file name has beyond them becomes a dash.
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", path.name.split(".")[0]).strip("-_")[:64]
-    file = "".join(c if c.isprintable() else "?" for c in path.name)
-    traffic = {"kind": kind, "trace": str(path.absolute())}
+    file = given if sample else "".join(c if c.isprintable() else "?" for c in path.name)
+    traffic: dict[str, Any] = {"kind": kind, "trace": given if sample else str(path.absolute())}
+    for key, value in reading.items():
+        if value is None or value is False:
+            continue
+        if key in _NIC_KEYS and kind != "nic":
+            option = f"--{key.replace('_', '-')} {value}"
+            raise ConfigError(
+                f"{option}: {file} is {found}, of kind {kind!r}; only captures of a NIC have it"
+            )
+        traffic[key] = value
     return Scenario.from_dict(
         {
             "name": stem or "trace",
@@ -82,7 +104,7 @@ def scenario_from_trace(path: str | Path, kind: str | None = None, link: str | N
                 {"name": "trace", "device": {kind: {"preset": _TRACE_DEVICE[kind], "traffic": traffic}}}
             ],
         },
-        name=str(path),
+        name=file if sample else str(path),
     )
 
 

@@ -36,7 +36,7 @@ from .gpu_traffic import (
     job_of,
 )
 from .problems import KeyProblem, shown, suggestion
-from .quantities import FrameSize, Rate, Size, Sizes, Time
+from .quantities import FrameSize, Rate, Size, Time, WeightedSizes
 from .tables import Table
 
 SAMPLE = "sample:"
@@ -77,6 +77,30 @@ Trace: TypeAlias = Annotated[
 """`sample:NAME` or a path; relative ones count from the scenario's folder."""
 
 _Limit: TypeAlias = Annotated[int | None, Whole(1, MAX_REQUESTS)]
+MIN_SPEED, MAX_SPEED = 1e-6, 1e6
+"""Factors by which a trace may be made faster."""
+MAX_OFFSET = 10**12
+PACES = ("line", "recorded")
+
+
+@dataclass(frozen=True, slots=True)
+class _Speed(Number):
+    """A factor that times are divided by exactly."""
+
+    def expected(self) -> str:
+        """Return what is allowed."""
+        return f"a number from {self.low:g} to {self.high:g}, with fewer than ten digits"
+
+    def read(self, value: Any) -> float:
+        """Return the factor, checked."""
+        from ..workload.traces import Cut
+
+        found = Number.read(self, value)
+        try:
+            Cut(speed=found)
+        except ConfigError:
+            raise self.refuse(value) from None
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +132,23 @@ class _Local(Rule):
         return {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 1, "maximum": 65535}]}
 
 
-_Blocks: TypeAlias = Annotated[tuple[tuple[int, int], ...], Sizes(Size(512, 2**24, 512))]
+class _Recorded(Table):
+    """What is said of every trace."""
+
+    kind: str
+    trace: Trace
+    limit: _Limit = None
+    offset: Annotated[int, Whole(0, MAX_OFFSET)] = 0
+    speed: Annotated[float, _Speed(MIN_SPEED, MAX_SPEED)] = 1.0
+    skip_bad: Annotated[bool, Flag()] = False
+
+    def reading(self) -> resolved.Reading | None:
+        """Return how it is read, None: as it stands."""
+        found = resolved.Reading(self.offset, self.speed, self.skip_bad)
+        return None if found == resolved.Reading(0, 1.0, False) else found
+
+
+_Blocks: TypeAlias = Annotated[tuple[tuple[int, int], ...], WeightedSizes(Size(512, 2**24, 512))]
 _Share: TypeAlias = Annotated[float, Number(0, 1)]
 
 
@@ -181,12 +221,10 @@ class NvmeLoad(_NvmeRequests):
         return self._traffic(0, 0, self.iops)
 
 
-class NvmeTrace(Table):
+class NvmeTrace(_Recorded):
     """Recorded block I/O, issued at its recorded times."""
 
     kind: Annotated[Literal["nvme"], Choice(("nvme",))]
-    trace: Trace
-    limit: _Limit = None
 
     def build(self, trace: resolved.TraceFile | None) -> resolved.NvmeTraffic:
         """Return the frozen traffic."""
@@ -197,6 +235,7 @@ class NvmeTrace(Table):
             think_ps=0,
             trace=trace,
             limit=self.limit or 0,
+            reading=self.reading(),
         )
 
 
@@ -213,26 +252,32 @@ class NicLoad(Table):
         return resolved.NicTraffic(self.direction, self.sizes, self.rate, None, None, 0)
 
 
-class NicTrace(Table):
-    """Recorded frames at their recorded times, spaced as the line spaces them."""
+class NicTrace(_Recorded):
+    """Recorded frames at their recorded times; pace `line` spaces them as the line would."""
 
     kind: Annotated[Literal["nic"], Choice(("nic",))]
-    trace: Trace
     direction: Annotated[Literal["rx", "tx", "both"], Choice(("rx", "tx", "both"))] = "both"
     local: Annotated[str | None, _Local()] = None
-    limit: _Limit = None
+    pace: Annotated[Literal["line", "recorded"], Choice(PACES)] = "line"
 
     def build(self, trace: resolved.TraceFile | None) -> resolved.NicTraffic:
         """Return the frozen traffic."""
-        return resolved.NicTraffic(self.direction, 0, 0, trace, self.local, self.limit or 0)
+        return resolved.NicTraffic(
+            self.direction,
+            0,
+            0,
+            trace,
+            self.local,
+            self.limit or 0,
+            self.reading(),
+            self.pace == "recorded",
+        )
 
 
-class GpuTrace(Table):
+class GpuTrace(_Recorded):
     """The recorded copies and kernels of a job."""
 
     kind: Annotated[Literal["gpu"], Choice(("gpu",))]
-    trace: Trace
-    limit: _Limit = None
 
     @model_validator(mode="before")
     @classmethod
@@ -250,7 +295,7 @@ class GpuTrace(Table):
     def build(self, trace: resolved.TraceFile | None) -> resolved.GpuTraffic:
         """Return the frozen traffic."""
         assert trace is not None
-        return resolved.GpuTraffic(trace, self.limit or 0)
+        return resolved.GpuTraffic(trace, self.limit or 0, self.reading())
 
 
 def _tag(data: Any) -> str | None:

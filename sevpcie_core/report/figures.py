@@ -101,7 +101,7 @@ def _cdf_panel(record: Record, line: Line, arms: Sequence[Arm], main: Axes, besi
         pct, at = _added(line.baseline, row)
         added += pct
         beside.plot(pct, at, color=colours[arm], lw=1.2, marker="o", ms=3.8, zorder=3)
-    _latency_axis(main, reach)
+    time_axis(main, reach)
     ticks = [(_nines(p), name) for p, name in NINES if _nines(p) <= depth + 1e-9]
     main.set_ylim(0, depth)
     main.set_yticks([t for t, _ in ticks], [name for _, name in ticks])
@@ -160,8 +160,8 @@ def _nines(p: float) -> float:
     return -math.log10(1 - p) if p < 1 else math.inf
 
 
-def _latency_axis(axes: Axes, reach: Sequence[float]) -> None:
-    """Give latency in ns a logarithmic axis whose ticks carry units."""
+def time_axis(axes: Axes, reach: Sequence[float]) -> None:
+    """Give times in ns a logarithmic axis whose ticks carry units."""
     low, high = (min(reach), max(reach)) if reach else (1.0, 10.0)
     pad = max((high / low) ** 0.03, 1.01)
     axes.set_xscale("log")

@@ -110,6 +110,14 @@ def svg(figure: Figure, salt: str = "sevpcie") -> str:
     return re.sub(r' d="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), text)
 
 
+def png(figure: Figure, dpi: int = 160) -> bytes:
+    """Return a figure as PNG, on white, without a word about when and by what it was made."""
+    out = io.BytesIO()
+    with drawing_style():
+        figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None}, facecolor="white")
+    return out.getvalue()
+
+
 def arm_colours(arms: Sequence[Arm]) -> dict[Arm, str]:
     """Return a colour for each protection; a known one has the same colour in every record."""
     others = iter(OTHER_COLOURS * (len(arms) // len(OTHER_COLOURS) + 1))

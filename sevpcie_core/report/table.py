@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, zip_longest
 from typing import IO, TYPE_CHECKING, NamedTuple
@@ -91,16 +91,28 @@ def print_summary(
         file: used without ``console``; default standard output.
     """
     from rich.console import Console
-    from rich.text import Text as RichText
 
     if console is None:
         console = Console(file=file, highlight=False)
         if not console.is_terminal:
             width = os.environ.get("COLUMNS", "")
             console.width = int(width) if width.isdigit() and int(width) > 0 else PIPE_WIDTH
-    fancy = console.is_terminal and not console.no_color and "utf" in (console.encoding or "").lower()
+    fancy = is_fancy(console)
+    print_lines(render(record, width=console.width, wide=wide, glyphs=FANCY if fancy else ASCII), console)
+
+
+def is_fancy(console: Console) -> bool:
+    """Return whether a console gets colours and symbols outside ASCII."""
+    return console.is_terminal and not console.no_color and "utf" in (console.encoding or "").lower()
+
+
+def print_lines(lines: Iterable[Text], console: Console) -> None:
+    """Print lines of spans, with colour where the console has it."""
+    from rich.text import Text as RichText
+
+    fancy = is_fancy(console)
     encoding = console.encoding or "ascii"
-    for line in render(record, width=console.width, wide=wide, glyphs=FANCY if fancy else ASCII):
+    for line in lines:
         out = RichText(no_wrap=True, overflow="ignore")
         for role, text in line.spans:
             safe = text.encode(encoding, "replace").decode(encoding)
@@ -127,6 +139,7 @@ def render(record: Record, width: int = PIPE_WIDTH, wide: bool = False, glyphs: 
     below = [("", " ".join(meaning(record))), ("", " ".join(basis(record)))]
     if arms:
         below.insert(0, ("dim", _legend(record, glyphs, wide, body)))
+    below += [("inconclusive", f"Warning: {view.clean(text)}.") for text in record.get("warnings") or ()]
     for role, paragraph in below:
         parts = textwrap.wrap(paragraph, max(40, min(width, PIPE_WIDTH)))
         lines += [*(Text().add(part, role) for part in parts), Text()]

@@ -5,11 +5,15 @@ line or offset, field and what was expected. Nothing is repaired silently.
 """
 
 import hashlib
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final, TypeAlias
 
 from ...errors import FormatError
-from . import fio_iolog, gpu_csv, nvme_csv, pcap
+from . import blkparse, fio_iolog, generic_csv, gpu_csv, msr_csv, nvme_csv, pcap, qemu_nvme_log
+from .bad import Bad
+from .collect import Cut, collect
 from .pace import LINE_OVERHEAD, MIN_FRAME, occupancy_ps, pace_line
 from .records import (
     GPU_D2H,
@@ -22,7 +26,9 @@ from .records import (
     NVME_DTYPE,
     NVME_FLUSH,
     NVME_READ,
+    NVME_TRIM,
     NVME_WRITE,
+    NVME_WRITE_ZEROES,
     Records,
 )
 from .source import head, opened
@@ -41,7 +47,12 @@ __all__ = [
     "NVME_DTYPE",
     "NVME_FLUSH",
     "NVME_READ",
+    "NVME_TRIM",
     "NVME_WRITE",
+    "NVME_WRITE_ZEROES",
+    "WHOLE",
+    "Bad",
+    "Cut",
     "Records",
     "content_sha256",
     "detect",
@@ -52,13 +63,63 @@ __all__ = [
     "read_nvme",
 ]
 
-FORMATS: dict[str, str] = {"gpu-csv": "gpu", "pcap": "nic", "fio-iolog": "nvme", "nvme-csv": "nvme"}
+FORMATS: dict[str, str] = {
+    "blkparse": "nvme",
+    "fio-iolog": "nvme",
+    "msr-csv": "nvme",
+    "nvme-csv": "nvme",
+    "nvme-generic-csv": "nvme",
+    "qemu-nvme-log": "nvme",
+    "nic-generic-csv": "nic",
+    "pcap": "nic",
+    "gpu-csv": "gpu",
+    "gpu-generic-csv": "gpu",
+}
 """Format as `detect` names it: the device class whose work it records."""
 
+WHOLE: Final = Cut()
+"""All of a trace, at its own speed."""
+
+Reader: TypeAlias = Callable[..., Iterator[Records]]
+"""`batches(path, bad, **options)` of a format."""
+Options: TypeAlias = dict[str, object]
+
 _SNIFFED = 4096
-_EXPECTED = (
-    "expected a GPU CSV (t_us,event,...), a pcap capture, a fio iolog or an NVMe CSV (time_us,event,...)"
+_EXPECTED = "expected one of " + ", ".join(FORMATS)
+
+# Enough of a CSV's header to know what is meant; its reader says what is missing.
+_HEADERS: tuple[tuple[str, frozenset[str]], ...] = (
+    ("gpu-csv", frozenset({"event", "t_us"})),
+    ("gpu-csv", frozenset({"event", "dur_us"})),
+    ("nvme-csv", frozenset({"event", "time_us"})),
+    ("nvme-generic-csv", frozenset({"time_us", "op"})),
+    ("nic-generic-csv", frozenset({"time_us", "direction"})),
+    ("gpu-generic-csv", frozenset({"time_us", "kind"})),
 )
+_LINES: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("fio-iolog", fio_iolog.HEADER),
+    ("blkparse", blkparse.RECORD),
+    ("qemu-nvme-log", qemu_nvme_log.RECORD),
+    ("msr-csv", msr_csv.RECORD),
+    ("msr-csv", msr_csv.HEADER),
+)
+"""What the first line of a format without a header of its own looks like."""
+_NEAR: tuple[tuple[re.Pattern[str], str], ...] = (
+    (
+        qemu_nvme_log.WITHOUT_TIME,
+        "QEMU trace events without times; expected PID@SECONDS:pci_nvme_... as -msg timestamp=on writes",
+    ),
+    (re.compile(r"fio .*iolog.*", re.IGNORECASE), "a fio iolog of an unknown version; expected 2 or 3"),
+    (
+        re.compile(r"\s*\d+,\d+\s+\d+\s.*", re.ASCII),
+        "perhaps blkparse with a format of its own; expected its default output (no -f)",
+    ),
+    (
+        re.compile(r".*\b(time|timestamp|time_us|t_us)\b.*,.*", re.IGNORECASE),
+        "a CSV of unknown columns; expected those of docs/traces.md, such as time_us,op,bytes",
+    ),
+)
+"""Near misses."""
 
 
 def detect(path: Path) -> str:
@@ -75,48 +136,74 @@ def detect(path: Path) -> str:
     if b"\0" in start:
         raise FormatError(f"{path}: binary data of no known format; {_EXPECTED}")
     first = start.removeprefix(b"\xef\xbb\xbf").lstrip().split(b"\n", 1)[0].decode("utf-8", "replace").strip()
-    if fio_iolog.HEADER.fullmatch(first):
-        return "fio-iolog"
+    for name, pattern in _LINES:
+        if pattern.fullmatch(first):
+            return name
     columns = {name.strip() for name in first.split(",")}
-    # Enough of the header to know what is meant; its reader says what is missing.
-    if {"event", "t_us"} <= columns or {"event", "dur_us"} <= columns:
-        return "gpu-csv"
-    if {"event", "time_us"} <= columns:
-        return "nvme-csv"
+    for name, some in _HEADERS:
+        if some <= columns:
+            return name
     if first[:1] in ("{", "["):
         raise FormatError(f"{path}: JSON, perhaps a Chrome trace; {_EXPECTED}")
     shown = first[:40] if first.isprintable() and "\ufffd" not in first else "binary data"
+    for pattern, what in _NEAR:
+        if pattern.fullmatch(first):
+            raise FormatError(f"{path}:1: {shown!r}: {what}")
     raise FormatError(f"{path}:1: {shown!r} begins no known format; {_EXPECTED}")
 
 
-def _choose(
-    path: Path, kind: str, readers: dict[str, Callable[[Path, int], Records]]
-) -> Callable[[Path, int], Records]:
-    """Return the reader of the file's format, if it is one of `readers`."""
+_GPU: dict[str, Reader] = {
+    "gpu-csv": gpu_csv.batches,
+    "gpu-generic-csv": generic_csv.gpu,
+}
+_NIC: dict[str, Reader] = {
+    "nic-generic-csv": generic_csv.nic,
+    "pcap": pcap.batches,
+}
+_NVME: dict[str, Reader] = {
+    "blkparse": blkparse.batches,
+    "fio-iolog": fio_iolog.batches,
+    "msr-csv": msr_csv.batches,
+    "nvme-csv": nvme_csv.batches,
+    "nvme-generic-csv": generic_csv.nvme,
+    "qemu-nvme-log": qemu_nvme_log.batches,
+}
+
+
+def _batches(
+    path: Path, kind: str, readers: dict[str, Reader], bad: Bad, **only: Options
+) -> Iterator[Records]:
+    """Open a trace of `kind` with the reader of its format. `only`: options by format."""
     found = detect(path)
     if found not in readers:
-        raise FormatError(
-            f"{path}: {found}, a trace of kind {FORMATS[found]}; expected kind {kind}: {' or '.join(readers)}"
-        )
-    return readers[found]
+        known = ", ".join(readers)
+        raise FormatError(f"{path}: {found}, a trace of kind {FORMATS[found]}; expected kind {kind}: {known}")
+    return readers[found](path, bad, **only.get(found, {}))
 
 
-def read_gpu(path: str | Path, *, limit: int = 0) -> Records:
-    """Read a GPU job: GPU_DTYPE[n]. Parameters and errors: `gpu_csv.read`."""
-    path = Path(path)
-    return _choose(path, "gpu", {"gpu-csv": gpu_csv.read})(path, limit)
+def read_gpu(path: str | Path, *, cut: Cut = WHOLE, bad: Bad | None = None) -> Records:
+    """Read a GPU job: GPU_DTYPE[n]. Parameters and errors: `collect`, and the reader of the format."""
+    path, bad = Path(path), bad or Bad()
+    batches = _batches(path, "gpu", _GPU, bad)
+    return collect(path, batches, cut, bad, what="copy, kernel or memset", any_order=True)
 
 
-def read_nvme(path: str | Path, *, limit: int = 0) -> Records:
-    """Read block I/O: NVME_DTYPE[n]. Parameters and errors: `fio_iolog.read`, `nvme_csv.read`."""
-    path = Path(path)
-    return _choose(path, "nvme", {"fio-iolog": fio_iolog.read, "nvme-csv": nvme_csv.read})(path, limit)
+def read_nvme(
+    path: str | Path, *, cut: Cut = WHOLE, bad: Bad | None = None, action: str | None = None
+) -> Records:
+    """Read block I/O: NVME_DTYPE[n]. `action`: as `blkparse.batches`. The rest as `read_gpu`."""
+    path, bad = Path(path), bad or Bad()
+    batches = _batches(path, "nvme", _NVME, bad, blkparse={"action": action})
+    return collect(path, batches, cut, bad, what="read, write or flush")
 
 
-def read_nic(path: str | Path, *, local: str | None = None, limit: int = 0) -> Records:
-    """Read network frames: NIC_DTYPE[n]. Parameters and errors: `pcap.read`."""
-    path = Path(path)
-    return _choose(path, "nic", {"pcap": lambda path, limit: pcap.read(path, limit, local)})(path, limit)
+def read_nic(
+    path: str | Path, *, cut: Cut = WHOLE, bad: Bad | None = None, local: str | None = None
+) -> Records:
+    """Read network frames: NIC_DTYPE[n]. `local`: as `pcap.batches`. The rest as `read_gpu`."""
+    path, bad = Path(path), bad or Bad()
+    batches = _batches(path, "nic", _NIC, bad, pcap={"local": local})
+    return collect(path, batches, cut, bad, what="frame")
 
 
 def content_sha256(path: str | Path) -> str:

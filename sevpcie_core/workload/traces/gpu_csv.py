@@ -2,94 +2,99 @@
 
 Columns, in any order: `t_us` start, `dur_us`, `event` (memcpy, kernel, memset, runtime), `name`, `bytes`;
 optional `stream` (without it all work forms one stream) and others, which are ignored. `runtime` rows
-belong to the CPU and are dropped. The direction of a copy is read from its name: HtoD, DtoH, DtoD, PtoP,
-HtoH as CUPTI abbreviates them.
+belong to the CPU and are left out. The direction of a copy is read from its name: HtoD, DtoH, DtoD, PtoP,
+HtoH as CUPTI abbreviates them. Rows may lie in any order.
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
-from ...errors import FormatError
-from .records import GPU_D2H, GPU_DTYPE, GPU_H2D, GPU_WORK, Records
-from .source import MAX_RECORD_BYTES, durations_ps, time_order, times_ps, whole_numbers
-from .table import Table
+from .bad import Bad
+from .csv_header import Header
+from .fields import CLOCK, DIRECTION, ODD, WHOLE, WORD
+from .lines import Clock, Column, Flags, Ints, Layout, Malformed, Row, records, rows
+from .records import GPU_D2H, GPU_DTYPE, GPU_H2D, GPU_WORK, MAX_STREAM, Records
+from .source import MAX_RECORD_BYTES, MAX_SPAN_PS
+from .values import clock, duration_ps, size, whole
 
-COLUMNS = ("t_us", "dur_us", "event", "name", "bytes")
+COLUMNS: Final = ("t_us", "dur_us", "event", "name", "bytes")
 
-_RUNTIME = "runtime"
-_COPY = re.compile(r"\b(?:(HtoD)|(DtoH)|DtoD|PtoP|HtoH)\b", re.IGNORECASE)
-
-
-def _kind(event: str, name: str) -> int:
-    """Return GPU_H2D, GPU_D2H or GPU_WORK, -1 for an unknown event, -2 for a copy without direction."""
-    if event in ("kernel", "memset"):
-        return GPU_WORK
-    if event != "memcpy":
-        return -1
-    match = _COPY.search(name)
-    if match is None:
-        return -2
-    return GPU_H2D if match[1] else GPU_D2H if match[2] else GPU_WORK
+_MEMCPY: Final = "memcpy"
+_WORK: Final = ("kernel", "memset")
+_RUNTIME: Final = "runtime"
+_EVENTS: Final = (_MEMCPY, *_WORK, _RUNTIME)
+_DIRECTIONS: Final = np.array([GPU_H2D, GPU_D2H, GPU_WORK, GPU_WORK, GPU_WORK, -1], np.int64)
+"""Kind of a copy by place of its direction, as `fields.DIRECTION` says."""
+_COPY: Final = re.compile(r"\b(?:(HtoD)|(DtoH)|DtoD|PtoP|HtoH)\b", re.IGNORECASE | re.ASCII)
+_MICROSECOND: Final = 6
+_MAX_DURATION_US: Final = MAX_SPAN_PS // 10**_MICROSECOND
 
 
-def read(path: Path, limit: int = 0) -> Records:
+def batches(path: Path, bad: Bad) -> Iterator[Records]:
     """Read the device work of a GPU job.
 
-    Parameters: limit: most events to take, in file order; 0: all.
-    Returns: GPU_DTYPE[n], n >= 1, ordered by start (equal starts in file order), the first at 0.
-    Raises: FormatError: naming file, line and field.
+    Yields: GPU_DTYPE[n], in file order. Raises: FormatError: naming file, line and field.
     """
-    table = Table(path, COLUMNS)
-    at_t, at_dur, at_event, at_name, at_bytes = (table.column(name) for name in COLUMNS)
-    at_stream = table.column("stream")
-    rows: list[int] = []
-    starts: list[str] = []
-    durations: list[str] = []
-    sizes: list[str] = []
-    streams: list[str] = []
-    kinds: list[int] = []
-    known: dict[tuple[str, str], int] = {}
-    for line, row in table:
-        event = row[at_event]
-        if event == _RUNTIME:
-            continue
-        name = row[at_name]
-        kind = known.get((event, name))
-        if kind is None:
-            kind = known[event, name] = _kind(event, name)
-        if kind == -1:
-            raise FormatError(f"{path}:{line}: event: {event!r}; expected memcpy, kernel, memset or runtime")
-        if kind == -2:
-            raise FormatError(
-                f"{path}:{line}: name: {name[:60]!r}; expected a copy's direction such as HtoD or DtoH"
-            )
-        size = row[at_bytes]
-        if kind != GPU_WORK and size.strip("0. ") == "":
-            raise FormatError(f"{path}:{line}: bytes: {size!r}; expected 1 or more for a copy over the link")
-        rows.append(line)
-        starts.append(row[at_t])
-        durations.append(row[at_dur])
-        sizes.append(size or "0")
-        kinds.append(kind)
+    header = Header(path, COLUMNS)
+    at_t, at_duration, at_event, at_name, at_bytes = (header.column(name) for name in COLUMNS)
+    at_stream = header.column("stream")
+    columns = [
+        Column(at_t, CLOCK, digits=_MICROSECOND),
+        Column(at_duration, CLOCK, digits=_MICROSECOND),
+        Column(at_event, WORD, _EVENTS),
+        Column(at_name, DIRECTION),
+        Column(at_bytes, WHOLE),
+        Column(max(at_stream, 0), WHOLE),
+    ]
+
+    def fast(values: Ints, fields: Ints) -> tuple[Ints, Flags, Flags]:
+        sound = fields == header.width
+        events = np.where(sound, values[:, 4], -1)
+        none = events == _EVENTS.index(_RUNTIME)
+        kinds = np.where(events == 0, _DIRECTIONS[np.where(sound, values[:, 5], -1)], GPU_WORK)
+        sizes = values[:, 6]
+        taken = (events >= 0) & ~none & (kinds >= 0) & (values[:, 0] != ODD)
+        taken &= (values[:, 2] >= 0) & (values[:, 2] < _MAX_DURATION_US)
+        taken &= (sizes >= (kinds != GPU_WORK)) & (sizes <= MAX_RECORD_BYTES)
+        table = np.zeros((len(values), 6), np.int64)
+        table[:, 0:2] = values[:, 0:2]
+        table[:, 2] = np.where(taken, values[:, 2], 0) * 10**_MICROSECOND + values[:, 3]
+        table[:, 3] = kinds
+        table[:, 4] = sizes
         if at_stream >= 0:
-            streams.append(row[at_stream])
-        if len(rows) == limit:
-            break
-    if not rows:
-        raise FormatError(f"{path}: no memcpy, kernel or memset row; expected at least one")
-    events = np.zeros(len(rows), dtype=GPU_DTYPE)
-    events["t_ps"] = times_ps(path, starts, rows, "t_us")
-    events["dur_ps"] = durations_ps(path, durations, rows, "dur_us")
-    events["bytes"] = whole_numbers(path, sizes, rows, "bytes", MAX_RECORD_BYTES)
-    events["kind"] = kinds
-    if at_stream >= 0:
-        numbers = whole_numbers(path, streams, rows, "stream")
-        if numbers.max() > np.iinfo(np.int32).max:
-            line = rows[int(np.argmax(numbers))]
-            raise FormatError(f"{path}:{line}: stream: {numbers.max()}; expected a number below 2^31")
-        events["stream"] = numbers
-    events = events[time_order(events["t_ps"], lambda i: f"{path}:{rows[i]}: t_us")]
-    events["t_ps"] -= events["t_ps"][0]
-    return events
+            taken &= (values[:, 7] >= 0) & (values[:, 7] <= MAX_STREAM)
+            table[:, 5] = values[:, 7]
+        return table, taken, none
+
+    def slow(found: list[str]) -> Row | None:
+        event = found[at_event].strip()
+        if event == _RUNTIME:
+            return None
+        kind = GPU_WORK
+        if event == _MEMCPY:
+            kind = _copy_kind(found[at_name])
+        elif event not in _WORK:
+            raise Malformed(f"event: {event[:60]!r}; expected memcpy, kernel, memset or runtime")
+        time = clock(found[at_t], "t_us", _MICROSECOND, "microseconds")
+        duration = duration_ps(found[at_duration], "dur_us")
+        if kind == GPU_WORK:
+            moved = whole(found[at_bytes] or "0", "bytes", MAX_RECORD_BYTES)
+        else:
+            moved = size(found[at_bytes], "bytes", "1 or more for a copy over the link")
+        stream = whole(found[at_stream], "stream", MAX_STREAM) if at_stream >= 0 else 0
+        return (*time, duration, kind, moved, stream)
+
+    parts = rows(path, bad, Layout(",", columns, header.width), fast, slow, skip=1)
+    return records(parts, Clock(path, bad, _MICROSECOND, "t_us"), GPU_DTYPE)
+
+
+def _copy_kind(name: str) -> int:
+    """Return the kind of a copy of this name. Raises Malformed."""
+    match = _COPY.search(name)
+    if match is None:
+        raise Malformed(f"name: {name[:60]!r}; expected a copy's direction such as HtoD or DtoH")
+    return GPU_H2D if match[1] else GPU_D2H if match[2] else GPU_WORK

@@ -1,67 +1,85 @@
 """NVMe commands out of a CSV of device interactions: what a driver and a controller said to each other.
 
-Columns, in any order: `time_us`, `event`, `address`, `length`; others are ignored, except that rows whose
-optional `phase` is `marker` (reads that separate the phases of a recording) are left out. Of the events
-only `read`, `write` (address: first 512-byte block, length: bytes) and `flush` are commands of the
-application; doorbells, fetches and transfers are what a simulator derives from them.
+Columns, in any order: `time_us`, `event`, `address`, `length`; optional `qid` (submission queue); others are
+ignored, except that rows whose optional `phase` is `marker` (reads that separate the phases of a recording)
+are left out. Of the events only `read`, `write` (address: first 512-byte block, length: bytes), `flush` and
+`dsm_trim` are commands of the application; doorbells, fetches and transfers are what a simulator derives from
+them. A trim's ranges are not in such a recording: it has no bytes.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
-from ...errors import FormatError
-from .records import NVME_DTYPE, NVME_FLUSH, NVME_READ, NVME_WRITE, Records
-from .source import MAX_RECORD_BYTES, time_order, times_ps, whole_numbers
-from .table import Table
+from .bad import Bad
+from .csv_header import Header
+from .fields import CLOCK, ODD, WHOLE, WORD
+from .lines import Clock, Column, Flags, Ints, Layout, Row, records, rows
+from .records import MAX_QUEUE, NVME_DTYPE, NVME_FLUSH, NVME_READ, NVME_TRIM, NVME_WRITE, Records
+from .source import MAX_RECORD_BYTES
+from .values import clock, size, whole
 
-COLUMNS = ("time_us", "event", "address", "length")
+COLUMNS: Final = ("time_us", "event", "address", "length")
 
-_OPS = {"read": NVME_READ, "write": NVME_WRITE, "flush": NVME_FLUSH}
-_BLOCK = 512
-_MARKER = "marker"
+_EVENTS: Final = {"read": NVME_READ, "write": NVME_WRITE, "flush": NVME_FLUSH, "dsm_trim": NVME_TRIM}
+_OPS: Final = np.array([*_EVENTS.values(), -1], np.int64)
+_MICROSECOND: Final = 6
+_BLOCK: Final = 512
+_MAX_BLOCK: Final = 2**53 - 1
+_MARKER: Final = "marker"
 
 
-def read(path: Path, limit: int = 0) -> Records:
-    """Read the read, write and flush commands of a driver trace.
+def batches(path: Path, bad: Bad) -> Iterator[Records]:
+    """Read the read, write, flush and trim commands of a driver trace.
 
-    Parameters: limit: most commands to take, in file order; 0: all.
-    Returns: NVME_DTYPE[n], n >= 1, ordered by time, the first at 0; offsets in bytes.
-    Raises: FormatError: naming file, line and field.
+    Yields: NVME_DTYPE[n], in file order; offsets in bytes. Raises: FormatError: naming file, line and field.
     """
-    table = Table(path, COLUMNS)
-    at_t, at_event, at_address, at_length = (table.column(name) for name in COLUMNS)
-    at_phase = table.column("phase")
-    rows: list[int] = []
-    times: list[str] = []
-    ops: list[int] = []
-    blocks: list[str] = []
-    sizes: list[str] = []
-    for line, row in table:
-        op = _OPS.get(row[at_event])
-        if op is None or (at_phase >= 0 and row[at_phase] == _MARKER):
-            continue
-        size = row[at_length]
-        if op != NVME_FLUSH and size.strip("0. ") == "":
-            raise FormatError(f"{path}:{line}: length: {size!r}; expected 1 or more bytes")
-        rows.append(line)
-        times.append(row[at_t])
-        ops.append(op)
-        blocks.append("0" if op == NVME_FLUSH else row[at_address])
-        sizes.append("0" if op == NVME_FLUSH else size)
-        if len(rows) == limit:
-            break
-    if not rows:
-        raise FormatError(f"{path}: no read, write or flush row; expected at least one")
-    commands = np.zeros(len(rows), dtype=NVME_DTYPE)
-    commands["t_ps"] = times_ps(path, times, rows, "time_us")
-    commands["op"] = ops
-    first = whole_numbers(path, blocks, rows, "address")
-    if first.max() >= 2**62 // _BLOCK:
-        line = rows[int(np.argmax(first))]
-        raise FormatError(f"{path}:{line}: address: {first.max()}; expected a block number below 2^53")
-    commands["offset"] = first * _BLOCK
-    commands["bytes"] = whole_numbers(path, sizes, rows, "length", MAX_RECORD_BYTES)
-    commands = commands[time_order(commands["t_ps"], lambda i: f"{path}:{rows[i]}: time_us")]
-    commands["t_ps"] -= commands["t_ps"][0]
-    return commands
+    header = Header(path, COLUMNS)
+    at_t, at_event, at_address, at_length = (header.column(name) for name in COLUMNS)
+    at_phase, at_queue = header.column("phase"), header.column("qid")
+    columns = [
+        Column(at_t, CLOCK, digits=_MICROSECOND),
+        Column(at_event, WORD, tuple(_EVENTS)),
+        Column(at_address, WHOLE),
+        Column(at_length, WHOLE),
+        Column(max(at_queue, 0), WHOLE),
+        Column(max(at_phase, 0), WORD, (_MARKER,)),
+    ]
+
+    def fast(values: Ints, fields: Ints) -> tuple[Ints, Flags, Flags]:
+        sound = fields == header.width
+        ops = _OPS[np.where(sound, values[:, 2], -1)]
+        none = ops < 0
+        if at_phase >= 0:
+            none |= values[:, 6] == 0
+        blocks, sizes = values[:, 3], values[:, 4]
+        moves = (ops == NVME_READ) | (ops == NVME_WRITE)
+        in_range = (blocks >= 0) & (blocks <= _MAX_BLOCK) & (sizes > 0) & (sizes <= MAX_RECORD_BYTES)
+        taken = sound & ~none & (values[:, 0] != ODD) & (~moves | in_range)
+        table = np.zeros((len(values), 6), np.int64)
+        table[:, 0:2] = values[:, 0:2]
+        table[:, 2] = ops
+        table[:, 3] = np.where(moves & taken, blocks, 0) * _BLOCK
+        table[:, 4] = np.where(moves, sizes, 0)
+        if at_queue >= 0:
+            taken &= (values[:, 5] >= 0) & (values[:, 5] <= MAX_QUEUE)
+            table[:, 5] = values[:, 5]
+        return table, taken, none
+
+    def slow(found: list[str]) -> Row | None:
+        op = _EVENTS.get(found[at_event].strip())
+        if op is None or (at_phase >= 0 and found[at_phase].strip() == _MARKER):
+            return None
+        time = clock(found[at_t], "time_us", _MICROSECOND, "microseconds")
+        queue = 0
+        if at_queue >= 0 and found[at_queue].strip():
+            queue = whole(found[at_queue], "qid", MAX_QUEUE)
+        if op not in (NVME_READ, NVME_WRITE):
+            return (*time, op, 0, 0, queue)
+        length = size(found[at_length], "length")
+        return (*time, op, whole(found[at_address], "address", _MAX_BLOCK) * _BLOCK, length, queue)
+
+    parts = rows(path, bad, Layout(",", columns, header.width), fast, slow, skip=1)
+    return records(parts, Clock(path, bad, _MICROSECOND, "time_us"), NVME_DTYPE)

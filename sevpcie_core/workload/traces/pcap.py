@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ConfigError, FormatError
+from .bad import Bad
 from .records import NIC_DTYPE, NIC_RX, NIC_TX, Records
-from .source import MAX_SPAN_PS, opened, span_problem, time_order
+from .source import MAX_CLOCK_PS, opened, span_problem
 
 MAGICS: dict[bytes, tuple[str, int]] = {
     b"\xd4\xc3\xb2\xa1": ("<", 10**6),
@@ -232,22 +233,19 @@ def _direction(ends: _Ends, local: Local | None) -> tuple[NDArray[np.uint8], NDA
     return direction, to_it | from_it
 
 
-def read(path: Path, limit: int = 0, local: str | None = None) -> Records:
+def batches(path: Path, bad: Bad, local: str | None = None) -> Iterator[Records]:
     """Read the frames of a capture.
 
-    Parameters: limit: most packets to take, in file order; 0: all. local: this adapter, as `parse_local`
-    reads it.
-    Returns: NIC_DTYPE[n], n >= 1, ordered by time (equal times in file order), the first at 0.
+    Parameters: local: this adapter, as `parse_local` reads it.
+    Yields: NIC_DTYPE[n], in file order.
     Raises: FormatError: naming file, offset and field; ConfigError: `local` is malformed or matches nothing.
     """
     side = None if local is None else parse_local(local)
     form: _Format | None = None
-    parts: list[Records] = []
-    offsets: list[NDArray[np.int64]] = []
     rest = b""
     base = 0
     epoch = -1
-    count = 0
+    count = matched = 0
     for piece in _chunks(path):
         data = rest + piece
         if form is None:
@@ -255,20 +253,19 @@ def read(path: Path, limit: int = 0, local: str | None = None) -> Records:
             data = data[_FILE_HEADER:]
             base = _FILE_HEADER
         at, consumed = _records(path, form.order, data, base)
-        if limit and count + len(at) > limit:
-            del at[limit - count :]
         if at:
             if epoch < 0:
                 (epoch,) = struct.unpack_from(form.order + "I", data, at[0])
             starts = np.array(at, dtype=np.int64)
-            parts.append(_frames(path, form, data, starts, base, epoch, side))
-            offsets.append(starts + base)
+            frames = _frames(path, form, data, starts, base, epoch, side)
+            mine = frames["direction"] != _OTHER
+            where = (starts + base)[mine].tolist()
+            bad.place = lambda i, where=where: f"{path}: offset {where[i]}"
             count += len(at)
+            matched += len(where)
+            yield np.extract(mine, frames)
         rest = data[consumed:]
         base += consumed
-        if limit and count == limit:
-            rest = b""
-            break
     if form is None:
         raise FormatError(f"{path}: empty file; expected a pcap file")
     if rest:
@@ -277,20 +274,10 @@ def read(path: Path, limit: int = 0, local: str | None = None) -> Records:
         )
     if not count:
         raise FormatError(f"{path}: offset {_FILE_HEADER}: no packets; expected at least one")
-    frames = np.concatenate(parts)
-    where = np.concatenate(offsets)
-    late = frames["t_ps"] - frames["t_ps"].min() > MAX_SPAN_PS
-    if late.any():
-        span = int(frames["t_ps"].max() - frames["t_ps"].min())
-        raise FormatError(f"{path}: offset {where[int(np.argmax(late))]}: time: {span_problem(span)}")
-    frames = frames[time_order(frames["t_ps"], lambda i: f"{path}: offset {where[i]}: time")]
-    frames = np.extract(frames["direction"] != _OTHER, frames)
-    if not frames.size:
+    if not matched:
         raise ConfigError(
             f"local: {local!r} is no end of any packet in {path}; expected an address or port that is"
         )
-    frames["t_ps"] -= frames["t_ps"][0]
-    return frames
 
 
 _OTHER = 255
@@ -317,8 +304,7 @@ def _frames(
     check(fraction >= units, 4, fraction, "fraction of a second", f"less than {units}")
     check(captured > original, 8, captured, "captured length", "at most the original length")
     check((original < 1) | (original > _MAX_PACKET), 12, original, "original length", f"1 to {_MAX_PACKET}")
-    # A second more than allowed, so that fractions fit; `read` looks at the sum.
-    far = np.abs(seconds - epoch) > MAX_SPAN_PS // 10**12 + 1
+    far = np.abs(seconds - epoch) >= MAX_CLOCK_PS // 10**12
     if far.any():
         first = int(np.argmax(far))
         span = abs(int(seconds[first]) - epoch) * 1e12

@@ -14,6 +14,8 @@ GPU_DTYPE = np.dtype(
 )
 """One piece of work on the device: recorded start and duration, kind, bytes copied, stream as recorded."""
 
+MAX_STREAM = 2**31 - 1
+
 GPU_H2D = 0
 """Copy from host memory to the device."""
 GPU_D2H = 1
@@ -27,12 +29,21 @@ NIC_DTYPE = np.dtype([("t_ps", np.int64), ("bytes", np.int64), ("direction", np.
 NIC_RX = 0
 NIC_TX = 1
 
-NVME_DTYPE = np.dtype([("t_ps", np.int64), ("op", np.uint8), ("offset", np.int64), ("bytes", np.int64)])
-"""One command: recorded time of issue, operation, first byte on the device, length (0 for a flush)."""
+NVME_DTYPE = np.dtype(
+    [("t_ps", np.int64), ("op", np.uint8), ("offset", np.int64), ("bytes", np.int64), ("queue", np.int16)]
+)
+"""One command: recorded time of issue, operation, first byte on the device, length (0 for a flush), number of
+the submission queue (0 where the format does not say)."""
+
+MAX_QUEUE = 2**15 - 1
 
 NVME_READ = 0
 NVME_WRITE = 1
 NVME_FLUSH = 2
+NVME_TRIM = 3
+"""Deallocate: its bytes are named, not moved."""
+NVME_WRITE_ZEROES = 4
+"""Its bytes are written by the device, not moved."""
 
 Records: TypeAlias = NDArray[np.void]
 """Structured array[n] of one of the dtypes above."""

@@ -8,17 +8,12 @@ import codecs
 import gzip
 import io
 import math
-import re
 import stat
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from decimal import Decimal
 from pathlib import Path
 from typing import BinaryIO, cast
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ...errors import FormatError
 
@@ -28,11 +23,9 @@ MAX_BACKSTEP_PS = 10**12
 """Several queues mix records by microseconds; a second means another clock or a broken file."""
 MAX_SPAN_PS = 2 * 3600 * 10**12
 """Longest trace: the wire position of the simulator counts fractions of a picosecond in 64 bits."""
+MAX_CLOCK_PS = 50 * 86400 * 10**12
+"""Farthest a record may lie from the first of its file: differences of two such fit in 64 bits."""
 MAX_RECORD_BYTES = 2**40
-# Below it a float of microseconds still tells picoseconds apart.
-_EXACT_PS = 2**53
-# Programs such as pandas write 7 as 7.0 where a column has gaps.
-_WHOLE = re.compile(r"\s*0*([0-9]+)(?:\.0*)?\s*", re.ASCII)
 
 
 @contextmanager
@@ -116,105 +109,8 @@ def _not_utf8(path: Path) -> int:
             line += piece.count(b"\n")
 
 
-def whole_numbers(
-    path: Path, text: list[str], rows: list[int], field: str, most: int = 2**62
-) -> NDArray[np.int64]:
-    """Return `text` as int64[n], each a decimal number from 0 to `most`; decimals of a whole number may be 0.
-
-    Parameters: rows: line number of each text, for the message. field: the column's name.
-    Raises: FormatError: naming the first line that breaks the rule.
-    """
-    try:
-        values = np.array(text, dtype=np.int64)
-        good = _plain(text) and bool(((values >= 0) & (values <= most)).all())
-    except (ValueError, OverflowError):
-        good = False
-    if good:
-        return values
-    numbers = []
-    for row, item in zip(rows, text, strict=True):
-        match = _WHOLE.fullmatch(item)
-        if match is None:
-            raise FormatError(f"{path}:{row}: {field}: {item[:40]!r}; expected a whole number of 0 or more")
-        # Far more digits than `most` has: Python would refuse thousands.
-        number = int(match[1][:30])
-        if number > most:
-            raise FormatError(f"{path}:{row}: {field}: {item[:40]!r}; expected at most {most}")
-        numbers.append(number)
-    return np.array(numbers, dtype=np.int64)
-
-
-def _plain(text: list[str]) -> bool:
-    """Return whether no text has what Python takes for a part of a number and nobody else does: 4_096."""
-    joined = "".join(text)
-    return joined.isascii() and "_" not in joined
-
-
-def _microseconds(
-    path: Path, text: list[str], rows: list[int], field: str, most: float, expected: str
-) -> NDArray[np.float64]:
-    """Return `text` as microseconds from 0 to below `most`; parameters and errors as `whole_numbers`."""
-    try:
-        values = np.array(text, dtype=np.float64)
-        good = _plain(text) and bool(((values >= 0) & (values < most)).all())
-    except ValueError:
-        good = False
-    if not good:
-        for row, item in zip(rows, text, strict=True):
-            try:
-                fine = _plain([item]) and 0 <= float(item) < most
-            except ValueError:
-                fine = False
-            if not fine:
-                raise FormatError(f"{path}:{row}: {field}: {item[:40]!r}; expected {expected}")
-    return values
-
-
-def durations_ps(path: Path, text: list[str], rows: list[int], field: str) -> NDArray[np.int64]:
-    """Return microseconds, fractions allowed, as ps, int64[n]; parameters and errors as `whole_numbers`."""
-    expected = "microseconds of 0 or more, less than 2 h"
-    values = _microseconds(path, text, rows, field, MAX_SPAN_PS / 1e6, expected)
-    return np.rint(values * 1e6).astype(np.int64)
-
-
-def times_ps(path: Path, text: list[str], rows: list[int], field: str) -> NDArray[np.int64]:
-    """Return the microseconds of a clock of any start as ps since the earliest of them, int64[n].
-
-    Parameters and errors as `whole_numbers`; also refused: a record more than MAX_SPAN_PS after the earliest.
-    """
-    expected = "microseconds of 0 or more, less than 10^18"
-    values = _microseconds(path, text, rows, field, 1e18, expected)
-    earliest = int(np.argmin(values))
-    late = (values - values[earliest]) * 1e6 > MAX_SPAN_PS
-    if late.any():
-        last = int(np.argmax(values))
-        span = (float(values[last]) - float(values[earliest])) * 1e6
-        raise FormatError(f"{path}:{rows[int(np.argmax(late))]}: {field}: {span_problem(span)}")
-    if values.max() * 1e6 < _EXACT_PS:
-        t_ps = np.rint(values * 1e6).astype(np.int64)
-        return cast(NDArray[np.int64], t_ps - t_ps.min())
-    # A clock that began long ago has no room for picoseconds in a float.
-    exact = [int((Decimal(item.strip()) * 10**6).to_integral_value()) for item in text]
-    start = min(exact)
-    return np.array([t - start for t in exact], dtype=np.int64)
-
-
 def span_problem(span_ps: float) -> str:
     """Return the tail about a trace that takes too long."""
     hours = math.ceil(span_ps / 3.6e15 * 100) / 100
-    return f"spans {hours:g} h; expected at most {MAX_SPAN_PS / 3.6e15:g} h (cut it with limit)"
-
-
-def time_order(t_ps: NDArray[np.int64], place: Callable[[int], str]) -> NDArray[np.intp]:
-    """Return the stable order of recorded times.
-
-    Parameters: t_ps: int64[n], ps. place: names the field of a record, for the message.
-    Raises: FormatError: a record lies more than MAX_BACKSTEP_PS before one above it.
-    """
-    behind = np.maximum.accumulate(t_ps) - t_ps
-    if behind.size and behind.max() > MAX_BACKSTEP_PS:
-        first = int(np.argmax(behind > MAX_BACKSTEP_PS))
-        raise FormatError(
-            f"{place(first)}: {behind[first] / 1e12:.3f} s before an earlier record; expected times in order"
-        )
-    return np.argsort(t_ps, kind="stable")
+    most = f"{MAX_SPAN_PS / 3.6e15:g} h"
+    return f"spans {hours:g} h; expected at most {most} (cut it with limit, or replay it faster with speed)"

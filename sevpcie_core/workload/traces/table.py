@@ -1,4 +1,4 @@
-"""Rows of a CSV trace by the names in its header.
+"""Rows of a small CSV table by the names in its header.
 
 Rule: a column is found by name, never by position; a row with another number of fields is an error.
 """
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ...errors import FormatError
+from .csv_header import check
 from .source import lines
 
 
@@ -25,14 +26,7 @@ class Table:
             self.header = [name.strip() for name in next(self._reader)]
         except csv.Error as error:
             raise FormatError(f"{path}:1: header: {error}; expected columns {', '.join(required)}") from None
-        missing = [name for name in required if name not in self.header]
-        if missing:
-            raise FormatError(
-                f"{path}:1: header: no column {', '.join(map(repr, missing))}; expected {', '.join(required)}"
-            )
-        twice = [name for name in required if self.header.count(name) > 1]
-        if twice:
-            raise FormatError(f"{path}:1: header: column {twice[0]!r} twice; expected each once")
+        check(path, self.header, required)
 
     def column(self, name: str) -> int:
         """Return the index of a column, -1 if there is none of this name."""

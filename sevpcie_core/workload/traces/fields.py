@@ -1,0 +1,284 @@
+"""Fields of text lines as whole numbers: the kernel that the readers of line formats share.
+
+Rule: the kernel takes only what it reads exactly; a value of any other form is ODD, a line of any other form
+has -1 fields, and both are for `lines` to judge. So the kernel decides nothing, it is only fast.
+"""
+
+from typing import Final
+
+import numpy as np
+
+from ..._jit import inline_kernel, kernel
+from .source import MAX_LINE
+
+ODD: Final = -(2**63)
+"""No value of the wanted form here."""
+
+# What a column holds, and the meaning of its argument.
+WHOLE: Final = 0
+"""Digits, 18 at most; `.0` may follow."""
+CLOCK: Final = 1
+"""Digits, 18 at most, and a fraction: the whole part and, in the next slot, the fraction in units of 10 to
+the minus `argument`."""
+WORD: Final = 2
+"""One of the words from `argument` on: its place among them, or -1."""
+NUMBER: Final = 3
+"""Digits, or hexadecimal ones behind 0x."""
+DIRECTION: Final = 4
+"""The first of HtoD, DtoH, DtoD, PtoP, HtoH that stands by itself in a text, in any case: 0 to 4, or -1."""
+
+# Classes of bytes in a line.
+ORDINARY: Final = 0
+SEPARATOR: Final = 1
+STRANGE: Final = 2
+"""Control characters and all that is not ASCII."""
+
+_NEWLINE: Final = ord("\n")
+_RETURN: Final = ord("\r")
+_QUOTE: Final = ord('"')
+_SPACE: Final = ord(" ")
+_TAB: Final = ord("\t")
+_POINT: Final = ord(".")
+_ZERO: Final = ord("0")
+_X: Final = ord("x")
+_A: Final = ord("a")
+_UNDERSCORE: Final = ord("_")
+_LOWER: Final = 32
+_MOST_DIGITS: Final = 18
+_HEX_DIGITS: Final = 15
+
+_T: Final = ord("t")
+_O: Final = ord("o")
+# First and last letters of HtoD, DtoH, DtoD, PtoP, HtoH.
+_FROM: Final = np.frombuffer(b"hddph", np.uint8)
+_TO: Final = np.frombuffer(b"dhdph", np.uint8)
+
+
+@inline_kernel
+def _whole(data, a, b):
+    """Return digits in data[a:b], with `.` and zeros behind or not, as a number, else ODD."""
+    value = np.int64(0)
+    i = a
+    while i < b and data[i] >= _ZERO and data[i] < _ZERO + 10:
+        # Wraps for more digits than are taken.
+        value = value * 10 + (np.int64(data[i]) - _ZERO)
+        i += 1
+    if i == a or i - a > _MOST_DIGITS:
+        return ODD
+    if i < b and data[i] == _POINT:
+        i += 1
+        while i < b and data[i] == _ZERO:
+            i += 1
+    return value if i == b else ODD
+
+
+@inline_kernel
+def _number(data, a, b):
+    """Return digits, or 0x and hexadecimal digits in lower case, as a number, else ODD."""
+    if b - a < 3 or data[a] != _ZERO or data[a + 1] != _X:
+        return _whole(data, a, b)
+    if b - a > 2 + _HEX_DIGITS:
+        return ODD
+    value = np.int64(0)
+    for i in range(a + 2, b):
+        c = np.int64(data[i])
+        if c >= _ZERO and c < _ZERO + 10:
+            value = value * 16 + (c - _ZERO)
+        elif c >= _A and c < _A + 6:
+            value = value * 16 + (c - _A + 10)
+        else:
+            return ODD
+    return value
+
+
+@inline_kernel
+def _clock(data, a, b, digits, values, line, slot):
+    """Set whole part and fraction of a decimal, or ODD."""
+    values[line, slot] = ODD
+    whole = np.int64(0)
+    i = a
+    while i < b and data[i] >= _ZERO and data[i] < _ZERO + 10:
+        whole = whole * 10 + (np.int64(data[i]) - _ZERO)
+        i += 1
+    if i == a or i - a > _MOST_DIGITS:
+        return
+    fraction = np.int64(0)
+    left = digits
+    if i < b and data[i] == _POINT:
+        i += 1
+        while i < b and left > 0 and data[i] >= _ZERO and data[i] < _ZERO + 10:
+            fraction = fraction * 10 + (np.int64(data[i]) - _ZERO)
+            left -= 1
+            i += 1
+        while i < b and data[i] == _ZERO:
+            i += 1
+    if i != b:
+        return
+    while left > 0:
+        fraction *= 10
+        left -= 1
+    values[line, slot] = whole
+    values[line, slot + 1] = fraction
+
+
+@inline_kernel
+def _word(data, a, b, words, word_at, first, count):
+    """Return which of `count` words from number `first` on data[a:b] is, else -1."""
+    for word in range(first, first + count):
+        begin = word_at[word]
+        if word_at[word + 1] - begin == b - a:
+            i = 0
+            while i < b - a and data[a + i] == words[begin + i]:
+                i += 1
+            if i == b - a:
+                return word - first
+    return -1
+
+
+@inline_kernel
+def _in_a_word(c):
+    lower = c | _LOWER
+    return (lower >= _A and lower < _A + 26) or (c >= _ZERO and c < _ZERO + 10) or c == _UNDERSCORE
+
+
+@inline_kernel
+def _direction(data, a, b):
+    """Return the first direction of a copy in data[a:b], else -1."""
+    for i in range(a, b - 3):
+        if (
+            data[i + 1] | _LOWER == _T
+            and data[i + 2] | _LOWER == _O
+            and (i == a or not _in_a_word(data[i - 1]))
+            and (i + 4 == b or not _in_a_word(data[i + 4]))
+        ):
+            for which in range(5):
+                if data[i] | _LOWER == _FROM[which] and data[i + 3] | _LOWER == _TO[which]:
+                    return which
+    return -1
+
+
+@inline_kernel
+def _split_quoted(data, at, classes, bounds):
+    """Find the fields of a CSV line from `at` on. Return their number, -1 for a strange line."""
+    count = 0
+    i = at
+    while True:
+        strange = False
+        if data[i] == _QUOTE:
+            i += 1
+            start = i
+            while data[i] != _QUOTE or data[i + 1] == _QUOTE:
+                if data[i] == _NEWLINE or classes[data[i]] == STRANGE:
+                    return -1
+                i += 2 if data[i] == _QUOTE else 1
+            finish = i
+            i += 1
+            strange = classes[data[i]] == ORDINARY
+        else:
+            start = i
+            while classes[data[i]] == ORDINARY:
+                i += 1
+            finish = i
+        if data[i] == _RETURN and data[i + 1] == _NEWLINE:
+            i += 1
+        if strange or (data[i] != _NEWLINE and classes[data[i]] != SEPARATOR):
+            return -1
+        if count < bounds.shape[0]:
+            bounds[count, 0] = start
+            bounds[count, 1] = finish
+        count += 1
+        if data[i] == _NEWLINE:
+            break
+        i += 1
+    return count
+
+
+@inline_kernel
+def _split_runs(data, at, classes, bounds):
+    """Find the fields of a line from `at` on, any number of separators between them; result as above."""
+    count = 0
+    i = at
+    while True:
+        while classes[data[i]] == SEPARATOR:
+            i += 1
+        if data[i] == _RETURN and data[i + 1] == _NEWLINE:
+            i += 1
+        if data[i] == _NEWLINE:
+            return count
+        start = i
+        while classes[data[i]] == ORDINARY:
+            i += 1
+        if i == start:
+            return -1
+        if count < bounds.shape[0]:
+            bounds[count, 0] = start
+            bounds[count, 1] = i
+        count += 1
+
+
+@kernel
+def parse(data, begin, quoted, classes, slots, words, word_at, bounds, starts, fields, values):
+    """Parse lines until `data` or the room for results ends.
+
+    Parameters
+    ----------
+    data : uint8[n], whole lines, each with its newline. begin : where to start.
+    quoted : whether fields are those of CSV; else any number of separators lies between two.
+    classes : uint8[256], class of each byte; newlines are STRANGE.
+    slots : int64[k, 5], column, kind, argument, number of words, first slot of the result; by kind as above.
+    words, word_at : uint8[m], int64[w + 1], the words one behind the other, where each begins and the end.
+    bounds : int64[c, 2], scratch for the columns looked at.
+    starts : int64[room + 1], set: where each line begins, and the end of the last.
+    fields : int64[room], set: fields of each line, 0 if it is blank, -1 if it is strange or too long.
+    values : int64[room, s], set for lines with fields: by slot, ODD where the column does not hold the kind.
+
+    Returns
+    -------
+    Number of lines.
+    """
+    line = 0
+    at = begin
+    while at < data.size and line < fields.size:
+        starts[line] = at
+        count = _split_quoted(data, at, classes, bounds) if quoted else _split_runs(data, at, classes, bounds)
+        end = at
+        while data[end] != _NEWLINE:
+            end += 1
+        if end - at >= MAX_LINE:
+            count = -1
+        if count == 1:
+            a = bounds[0, 0]
+            while a < bounds[0, 1] and data[a] == _SPACE:
+                a += 1
+            # An empty line, but not an empty field in quotes.
+            if a == end or (a + 1 == end and data[a] == _RETURN):
+                count = 0
+        fields[line] = count
+        if count > 0:
+            for which in range(slots.shape[0]):
+                column = slots[which, 0]
+                kind = slots[which, 1]
+                slot = slots[which, 4]
+                if column >= count:
+                    values[line, slot] = ODD
+                    continue
+                a = bounds[column, 0]
+                b = bounds[column, 1]
+                while a < b and (data[a] == _SPACE or data[a] == _TAB):
+                    a += 1
+                while a < b and (data[b - 1] == _SPACE or data[b - 1] == _TAB):
+                    b -= 1
+                if kind == CLOCK:
+                    _clock(data, a, b, slots[which, 2], values, line, slot)
+                elif kind == WHOLE:
+                    values[line, slot] = _whole(data, a, b)
+                elif kind == WORD:
+                    values[line, slot] = _word(data, a, b, words, word_at, slots[which, 2], slots[which, 3])
+                elif kind == NUMBER:
+                    values[line, slot] = _number(data, a, b)
+                else:
+                    values[line, slot] = _direction(data, a, b)
+        line += 1
+        at = end + 1
+    starts[line] = at
+    return line
