@@ -129,7 +129,7 @@ def assert_agree(case: Case, config: StreamConfig) -> tuple[dict[int, Counter[st
     profile=st.sampled_from(["pcie-ide", "sev-pcie"]),
 )
 def test_the_simulator_counts_the_bytes_that_are_sealed(case, profile):
-    case = replace(case, stop_ps=0)
+    case = case.whole()
     # A Link stream takes no plain TLPs beside sealed ones.
     kind = "link" if all(case.protected[0]) else "selective"
     config = StreamConfig(
@@ -162,7 +162,7 @@ def bursts(step: Step, port: Port, quantum: int, flit: bool) -> list[tuple[int, 
 @given(case=cases(max_devices=1, units=True))
 def test_they_agree_where_tlps_share_a_mac(case):
     """Burst by burst, one TLP alone; the order on the wire would say what an IDE Sync ends."""
-    case = replace(case, stop_ps=0)
+    case = case.whole()
     port = case.ports[0]
     posted, non_posted, completion = case.engine.unit_tlps
     config = StreamConfig(

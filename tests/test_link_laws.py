@@ -120,7 +120,7 @@ def test_skid_releases_earlier_and_sends_the_same(case: Case) -> None:
     """What the receiver's rule for the MAC changes is time alone, never a byte on the wire."""
     engine = case.engine or FAST
     early = replace(engine, check_ps=engine.check_ps // 2)
-    case = replace(case, stop_ps=0)
+    case = case.whole()
     names = ("payload", "wire", "tlps", "link", "ide", "requests")
     hold = run_package(case).counters
     skid = run_package(replace(case, engine=early)).counters
@@ -158,7 +158,7 @@ def test_counters_do_not_depend_on_time(case: Case, generation: int) -> None:
     uplinks = [
         (replace(p, generation=min(p.generation, 5), flit_check_ps=0), switch) for p, switch in case.uplinks
     ]
-    case = replace(case, stop_ps=0, ports=slow, uplinks=uplinks)
+    case = replace(case.whole(), ports=slow, uplinks=uplinks)
     other = replace(
         case,
         ports=[replace(p, generation=generation, lanes=1, propagation_ps=7, tags=1) for p in case.ports],

@@ -195,7 +195,7 @@ def test_chunks_do_not_matter(case: Case, data: st.DataObject) -> None:
     With a stop, a chunk ends between requests: after the stop no more are loaded. Without a ledger, steps
     that only pass time have no events of their own.
     """
-    places = [[i for i, s in enumerate(p) if s.begin or case.stop_ps == 0] for p in case.programs]
+    places = [[i for i, s in enumerate(p) if s.begin or case == case.whole()] for p in case.programs]
     cuts = [data.draw(st.lists(st.sampled_from(where), max_size=4)) for where in places]
     for ledger in (True, False):
         whole = everything(outcome_of_package(case, ledger=ledger))

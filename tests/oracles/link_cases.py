@@ -129,6 +129,10 @@ class Case:
     background: Sequence[bool] = ()
     """Of each device, whether it runs in the background; empty: none does."""
 
+    def whole(self) -> "Case":
+        """Return the same with every request run, whenever it is due."""
+        return replace(self, stop_ps=0, phases=(), background=())
+
 
 @dataclass
 class Result:
