@@ -89,6 +89,7 @@ BARS = {
     "gpu_copy_bw": (4, None),
     "gpu_copy_both": (8, None),
     "gpu_jobs": (1e-9, 1e-9),
+    "nvme_driver": (1e-9, 1e-9),
 }
 
 

@@ -160,9 +160,17 @@ def document(
     }
 
 
+# Keys that a look names whatever they are.
+_ALWAYS: Final = ("queue_depth", "iops", "block", "read_share")
+
+
 def _traffic(table: Any) -> dict[str, Any]:
-    """Return what a traffic table says, in the words of a scenario file."""
-    return {key: value for key, value in table.model_dump(exclude_none=True).items() if key != "kind"}
+    """Return what a traffic table says, in the words of a scenario file, and what else matters most."""
+    said = table.model_dump(exclude_none=True)
+    usual = table.model_dump(exclude_none=True, exclude_defaults=True)
+    first = [key for key in _ALWAYS if key in said]
+    rest = [key for key in said if (key in usual or key == "pace") and key not in (*first, "kind")]
+    return {key: said[key] for key in first + rest}
 
 
 def _device(

@@ -253,6 +253,10 @@ class HostTable(Preset):
 _Tags: TypeAlias = Annotated[int, Whole(1, spec.MAX_TAGS)]
 
 
+# Memory pages of a controller, and so the least that lies together.
+_PAGE: Final = 4096
+
+
 def _unless(value: int, usual: int) -> int:
     """Return a number, 0 for the usual one: what a digest leaves out."""
     return 0 if value == usual else value
@@ -275,18 +279,16 @@ class NvmeTable(Preset):
     queues: Annotated[int, Whole(1, 1024)] = 1
     queue_entries: Annotated[int | None, Whole(2, 65536)] = None
     data_pointers: Annotated[Literal["prp", "sgl"], Choice(("prp", "sgl"))] = "prp"
-    sgl_segment: Annotated[int, Size(4096, 2**24, 4096)] = 4096
+    sgl_segment: Annotated[int | None, Size(4096, 2**24, 4096)] = None
     shadow_every: Annotated[int, Whole(0, 65536)] = 0
     credits: DeviceCreditsTable = DeviceCreditsTable()
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """Yield a segment where nothing has any."""
         yield from super().problems()
-        if self.data_pointers == "prp" and self.sgl_segment != type(self).model_fields["sgl_segment"].default:
-            yield (
-                "sgl_segment",
-                f"{format_bytes(self.sgl_segment)}; expected no such key with data_pointers 'prp'",
-            )
+        if self.data_pointers == "prp" and self.sgl_segment is not None:
+            found = format_bytes(self.sgl_segment)
+            yield "sgl_segment", f"{found}; expected no such key with data_pointers 'prp'"
 
     def build(self, name: str) -> resolved.NvmeDevice:
         """Return the frozen device."""
@@ -304,7 +306,7 @@ class NvmeTable(Preset):
             fetch=_unless(self.fetch, 1),
             queues=_unless(self.queues, 1),
             entries=self.queue_entries or 0,
-            segment=self.sgl_segment if self.data_pointers == "sgl" else 0,
+            segment=(self.sgl_segment or _PAGE) if self.data_pointers == "sgl" else 0,
             shadow_every=self.shadow_every,
             name=name,
         )

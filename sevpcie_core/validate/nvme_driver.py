@@ -206,7 +206,7 @@ def _points(where: str, phase: Phase, missed: list[str]) -> Iterator[Point]:
     commands = len(phase.operations)
     if not phase.shadow and submitted != commands:
         missed.append(f"{where}: {submitted} commands submitted and {commands} fetched")
-        return
+        phase.shadow = True
     ours = generated(phase)
     for name, measured in phase.counts.items():
         if phase.shadow and name in ("doorbells", "PRP entries", "list fetches", "list bytes"):

@@ -1,0 +1,371 @@
+"""NVMe: rings, batches, data pointers, shared interrupts, loops closed and open."""
+
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import nvme_naive
+from step_listing import listing
+
+from sevpcie_core.errors import ConfigError
+from sevpcie_core.link.params import link_row
+from sevpcie_core.link.run import Outcome, simulate
+from sevpcie_core.spec import BUFFER_DATA, BUFFER_MMIO, BUFFER_MSI, BUFFER_QUEUE
+from sevpcie_core.stats.draw import quantile_table
+from sevpcie_core.workload import nvme
+from sevpcie_core.workload.buffers import HOST_MEMORY
+from sevpcie_core.workload.program import BEGIN, DELAY, END, MEDIA, READ_UP, WRITE_DOWN, WRITE_UP, Program
+from sevpcie_core.workload.traces.records import NVME_DTYPE
+
+PAGE = 4096
+US = 1_000_000
+FAST = ((0.0, 4 * US), (1.0, 4 * US))
+LINK = link_row(
+    generation=5, lanes=4, mps=256, mrrs=512, rcb=64, completion_bytes=256, propagation_ps=100_000, tags=64
+)
+
+
+def controller(**changes: object) -> nvme.Controller:
+    usual = {"media_read": FAST, "media_write": FAST, "dies": 0, "controller_ps": 500_000, "msi": True}
+    return nvme.Controller(**(usual | changes))  # type: ignore[arg-type]
+
+
+def steps_of(program: Program) -> np.ndarray:
+    return np.concatenate([chunk.steps for chunk in program.chunks()])
+
+
+def run(program: Program, keep: int = 0) -> Outcome:
+    return simulate(
+        [program],
+        LINK[None],
+        host_table=quantile_table(((0.0, 350_000), (1.0, 350_000))),
+        read_interval_ps=1000,
+        seed=1,
+        markers=[lambda steps: np.zeros(len(steps), np.bool_)],
+        keep=keep,
+    )
+
+
+block_sizes = st.sampled_from([512, 4096, 12_288, 131_072, 524_288])
+mixes = st.builds(
+    nvme.Mix,
+    sizes=st.lists(
+        st.tuples(st.integers(1, 9), block_sizes),
+        min_size=1,
+        max_size=3,
+    ),
+    read_share=st.floats(0, 1),
+    flush_share=st.sampled_from([0.0, 0.1, 0.3]),
+    trim_share=st.sampled_from([0.0, 0.2]),
+    zeroes_share=st.sampled_from([0.0, 0.2]),
+    offset=st.sampled_from([0, 512, 4092]),
+    window=st.sampled_from([0, 4 << 20]),
+    random=st.booleans(),
+)
+
+
+@st.composite
+def controllers(draw: st.DrawFn) -> nvme.Controller:
+    return controller(
+        msi=draw(st.booleans()),
+        coalesce=draw(st.integers(1, 4)),
+        fetch=draw(st.sampled_from([1, 2, 8])),
+        queues=draw(st.sampled_from([1, 1, 2])),
+        entries=draw(st.sampled_from([9, 64, 1024])),
+        segment=draw(st.sampled_from([0, 4096, 16_384])),
+        shadow=draw(st.sampled_from([0, 0, 3])),
+        dies=draw(st.sampled_from([0, 2])),
+    )
+
+
+@st.composite
+def programs(draw: st.DrawFn) -> tuple[Program, nvme.Controller, nvme.Mix, int]:
+    """A program, its controller and mix, and the number of its requests."""
+    control, mix = draw(controllers()), draw(mixes)
+    n = draw(st.integers(1, 700))
+    batch = draw(st.sampled_from([1, 1, 2, 4]))
+    seed = draw(st.integers(0, 99))
+    if draw(st.booleans()):
+        depth = 8 * control.queues
+        return (
+            nvme.closed_loop(control, mix, requests=n, queue_depth=depth, batch=batch, seed=seed, stream=7),
+            control,
+            mix,
+            n,
+        )
+    rate = draw(st.sampled_from([10_000, 1_000_000]))
+    return (
+        nvme.open_loop(control, mix, requests=n, rate=rate, batch=batch, seed=seed, stream=7),
+        control,
+        mix,
+        n,
+    )
+
+
+@settings(max_examples=60)
+@given(programs())
+def test_any_program(made: tuple[Program, nvme.Controller, nvme.Mix, int]) -> None:
+    program, control, mix, n = made
+    steps = steps_of(program)
+    place = np.arange(len(steps))
+    for name in ("after", "after2"):
+        assert ((steps[name] >= 0) & (steps[name] <= place) & (steps[name] <= program.reach)).all()
+    begins = steps["request"][(steps["flags"] & BEGIN) > 0]
+    ends = steps["request"][(steps["flags"] & END) > 0]
+    assert sorted(begins) == sorted(ends) == list(range(n))
+    kind, buffer = steps["kind"], steps["buffer"]
+    moves = kind != DELAY
+    # Every transfer lies in one region of the class that it names.
+    at = np.searchsorted(program.regions["start"], steps["address"][moves], side="right") - 1
+    region = program.regions[at]
+    assert (region["buffer"] == steps["buffer"][moves]).all()
+    assert (steps["address"][moves] + steps["bytes"][moves] <= region["end"]).all()
+    assert (steps["bytes"][moves] > 0).all()
+    # Every request's data move once, and their pointers are read as the plain layout has them.
+    data = defaultdict(list)
+    lists = defaultdict(list)
+    top = HOST_MEMORY + 64 * control.entries * control.queues
+    for step in steps[moves]:
+        if step["buffer"] == BUFFER_DATA:
+            data[int(step["request"])].append(step)
+            continue
+        # Neither a command nor a shadow doorbell.
+        of_queue = step["buffer"] == BUFFER_QUEUE and step["kind"] == READ_UP and step["address"] >= top
+        if of_queue and step["bytes"] > 4:
+            lists[int(step["request"])].append(int(step["bytes"]))
+    allowed = {size for _, size in mix.sizes}
+    for request, moved in data.items():
+        (one,) = moved
+        size = int(one["bytes"])
+        assert size in allowed or size == 16
+        if size in allowed:
+            assert one["address"] % PAGE == mix.offset
+            expected = nvme_naive.list_reads(size, mix.offset)
+            if control.segment:
+                whole = nvme_naive.segment_bytes(size, mix.offset, control.segment)
+                expected = [whole] if whole else []
+            assert lists[request] == expected
+    # Rings: commands and completions of a queue go round, no read crosses the end.
+    fetched: dict[int, int] = defaultdict(int)
+    for step in steps[(kind == READ_UP) & (buffer == BUFFER_QUEUE) & (steps["address"] < top)]:
+        entry = (int(step["address"]) - HOST_MEMORY) // 64
+        queue, entry = divmod(entry, control.entries)
+        count = int(step["bytes"]) // 64
+        assert entry == fetched[queue] % control.entries
+        assert entry + count <= control.entries
+        assert count <= control.fetch
+        fetched[queue] += count
+    assert sum(fetched.values()) == n
+    written: dict[int, int] = defaultdict(int)
+    base = program.regions["start"][program.regions["buffer"] == BUFFER_QUEUE][1]
+    for step in steps[(kind == WRITE_UP) & (buffer == BUFFER_QUEUE) & (steps["bytes"] == 16)]:
+        queue, entry = divmod((int(step["address"]) - int(base)) // 16, control.entries)
+        assert entry == written[queue] % control.entries
+        written[queue] += 1
+    assert written == fetched
+    # Doorbells and interrupts.
+    rung = Counter(int(a) for a in steps["address"][(kind == WRITE_DOWN) & (buffer == BUFFER_MMIO)])
+    interrupts = int((buffer[kind == WRITE_UP] == BUFFER_MSI).sum())
+    completed = sum(count for address, count in rung.items() if address % 8 == 4)
+    if control.coalesce == 1:
+        assert completed == n
+    else:
+        assert n / control.coalesce <= completed <= n
+    assert interrupts == (completed if control.msi else 0)
+    outcome = run(program)
+    assert sum(c.requests for c in outcome.classes) == n
+    assert sum(c.application_bytes for c in outcome.classes) == sum(
+        int(one["bytes"]) for moved in data.values() for one in moved
+    )
+
+
+@settings(max_examples=20)
+@given(programs())
+def test_doorbells_follow_their_entries_and_entries_their_data(
+    made: tuple[Program, nvme.Controller, nvme.Mix, int],
+) -> None:
+    """Follow every step back to what it waits for: the order of the specification, whatever the times."""
+    program = made[0]
+    steps = steps_of(program)
+    # All that a step waits for, near enough.
+    before: list[set[int]] = []
+    for i, step in enumerate(steps):
+        mine: set[int] = set()
+        for name in ("after", "after2"):
+            if step[name]:
+                on = i - int(step[name])
+                # Sets of far requests do not matter here.
+                mine |= {on} | {b for b in before[on] if b > i - 200}
+        before.append(mine)
+    fetch: dict[int, int] = {}
+    for i, step in enumerate(steps):
+        request = int(step["request"])
+        if step["flags"] & MEDIA:
+            # Decoded from a command that was read after a doorbell, or a look into memory.
+            kinds = {(int(steps[b]["kind"]), int(steps[b]["buffer"])) for b in before[i]}
+            assert (READ_UP, BUFFER_QUEUE) in kinds
+            fetch[request] = i
+        if step["flags"] & END:
+            assert fetch[request] in before[i]
+        if step["kind"] == WRITE_DOWN and step["address"] % 8 == 4:
+            ended = [b for b in before[i] if steps[b]["flags"] & END]
+            assert ended
+
+
+def test_a_read_through_the_ring_wraps() -> None:
+    program = nvme.closed_loop(
+        controller(entries=5, fetch=4), nvme.Mix(), requests=9, queue_depth=4, batch=4, seed=1, stream=1
+    )
+    steps = steps_of(program)
+    reads = steps[(steps["kind"] == READ_UP) & (steps["buffer"] == BUFFER_QUEUE)]
+    places = [((int(s["address"]) - HOST_MEMORY) // 64, int(s["bytes"]) // 64) for s in reads]
+    assert places == [(0, 4), (4, 1), (0, 3), (3, 1)]
+
+
+def test_what_would_wait_for_itself_is_refused() -> None:
+    for changes, loop, said in (
+        ({}, {"queue_depth": 6, "batch": 4}, "a multiple of batch x queues, 4"),
+        ({"queues": 3}, {"queue_depth": 8}, "a multiple of batch x queues, 3"),
+        ({"coalesce": 8}, {"queue_depth": 4}, "expected 8 or more"),
+        ({"entries": 8}, {"queue_depth": 8}, "at most 7"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            nvme.closed_loop(
+                controller(**changes), nvme.Mix(), requests=9, seed=1, stream=1, **({"batch": 1} | loop)
+            )
+    with pytest.raises(ConfigError, match="expected at most 1"):
+        nvme.Mix(flush_share=0.6, trim_share=0.6).shares()
+
+
+def test_shares_and_sizes_are_those_asked_for() -> None:
+    mix = nvme.Mix(
+        sizes=((7, 4096), (3, 65_536)), read_share=0.7, flush_share=0.1, trim_share=0.05, zeroes_share=0.05
+    )
+    program = nvme.closed_loop(controller(), mix, requests=20_000, queue_depth=32, seed=3, stream=9)
+    steps = steps_of(program)
+    assert program.stats == ("read", "write", "flush", "trim", "zeroes")
+    shares = np.bincount(steps["stat"][(steps["flags"] & END) > 0], minlength=5) / 20_000
+    assert shares == pytest.approx([0.56, 0.24, 0.1, 0.05, 0.05], abs=0.015)
+    sizes = steps["bytes"][
+        (steps["buffer"] == BUFFER_DATA) & (steps["bytes"] > 16) & (steps["kind"] != DELAY)
+    ]
+    assert (sizes == 4096).mean() == pytest.approx(0.7, abs=0.015)
+
+
+def test_an_open_loop_shows_a_drive_that_stalls_and_a_closed_one_hides_it() -> None:
+    """One access in a thousand takes 50 ms, and whoever comes meanwhile waits: one die."""
+    stalls = ((0.0, 5 * US), (0.999, 5 * US), (0.9991, 50_000 * US), (1.0, 50_000 * US))
+    control = controller(media_read=stalls, dies=1)
+    loop = {"requests": 20_000, "seed": 1, "stream": 1}
+    closed = run(nvme.closed_loop(control, nvme.Mix(), queue_depth=1, **loop)).classes[0].latency
+    opened = run(nvme.open_loop(control, nvme.Mix(), rate=2000, **loop)).classes[0].latency
+    # A slot waits itself, once in a thousand times: nothing at p99.
+    assert closed.percentile_ps(99) < 20 * US
+    # At 2,000 per second 100 requests come in 50 ms, so one in ten waits, from nothing to 50 ms.
+    assert opened.percentile_ps(85) < 20 * US
+    assert opened.percentile_ps(97) > 20_000 * US
+
+
+def test_an_open_loop_has_its_rate() -> None:
+    outcome = run(nvme.open_loop(controller(), nvme.Mix(), requests=20_000, rate=200_000, seed=5, stream=1))
+    span = outcome.classes[0].last_end_ps - outcome.classes[0].first_start_ps
+    assert 20_000 / span * 1e12 == pytest.approx(200_000, rel=0.02)
+
+
+def test_shared_interrupts_wait_for_the_last_and_save_messages() -> None:
+    def of(coalesce: int) -> tuple[float, int]:
+        made = nvme.closed_loop(
+            controller(coalesce=coalesce), nvme.Mix(), requests=4000, queue_depth=8, seed=1, stream=1
+        )
+        steps = steps_of(made)
+        return run(made).job_ps[0], int((steps["buffer"][steps["kind"] == WRITE_UP] == BUFFER_MSI).sum())
+
+    alone, many = of(1)
+    shared, few = of(8)
+    assert few == 500
+    assert many == 4000
+    # Slots wait for each other, where there is no more than one group of them.
+    assert shared > alone
+
+
+def test_groups_close_when_nobody_comes() -> None:
+    records = np.zeros(4, NVME_DTYPE)
+    records["t_ps"] = [0, 10 * US, 5000 * US, 5001 * US]
+    records["bytes"] = 4096
+    program = nvme.replay(controller(coalesce=4), records, within_ps=100 * US, seed=1, stream=1)
+    steps = steps_of(program)
+    assert int((steps["buffer"][steps["kind"] == WRITE_UP] == BUFFER_MSI).sum()) == 2
+
+
+def test_replays_have_queues_and_what_moves_nothing() -> None:
+    records = np.zeros(5, NVME_DTYPE)
+    records["t_ps"] = np.arange(5) * US
+    records["op"] = [nvme.READ, nvme.WRITE, nvme.FLUSH, nvme.TRIM, nvme.ZEROES]
+    records["bytes"] = [4096, 8192, 0, 1 << 20, 1 << 20]
+    records["queue"] = [0, 1, 0, 1, 5]
+    program = nvme.replay(controller(queues=2), records, seed=1, stream=1)
+    steps = steps_of(program)
+    data = steps[(steps["buffer"] == BUFFER_DATA) & (steps["kind"] != DELAY)]
+    assert [(int(s["kind"]), int(s["bytes"])) for s in data] == [
+        (WRITE_UP, 4096),
+        (READ_UP, 8192),
+        (READ_UP, 16),
+    ]
+    bells = [
+        int(a) & 0xFFF for a in steps["address"][(steps["kind"] == WRITE_DOWN) & (steps["address"] % 8 == 0)]
+    ]
+    assert bells == [0x008, 0x010, 0x008, 0x010, 0x010]
+    assert sum(c.requests for c in run(program).classes) == 5
+
+
+# --- one operation of each kind, as docs/workloads.md shows it ---
+
+PREPARE = ("doorbell", "command", "decoding")
+FINISH = ("completion", "interrupt", "doorbell")
+
+
+def one(size: int = 4096, operation: int = nvme.READ, **changes: object) -> Program:
+    share = {nvme.FLUSH: "flush_share", nvme.TRIM: "trim_share", nvme.ZEROES: "zeroes_share"}
+    parts: dict[str, float] = {"read_share": float(operation == nvme.READ)}
+    if operation in share:
+        parts[share[operation]] = 1.0
+    count = int(changes.pop("count", 1))  # type: ignore[call-overload]
+    mix = nvme.Mix(sizes=((1, size),), **parts)  # type: ignore[arg-type]
+    return nvme.closed_loop(
+        controller(**changes),
+        mix,
+        requests=count,
+        queue_depth=2 * count if count > 1 else 1,
+        batch=count,
+        seed=1,
+        stream=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("title", "program", "names"),
+    [
+        ("A read of 4 KiB", one(), (*PREPARE, "media", "data", *FINISH)),
+        ("A write of 128 KiB", one(131_072, nvme.WRITE), (*PREPARE, "PRP list", "data", "media", *FINISH)),
+        ("A flush", one(operation=nvme.FLUSH), (*PREPARE, "media", *FINISH)),
+        ("A trim", one(operation=nvme.TRIM), (*PREPARE, "range", "media", *FINISH)),
+        ("Writing zeroes", one(operation=nvme.ZEROES), (*PREPARE, "media", *FINISH)),
+        (
+            "A batch of two reads",
+            one(count=2, fetch=2, coalesce=2),
+            (
+                *("first slot", "both slots", "first begins", "second begins", "doorbell", "commands"),
+                *("decoding", "media", "data", "completion", "decoding", "media", "data", "completion"),
+                *("both there", "interrupt", "doorbell"),
+            ),
+        ),
+    ],
+)
+def test_the_page_shows_the_steps(title: str, program: Program, names: tuple[str, ...], root: Path) -> None:
+    page = (root / "docs" / "workloads.md").read_text()
+    section = page[page.index(f"**{title}**") :]
+    shown = section[section.index("```text\n") + 8 :].split("```", 1)[0]
+    assert shown == listing(program, names)
