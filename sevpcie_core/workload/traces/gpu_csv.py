@@ -27,7 +27,7 @@ _MEMCPY: Final = "memcpy"
 _WORK: Final = ("kernel", "memset")
 _RUNTIME: Final = "runtime"
 _EVENTS: Final = (_MEMCPY, *_WORK, _RUNTIME)
-_DIRECTIONS: Final = np.array([GPU_H2D, GPU_D2H, GPU_WORK, GPU_WORK, GPU_WORK, -1], np.int64)
+DIRECTIONS: Final = np.array([GPU_H2D, GPU_D2H, GPU_WORK, GPU_WORK, GPU_WORK, -1], np.int64)
 """Kind of a copy by place of its direction, as `fields.DIRECTION` says."""
 _COPY: Final = re.compile(r"\b(?:(HtoD)|(DtoH)|DtoD|PtoP|HtoH)\b", re.IGNORECASE | re.ASCII)
 _MICROSECOND: Final = 6
@@ -55,7 +55,7 @@ def batches(path: Path, bad: Bad) -> Iterator[Records]:
         sound = fields == header.width
         events = np.where(sound, values[:, 4], -1)
         none = events == _EVENTS.index(_RUNTIME)
-        kinds = np.where(events == 0, _DIRECTIONS[np.where(sound, values[:, 5], -1)], GPU_WORK)
+        kinds = np.where(events == 0, DIRECTIONS[np.where(sound, values[:, 5], -1)], GPU_WORK)
         sizes = values[:, 6]
         taken = (events >= 0) & ~none & (kinds >= 0) & (values[:, 0] != ODD)
         taken &= (values[:, 2] >= 0) & (values[:, 2] < _MAX_DURATION_US)
@@ -76,7 +76,7 @@ def batches(path: Path, bad: Bad) -> Iterator[Records]:
             return None
         kind = GPU_WORK
         if event == _MEMCPY:
-            kind = _copy_kind(found[at_name])
+            kind = copy_kind(found[at_name])
         elif event not in _WORK:
             raise Malformed(f"event: {event[:60]!r}; expected memcpy, kernel, memset or runtime")
         time = clock(found[at_t], "t_us", _MICROSECOND, "microseconds")
@@ -92,7 +92,7 @@ def batches(path: Path, bad: Bad) -> Iterator[Records]:
     return records(parts, Clock(path, bad, _MICROSECOND, "t_us"), GPU_DTYPE)
 
 
-def _copy_kind(name: str) -> int:
+def copy_kind(name: str) -> int:
     """Return the kind of a copy of this name. Raises Malformed."""
     match = _COPY.search(name)
     if match is None:
