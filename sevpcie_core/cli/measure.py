@@ -120,9 +120,7 @@ def traces(
             "--format", metavar="NAME", help="Only this one; repeatable. Default: all of docs/traces.md."
         ),
     ] = None,
-    records: Annotated[
-        int, typer.Option("--records", metavar="N", help="Records of each file.")
-    ] = 500_000,
+    records: Annotated[int, typer.Option("--records", metavar="N", help="Records of each file.")] = 500_000,
     quick: Annotated[bool, typer.Option("--quick", help="Short files, read once: a first look.")] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,

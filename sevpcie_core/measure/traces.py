@@ -26,7 +26,7 @@ _DISK: Final = 2**30
 
 
 def _offset(n: int) -> int:
-    """A place on a disk, block by block without a pattern."""
+    """Return a place on a disk that the one before does not tell."""
     return n * 7919 * 4096 % _DISK
 
 
@@ -127,7 +127,7 @@ class Plan:
     rounds: int = 5
 
     def check(self) -> None:
-        """Raise MisuseError for what is out of range or unknown, ConfigError where nothing can be measured."""
+        """Raise MisuseError for what is out of range or unknown, ConfigError if nothing can be measured."""
         within("records", [self.records], 1, MAX_RECORDS)
         within("rounds", [self.rounds], 1, 1000)
         known = [format.name for format in FORMATS]
