@@ -172,7 +172,7 @@ def value(data, i, end, words, word_at):
                 return -2 - i
             i += 1
             continue
-        if state == _KEY or state == _KEY_OR_END:
+        if state in (_KEY, _KEY_OR_END):
             if c == _QUOTE:
                 j = _string(data, i, end)
                 if j < 0:
@@ -195,7 +195,7 @@ def value(data, i, end, words, word_at):
                 return i
             state = _AFTER
             continue
-        elif c == _OPEN_OBJECT or c == _OPEN_ARRAY:
+        elif c in (_OPEN_OBJECT, _OPEN_ARRAY):
             if depth == MAX_DEPTH:
                 return -2 - i
             depth += 1
@@ -221,10 +221,9 @@ def value(data, i, end, words, word_at):
 
 @inline_kernel
 def _escaped(data, a, b):
-    for i in range(a, b):
-        if data[i] == _BACKSLASH:
-            return True
-    return False
+    while a < b and data[a] != _BACKSLASH:
+        a += 1
+    return a < b
 
 
 @kernel

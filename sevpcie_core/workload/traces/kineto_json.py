@@ -79,7 +79,9 @@ def event_row(text: bytes) -> Row | None:
     duration = duration_ps(field(event, "dur", "dur"), "dur")
     stream = whole(field(arguments, "stream", "args.stream"), "args.stream", MAX_STREAM)
     if kind == GPU_WORK:
-        moved = whole(field(arguments, "bytes", "") if "bytes" in arguments else "0", "args.bytes", MAX_RECORD_BYTES)
+        moved = whole(
+            field(arguments, "bytes", "") if "bytes" in arguments else "0", "args.bytes", MAX_RECORD_BYTES
+        )
     else:
         moved = size(
             field(arguments, "bytes", "args.bytes"), "args.bytes", "1 or more for a copy over the link"
@@ -226,9 +228,7 @@ class _Text:
         yield rows[taken], offsets[taken]
 
 
-def _parts(
-    path: Path, bad: Bad, window: Window
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _parts(path: Path, bad: Bad, window: Window) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield what `_Text.events` yields; the rest of the file is checked to be JSON."""
     text = _Text(path, window)
     if text.take(b"{[", "a JSON object or array") == b"[":
@@ -285,9 +285,7 @@ def batches(path: Path, bad: Bad) -> Iterator[Records]:
                 yield out
 
 
-def _checked(
-    path: Path, bad: Bad, window: Window
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _checked(path: Path, bad: Bad, window: Window) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield what `_parts` yields; text that is no JSON ends it and counts as one malformed record."""
     seen = False
     try:

@@ -128,7 +128,9 @@ def batches(path: Path, bad: Bad) -> Iterator[Records]:
     with _plain(path) as plain:
         try:
             # `immutable`: nothing is locked or written beside it. as_uri quotes what a URI must not hold.
-            with closing(sqlite3.connect(f"{plain.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as base:
+            with closing(
+                sqlite3.connect(f"{plain.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
+            ) as base:
                 # Texts are looked at nowhere; those that are no UTF-8 must not matter.
                 base.text_factory = lambda text: text.decode("utf-8", "replace")
                 base.execute("PRAGMA trusted_schema = OFF")

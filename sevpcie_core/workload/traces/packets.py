@@ -121,10 +121,10 @@ def _is_at(data, at, size, local):
     """Return whether the address at `at` is that of `local`."""
     if local[1] != size:
         return False
-    for i in range(size):
-        if np.int64(data[at + i]) != local[2 + i]:
-            return False
-    return True
+    i = 0
+    while i < size and np.int64(data[at + i]) == local[2 + i]:
+        i += 1
+    return i == size
 
 
 @inline_kernel
@@ -141,7 +141,7 @@ def direction(data, start, end, link_header, ethernet, local):
         if network <= end:
             kind = word16(data, start + 12, True)
             for _ in range(2):
-                if (kind == _C_TAG or kind == _S_TAG) and network + 4 <= end:
+                if kind in (_C_TAG, _S_TAG) and network + 4 <= end:
                     network += 4
                     kind = word16(data, network - 2, True)
             if kind == _IPV4:
@@ -171,7 +171,7 @@ def direction(data, start, end, link_header, ethernet, local):
         target = network + 24
         protocol = np.int64(data[network + 6])
         ports = network + _IPV6_HEADER
-    if (protocol == _TCP or protocol == _UDP or protocol == _SCTP) and ports + 4 <= end:
+    if protocol in (_TCP, _UDP, _SCTP) and ports + 4 <= end:
         source_port = word16(data, ports, True)
         target_port = word16(data, ports + 2, True)
     by_port = NIC_RX

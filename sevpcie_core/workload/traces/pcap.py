@@ -29,9 +29,9 @@ from .packets import (
     ROOM,
     Window,
     direction,
-    parse_local,
     word32,
 )
+from .packets import parse_local as parse_local
 from .records import NIC_DTYPE, Records
 from .source import MAX_CLOCK_PS, opened, span_problem
 
@@ -98,7 +98,8 @@ def _walk(data, at, end, big, fraction_ps, link_header, ethernet, extra, epoch, 
 
     Parameters
     ----------
-    big : byte order. fraction_ps : ps per unit of the fraction. link_header, ethernet, local : as `direction`.
+    big : byte order. fraction_ps : ps per unit of the fraction.
+    link_header, ethernet, local : as `direction`.
     extra : bytes to add to a length for that on an Ethernet. epoch : second that is time 0, -1: the first.
     frames : NIC_DTYPE[room], set. places : int64[room], set: where in data each begins.
     out : int64[4], set: frames; records seen; where the next record begins; epoch.

@@ -133,8 +133,7 @@ def _walk(data, at, end, capacity, big, faces, face_count, clock, local, frames,
     ----------
     capacity : longest block that data can hold. big : byte order.
     faces : int64[n, _COLUMNS], of which `face_count` are known. local : as `direction`.
-    clock : int64[4], modified: second that is time 0; time of the last packet, ps; whether the first is known;
-    the second that the last malformed time names.
+    clock : int64[3], modified: second that is time 0; time of the last packet, ps; whether the first is known.
     frames : NIC_DTYPE[room], set. places : int64[room], set: where in data the block of each begins.
     out : int64[4], set: frames; packets of known interfaces; where the next block begins; packets left out.
 
@@ -169,7 +168,7 @@ def _walk(data, at, end, capacity, big, faces, face_count, clock, local, frames,
         if kind == _INTERFACE:
             why = _HEADER_BLOCK
             break
-        if kind == _ENHANCED or kind == _OBSOLETE or kind == _SIMPLE:
+        if kind in (_ENHANCED, _OBSOLETE, _SIMPLE):
             if length < (_SIMPLE_LEAST if kind == _SIMPLE else _PACKET_LEAST):
                 why = _SHORT
                 break
@@ -209,7 +208,6 @@ def _walk(data, at, end, capacity, big, faces, face_count, clock, local, frames,
                 units = faces[which, _UNITS]
                 seconds = np.int64(ticks // np.uint64(units))
                 if seconds < 0 or seconds > _MAX_SECONDS:
-                    clock[3] = _MAX_SECONDS
                     why = _TIME
                     break
                 rest = np.int64(ticks % np.uint64(units))
@@ -218,7 +216,6 @@ def _walk(data, at, end, capacity, big, faces, face_count, clock, local, frames,
                     clock[0] = seconds
                     clock[2] = 1
                 if abs(seconds - clock[0]) >= _MAX_CLOCK_S and faces[which, _LINK] >= 0:
-                    clock[3] = seconds
                     why = _TIME
                     break
                 time = (seconds - clock[0]) * _SECOND_PS + _fraction_ps(rest, units, faces[which, _POWER])
@@ -260,7 +257,9 @@ class _Section:
     def begin(self, block: bytes, offset: int) -> int:
         """Take a section header from its first bytes; return its length."""
         if len(block) < _SECTION_LEAST:
-            raise self._refuse(offset, f"section header ends early, {len(block)} bytes left; expected whole blocks")
+            raise self._refuse(
+                offset, f"section header ends early, {len(block)} bytes left; expected whole blocks"
+            )
         order = _ORDERS.get(block[8:12])
         if order is None:
             raise self._refuse(offset + 8, f"byte-order magic {block[8:12].hex()}; expected 1a2b3c4d")
@@ -329,7 +328,7 @@ class _Section:
         self.count += 1
 
 
-def _problem(why: int, block: bytes, offset: int, section: _Section, clock: NDArray[np.int64]) -> str:
+def _problem(why: int, block: bytes, offset: int, section: _Section) -> str:
     """Return what is wrong with a block, behind `PATH: offset `."""
     order = section.order
     kind, length = struct.unpack_from(order + "II", block)
@@ -370,7 +369,7 @@ def batches(path: Path, bad: Bad, local: str | None = None) -> Iterator[Records]
     side = ANY if local is None else parse_local(local).row()
     places = np.empty(ROOM, np.int64)
     out = np.empty(4, np.int64)
-    clock = np.zeros(4, np.int64)
+    clock = np.zeros(3, np.int64)
     section = _Section(path)
     count = matched = left_out = 0
     with opened(path) as file:
@@ -412,7 +411,7 @@ def batches(path: Path, bad: Bad, local: str | None = None) -> Iterator[Records]
                 at = _long(path, window, at, section)
             elif why != _ROOM_ENDS:
                 block = window.bytes(at, _PACKET_LEAST)
-                message = f"{path}: offset {_problem(why, block, window.base + at, section, clock)}"
+                message = f"{path}: offset {_problem(why, block, window.base + at, section)}"
                 bad.report(message)
                 if why in _ENDLESS:
                     break
@@ -420,12 +419,15 @@ def batches(path: Path, bad: Bad, local: str | None = None) -> Iterator[Records]
         left = window.size - at
         if left and why == _DATA_ENDS:
             bad.report(
-                f"{path}: offset {window.base + at}: block ends early, {left} bytes left; expected whole blocks"
+                f"{path}: offset {window.base + at}: block ends early, {left} bytes left; "
+                "expected whole blocks"
             )
     if left_out and not count:
         kinds = ", ".join(map(str, sorted(section.strange)))
         known = ", ".join(map(str, sorted(LINK_HEADERS)))
-        raise FormatError(f"{path}: only packets of link type {kinds}; expected one of {known} (1 is Ethernet)")
+        raise FormatError(
+            f"{path}: only packets of link type {kinds}; expected one of {known} (1 is Ethernet)"
+        )
     if not count and not bad.count:
         raise FormatError(f"{path}: offset 0: no packets; expected at least one")
     if count and not matched:
@@ -449,7 +451,9 @@ def _header(window: Window, at: int, section: _Section) -> int:
     if at + length > window.size:
         if window.ended:
             left = window.size - at
-            raise FormatError(f"{path}: offset {offset}: block ends early, {left} bytes left; expected whole blocks")
+            raise FormatError(
+                f"{path}: offset {offset}: block ends early, {left} bytes left; expected whole blocks"
+            )
         window.advance(at)
         at = 0
     (behind,) = struct.unpack_from(section.order + "I", window.bytes(at + length - 4, 4))
@@ -469,6 +473,7 @@ def _long(path: Path, window: Window, at: int, section: _Section) -> int:
     window.advance(at + length)
     if window.base < offset + length:
         raise FormatError(
-            f"{path}: offset {offset}: block ends early, {window.base - offset} bytes left; expected whole blocks"
+            f"{path}: offset {offset}: block ends early, {window.base - offset} bytes left; "
+            "expected whole blocks"
         )
     return 0
