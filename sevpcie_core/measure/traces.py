@@ -5,6 +5,7 @@ cache to the records in order, on one CPU. Files are made up, with as many lines
 format's own tool writes.
 """
 
+import struct
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -91,13 +92,65 @@ def _gpu_plain(n: int) -> str:
     return f"{n}.125,{n % 100}.500,{'h2d' if n % 2 else 'kernel'},65536,7\n"
 
 
+def _frame(n: int) -> bytes:
+    """Return the first 96 bytes of a TCP packet on an Ethernet."""
+    ports = (443, 40000) if n % 3 else (40000, 443)
+    ip = b"\x45" + bytes(8) + b"\x06" + bytes(2) + b"\x0a\0\0\1\x0a\0\0\2" + struct.pack(">HH", *ports)
+    return (bytes(12) + b"\x08\0" + ip).ljust(96, b"\0")
+
+
+def _pcap(n: int) -> str:
+    seconds, rest = divmod(1000 * n, 10**9)
+    header = struct.pack("<IIII", 1_700_000_000 + seconds, rest, 96, 96 + n * 7 % 1400)
+    return (header + _frame(n)).decode("latin-1")
+
+
+def _pcapng(n: int) -> str:
+    high, low = divmod(1_700_000_000 * 10**9 + 1000 * n, 2**32)
+    body = struct.pack("<IIIIIII", 6, 128, 0, high, low, 96, 96 + n * 7 % 1400)
+    return (body + _frame(n) + struct.pack("<I", 128)).decode("latin-1")
+
+
+_PCAP_HEADER: Final = struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262144, 1)
+_PCAPNG_HEADER: Final = struct.pack("<IIIHHqI", 0x0A0D0D0A, 28, 0x1A2B3C4D, 1, 0, -1, 28) + struct.pack(
+    # An Ethernet with if_tsresol 9, nanoseconds.
+    "<IIHHIHHIHHI",
+    1,
+    32,
+    1,
+    0,
+    262144,
+    9,
+    1,
+    9,
+    0,
+    0,
+    32,
+)
+
+
+def _kineto(n: int) -> str:
+    """Return an event of the device and the two of the CPU that launch it."""
+    t = 4529365641284 + 10 * n
+    return (
+        f'{{"ph": "X", "cat": "cpu_op", "name": "aten::copy_", "pid": 393, "tid": 393, "ts": {t}.802, '
+        f'"dur": 405.589, "args": {{"External id": {n}, "Record function id": 0, "Ev Idx": {n}}}}},\n'
+        f'{{"ph": "X", "cat": "cuda_runtime", "name": "cudaMemcpyAsync", "pid": 393, "tid": 393, '
+        f'"ts": {t}.242, "dur": 3.699, "args": {{"External id": {n}, "cbid": 41, "correlation": {n}}}}},\n'
+        '{"ph": "X", "cat": "gpu_memcpy", "name": "Memcpy DtoH (Device -> Pinned)", "pid": 0, "tid": 45, '
+        f'"ts": {t}.011, "dur": 3.328, "args": {{"External id": {n}, "device": 0, "context": 1, '
+        f'"stream": 45, "correlation": {n}, "bytes": 65536, "memory bandwidth (GB/s)": 19.69}}}},\n'
+    )
+
+
 @dataclass(frozen=True)
 class Format:
-    """How to make a file: its first line, and the lines of record n."""
+    """How to make a file: its first line, and the lines of record n. Binary ones are Latin-1 here."""
 
     name: str
     header: str
     record: Callable[[int], str]
+    binary: bool = False
 
 
 FORMATS: Final = (
@@ -109,6 +162,9 @@ FORMATS: Final = (
     Format("qemu-nvme-log", "", _qemu),
     Format("nvme-generic-csv", "time_us,op,bytes,offset,queue\n", _nvme_plain),
     Format("nic-generic-csv", "time_us,bytes,direction\n", _nic_plain),
+    Format("pcap", _PCAP_HEADER.decode("latin-1"), _pcap, binary=True),
+    Format("pcapng", _PCAPNG_HEADER.decode("latin-1"), _pcapng, binary=True),
+    Format("kineto-json", "[\n", _kineto),
     Format("gpu-csv", "t_us,dur_us,event,name,bytes,stream,correlation\n", _gpu_csv),
     Format("gpu-generic-csv", "time_us,duration_us,kind,bytes,stream\n", _gpu_plain),
 )
@@ -173,15 +229,15 @@ class Result:
 
 
 def write(format: Format, path: Path, records: int) -> int:
-    """Make a file of so many records. Returns its lines."""
+    """Make a file of so many records. Returns its lines; those of a binary file are its records."""
     lines = format.header.count("\n")
-    with path.open("w", encoding="ascii", newline="") as file:
+    with path.open("w", encoding="latin-1", newline="") as file:
         file.write(format.header)
         for start in range(0, records, _BLOCK):
             text = "".join(map(format.record, range(start, min(start + _BLOCK, records))))
             lines += text.count("\n")
             file.write(text)
-    return lines
+    return records if format.binary else lines
 
 
 def _row(format: Format, path: Path, plan: Plan) -> Row:

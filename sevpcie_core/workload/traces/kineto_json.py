@@ -243,6 +243,7 @@ def _parts(path: Path, bad: Bad, window: Window) -> Iterator[tuple[NDArray[np.in
     while closing != b"}":
         if text.key() == b'"traceEvents"':
             if found:
+                text.peek()
                 raise text.refuse(text.at, "one traceEvents")
             found = True
             text.take(b"[", "an array of events")
@@ -269,20 +270,30 @@ def batches(path: Path, bad: Bad) -> Iterator[Records]:
             if start is None:
                 start = int(rows[0, 0]), int(rows[0, 1])
             near = np.abs(rows[:, 0] - start[0]) < MAX_CLOCK_PS // _MICROSECOND_PS
+            if not (bad.skip or near.all()):
+                # What lies before it may be all that is wanted.
+                before = int(np.argmin(near))
+                if before:
+                    yield _records(path, bad, rows[:before], offsets[:before], start)
             for offset in offsets[~near].tolist():
                 days = MAX_CLOCK_PS // (86400 * 10**12)
                 bad.report(
                     f"{path}: offset {offset}: ts: more than {days} days from the first record; "
                     "expected one recording"
                 )
-            rows, offsets = rows[near], offsets[near]
-            out = np.empty(len(rows), GPU_DTYPE)
-            out["t_ps"] = (rows[:, 0] - start[0]) * _MICROSECOND_PS + (rows[:, 1] - start[1])
-            for place, name in enumerate(("dur_ps", "kind", "bytes", "stream"), start=2):
-                out[name] = rows[:, place]
-            bad.place = lambda i, offsets=offsets: f"{path}: offset {offsets[i]}"
-            if len(out):
-                yield out
+            if near.any():
+                yield _records(path, bad, rows[near], offsets[near], start)
+
+
+def _records(
+    path: Path, bad: Bad, rows: NDArray[np.int64], offsets: NDArray[np.int64], start: tuple[int, int]
+) -> Records:
+    out = np.empty(len(rows), GPU_DTYPE)
+    out["t_ps"] = (rows[:, 0] - start[0]) * _MICROSECOND_PS + (rows[:, 1] - start[1])
+    for place, name in enumerate(("dur_ps", "kind", "bytes", "stream"), start=2):
+        out[name] = rows[:, place]
+    bad.place = lambda i: f"{path}: offset {offsets[i]}"
+    return out
 
 
 def _checked(path: Path, bad: Bad, window: Window) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:

@@ -135,7 +135,7 @@ def direction(data, start, end, link_header, ethernet, local):
     local: int64[18], `Local.row`. Returns: NIC_RX, NIC_TX, or OTHER if `local` has no part in it.
     """
     # 4, 6 or 0: no address is known.
-    version = 0
+    version = np.int64(0)
     network = start + link_header
     if ethernet:
         if network <= end:
@@ -145,9 +145,9 @@ def direction(data, start, end, link_header, ethernet, local):
                     network += 4
                     kind = word16(data, network - 2, True)
             if kind == _IPV4:
-                version = 4
+                version = np.int64(4)
             elif kind == _IPV6:
-                version = 6
+                version = np.int64(6)
     elif network < end:
         version = np.int64(data[network]) >> 4
     source = network

@@ -187,7 +187,7 @@ def batches(path: Path, bad: Bad, local: str | None = None) -> Iterator[Records]
         at = _FILE_HEADER
         while True:
             frames = np.empty(ROOM, NIC_DTYPE)
-            why = _walk(  # type: ignore[no-untyped-call]
+            why = _walk(
                 window.data,
                 at,
                 window.size,

@@ -133,7 +133,7 @@ def _walk(data, at, end, capacity, big, faces, face_count, clock, local, frames,
     ----------
     capacity : longest block that data can hold. big : byte order.
     faces : int64[n, _COLUMNS], of which `face_count` are known. local : as `direction`.
-    clock : int64[3], modified: second that is time 0; time of the last packet, ps; whether the first is known.
+    clock : int64[3], modified: second that is time 0; ps of the last packet; whether the first is known.
     frames : NIC_DTYPE[room], set. places : int64[room], set: where in data the block of each begins.
     out : int64[4], set: frames; packets of known interfaces; where the next block begins; packets left out.
 
@@ -381,7 +381,7 @@ def batches(path: Path, bad: Bad, local: str | None = None) -> Iterator[Records]
         at = 0
         while True:
             frames = np.empty(ROOM, NIC_DTYPE)
-            why = _walk(  # type: ignore[no-untyped-call]
+            why = _walk(
                 window.data,
                 at,
                 window.size,
