@@ -74,8 +74,9 @@ def test_formats_are_told_by_content(tmp_path, data, format, zipped):
         (bytes(range(256)), "binary data of no known format; expected one of blkparse, fio-iolog"),
         (b"\xff\xfe\xfd\n", "'?binary data'? begins no known format"),
         (b"hello\n", ":1: 'hello' begins no known format; expected one of blkparse, fio-iolog"),
-        (b'\n{\n"traceEvents": []}', "JSON, perhaps a Chrome trace; expected"),
-        (b"\x0a\x0d\x0d\x0a" + bytes(24), "a pcapng capture; expected pcap"),
+        (b'\n{\n"traceEvents": []}', "kineto-json, a trace of kind gpu|no copy, kernel or memset"),
+        (b"\x0a\x0d\x0d\x0a" + bytes(24), "pcapng, a trace of kind nic|offset 8: byte-order magic 00000000"),
+        (b"SQLite format 3\0" + bytes(84), "nsys-sqlite, a trace of kind gpu|damaged SQLite file"),
         (
             b"pci_nvme_read cid 0\n",
             "QEMU trace events without times; expected PID@SECONDS",

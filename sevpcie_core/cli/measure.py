@@ -112,6 +112,44 @@ def simulator(
         print(f"\nbest and median of {of}; --json lists the mechanisms that are on")
 
 
+@app.command("traces", epilog="Example: sevpcie measure traces --format fio-iolog --records 5000000")
+def traces(
+    format: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format", metavar="NAME", help="Only this one; repeatable. Default: all of docs/traces.md."
+        ),
+    ] = None,
+    records: Annotated[int, typer.Option("--records", metavar="N", help="Records of each file.")] = 500_000,
+    quick: Annotated[bool, typer.Option("--quick", help="Short files, read once: a first look.")] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Time the trace readers: records per second on one CPU, of uncompressed files.
+
+    Each file is made up, with as many other lines beside a record as the format's own tool writes, and read
+    from opening it to the records in order.
+    """
+    from ..measure.traces import Plan, measure
+
+    chosen = {"records": min(records, 50_000), "rounds": 1} if quick else {"records": records}
+    with Progress(quiet) as progress:
+        result = measure(Plan(formats=tuple(format or ()), **chosen), progress)
+    with output.pipe():
+        if json:
+            output.print_json(result.to_dict())
+            return
+        print("format             million records/s  median  million lines/s  MB/s")
+        for row in result.rows:
+            best, median = row.records_per_s / 1e6, row.records_per_s_median / 1e6
+            print(
+                f"{row.format:<17}  {best:>17.2f}  {median:>6.2f}  {row.lines_per_s / 1e6:>15.2f}  "
+                f"{row.bytes_per_s / 1e6:>4.0f}"
+            )
+        of = f"{result.plan.rounds} readings of {result.plan.records:,} records, CPU {result.cpu}"
+        print(f"\nbest and median of {of}; lines include those that hold no record")
+
+
 @app.command(
     "workload",
     epilog="""Example: sevpcie measure workload --requests 1000000. Exit code 0: every workload keeps the bar

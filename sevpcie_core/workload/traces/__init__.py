@@ -11,7 +11,19 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from ...errors import FormatError
-from . import blkparse, fio_iolog, generic_csv, gpu_csv, msr_csv, nvme_csv, pcap, qemu_nvme_log
+from . import (
+    blkparse,
+    fio_iolog,
+    generic_csv,
+    gpu_csv,
+    kineto_json,
+    msr_csv,
+    nsys_sqlite,
+    nvme_csv,
+    pcap,
+    pcapng,
+    qemu_nvme_log,
+)
 from .bad import Bad
 from .collect import Cut, collect
 from .pace import LINE_OVERHEAD, MIN_FRAME, occupancy_ps, pace_line
@@ -72,8 +84,11 @@ FORMATS: dict[str, str] = {
     "qemu-nvme-log": "nvme",
     "nic-generic-csv": "nic",
     "pcap": "nic",
+    "pcapng": "nic",
     "gpu-csv": "gpu",
     "gpu-generic-csv": "gpu",
+    "kineto-json": "gpu",
+    "nsys-sqlite": "gpu",
 }
 """Format as `detect` names it: the device class whose work it records."""
 
@@ -131,8 +146,10 @@ def detect(path: Path) -> str:
     start = head(path, _SNIFFED)
     if start[:4] in pcap.MAGICS:
         return "pcap"
-    if start[:4] == b"\x0a\x0d\x0d\x0a":
-        raise FormatError(f"{path}: a pcapng capture; expected pcap (editcap -F pcap converts)")
+    if start[:4] == pcapng.MAGIC:
+        return "pcapng"
+    if start.startswith(nsys_sqlite.MAGIC):
+        return "nsys-sqlite"
     if b"\0" in start:
         raise FormatError(f"{path}: binary data of no known format; {_EXPECTED}")
     first = start.removeprefix(b"\xef\xbb\xbf").lstrip().split(b"\n", 1)[0].decode("utf-8", "replace").strip()
@@ -144,7 +161,7 @@ def detect(path: Path) -> str:
         if some <= columns:
             return name
     if first[:1] in ("{", "["):
-        raise FormatError(f"{path}: JSON, perhaps a Chrome trace; {_EXPECTED}")
+        return "kineto-json"
     shown = first[:40] if first.isprintable() and "\ufffd" not in first else "binary data"
     for pattern, what in _NEAR:
         if pattern.fullmatch(first):
@@ -155,10 +172,13 @@ def detect(path: Path) -> str:
 _GPU: dict[str, Reader] = {
     "gpu-csv": gpu_csv.batches,
     "gpu-generic-csv": generic_csv.gpu,
+    "kineto-json": kineto_json.batches,
+    "nsys-sqlite": nsys_sqlite.batches,
 }
 _NIC: dict[str, Reader] = {
     "nic-generic-csv": generic_csv.nic,
     "pcap": pcap.batches,
+    "pcapng": pcapng.batches,
 }
 _NVME: dict[str, Reader] = {
     "blkparse": blkparse.batches,
@@ -202,7 +222,7 @@ def read_nic(
 ) -> Records:
     """Read network frames: NIC_DTYPE[n]. `local`: as `pcap.batches`. The rest as `read_gpu`."""
     path, bad = Path(path), bad or Bad()
-    batches = _batches(path, "nic", _NIC, bad, pcap={"local": local})
+    batches = _batches(path, "nic", _NIC, bad, pcap={"local": local}, pcapng={"local": local})
     return collect(path, batches, cut, bad, what="frame")
 
 

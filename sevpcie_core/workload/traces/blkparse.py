@@ -29,7 +29,6 @@ RECORD: Final = re.compile(r"\s*\d+,\d+\s+\d+\s+\d+\s+\d+\.\d{9}\s+\d+\s+[A-Za-z
 ACTIONS: Final = ("D", "Q", "I")
 """Those that may count: issue, queue, insert."""
 _OTHERS: Final = ("A", "B", "C", "F", "G", "M", "P", "R", "S", "T", "U", "UT", "W", "X", "a", "d", "m", "@")
-_WORDS: Final = (*ACTIONS, *_OTHERS)
 
 # Fields of a line whose commas are separators too.
 _MAJOR, _MINOR, _TIME, _ACTION, _RWBS, _SECTOR, _PLUS, _COUNT = 0, 1, 4, 6, 7, 8, 9, 10
@@ -64,12 +63,12 @@ def batches(path: Path, bad: Bad, action: str | None = None) -> Iterator[Records
     if action is not None and action not in ACTIONS:
         raise ConfigError(f"action {action!r}; expected {', '.join(ACTIONS[:-1])} or {ACTIONS[-1]}")
     wanted = action or _first_of(path)
-    code = _WORDS.index(wanted)
+    left_out = tuple(word for word in (*ACTIONS, *_OTHERS) if word != wanted)
     columns = [
         Column(_MAJOR, WHOLE),
         Column(_MINOR, WHOLE),
+        Column(_ACTION, WORD, (wanted, *left_out), keep=1),
         Column(_TIME, CLOCK, digits=_SECOND),
-        Column(_ACTION, WORD, _WORDS),
         Column(_RWBS, WORD, _COMMON),
         Column(_SECTOR, WHOLE),
         Column(_PLUS, WORD, ("+",)),
@@ -78,20 +77,18 @@ def batches(path: Path, bad: Bad, action: str | None = None) -> Iterator[Records
 
     def fast(values: Ints, fields: Ints) -> tuple[Ints, Flags, Flags]:
         event = (fields >= _LEAST) & (values[:, 0] >= 0) & (values[:, 1] >= 0)
-        actions = np.where(event, values[:, 4], -1)
         ops = _COMMON_OPS[np.where(event, values[:, 5], -1)]
         sectors, counts = values[:, 6], values[:, 8]
-        taken = (
-            (actions == code) & (ops >= 0) & (values[:, 2] != ODD) & (fields > _COUNT) & (values[:, 7] == 0)
-        )
+        taken = event & (values[:, 2] == 0) & (ops >= 0) & (values[:, 3] != ODD)
+        taken &= (fields > _COUNT) & (values[:, 7] == 0)
         taken &= (sectors >= 0) & (sectors <= _MAX_SECTOR)
         taken &= (counts > 0) & (counts <= MAX_RECORD_BYTES // _SECTOR_BYTES)
         table = np.zeros((len(values), 6), np.int64)
-        table[:, 0:2] = values[:, 2:4]
+        table[:, 0:2] = values[:, 3:5]
         table[:, 2] = ops
         table[:, 3] = np.where(taken, sectors, 0) * _SECTOR_BYTES
         table[:, 4] = np.where(taken, counts, 0) * _SECTOR_BYTES
-        return table, taken, (actions >= 0) & (actions != code)
+        return table, taken, np.zeros(len(values), np.bool_)
 
     def slow(found: list[str]) -> Row | None:
         if len(found) < _LEAST or not (is_whole(found[_MAJOR]) and is_whole(found[_MINOR])):
@@ -99,7 +96,7 @@ def batches(path: Path, bad: Bad, action: str | None = None) -> Iterator[Records
                 return None
             raise Malformed(f"{' '.join(found)[:60]!r}; expected maj,min cpu seq time pid action rwbs ...")
         if found[_ACTION] != wanted:
-            if found[_ACTION] in _WORDS:
+            if found[_ACTION] in left_out:
                 return None
             raise Malformed(f"action: {found[_ACTION][:40]!r}; expected one letter of blkparse(1)")
         letters = _LETTERS.fullmatch(found[_RWBS])
@@ -123,7 +120,7 @@ def batches(path: Path, bad: Bad, action: str | None = None) -> Iterator[Records
             return None
         raise Malformed(f"count: {found[_COUNT]!r}; expected 1 or more sectors")
 
-    parts = rows(path, bad, Layout(" \t,", columns), fast, slow)
+    parts = rows(path, bad, Layout(" \t,", columns, _LEAST), fast, slow)
     return records(parts, Clock(path, bad, _SECOND, "time"), NVME_DTYPE)
 
 

@@ -32,6 +32,26 @@ ORDINARY: Final = 0
 SEPARATOR: Final = 1
 STRANGE: Final = 2
 """Control characters and all that is not ASCII."""
+NEWLINE: Final = 3
+QUOTE: Final = 4
+"""Of a CSV."""
+
+# What `parse` says of a line instead of its number of fields.
+UNSURE: Final = -1
+"""It is strange, too long, or holds what only the slow path can judge."""
+LEFT_OUT: Final = -2
+"""Its gate is closed: it holds no record, and only the columns before the gate were looked at."""
+
+# Columns of `slots`.
+COLUMN: Final = 0
+KIND: Final = 1
+ARGUMENT: Final = 2
+WORDS: Final = 3
+"""Number of words."""
+SLOT: Final = 4
+"""First slot of the result."""
+KEEP: Final = 5
+UNKNOWN: Final = 6
 
 _NEWLINE: Final = ord("\n")
 _RETURN: Final = ord("\r")
@@ -158,127 +178,243 @@ def _direction(data, a, b):
 
 
 @inline_kernel
-def _split_quoted(data, at, classes, bounds):
-    """Find the fields of a CSV line from `at` on. Return their number, -1 for a strange line."""
-    count = 0
-    i = at
-    while True:
-        strange = False
+def _split_quoted(data, i, classes, bounds, count, most):
+    """Find fields of a CSV line, of which `i` begins one, until there are `most` or the line ends.
+
+    Returns their number, UNSURE for a strange line; where the next field or the next line begins.
+    """
+    while count < most:
         if data[i] == _QUOTE:
             i += 1
             start = i
             while data[i] != _QUOTE or data[i + 1] == _QUOTE:
-                if data[i] == _NEWLINE or classes[data[i]] == STRANGE:
-                    return -1
+                if classes[data[i]] == STRANGE or classes[data[i]] == NEWLINE:
+                    return UNSURE, i
                 i += 2 if data[i] == _QUOTE else 1
             finish = i
             i += 1
-            strange = classes[data[i]] == ORDINARY
         else:
             start = i
-            while classes[data[i]] == ORDINARY:
+            while classes[data[i]] == ORDINARY or classes[data[i]] == QUOTE:
                 i += 1
             finish = i
         if data[i] == _RETURN and data[i + 1] == _NEWLINE:
             i += 1
-        if strange or (data[i] != _NEWLINE and classes[data[i]] != SEPARATOR):
-            return -1
-        if count < bounds.shape[0]:
-            bounds[count, 0] = start
-            bounds[count, 1] = finish
+        if classes[data[i]] != SEPARATOR and classes[data[i]] != NEWLINE:
+            return UNSURE, i
+        bounds[count, 0] = start
+        bounds[count, 1] = finish
         count += 1
-        if data[i] == _NEWLINE:
-            break
         i += 1
-    return count
+        if data[i - 1] == _NEWLINE:
+            break
+    return count, i
 
 
 @inline_kernel
-def _split_runs(data, at, classes, bounds):
-    """Find the fields of a line from `at` on, any number of separators between them; result as above."""
+def _rest_quoted(data, i, classes, count):
+    """Count the fields of a CSV line from the one that begins at `i` to the end of the line.
+
+    Returns as above; UNSURE also where a quote is.
+    """
+    count += 1
+    while classes[data[i]] <= SEPARATOR:
+        count += np.int64(classes[data[i]])
+        i += 1
+    if data[i] == _RETURN and data[i + 1] == _NEWLINE:
+        i += 1
+    return (count if data[i] == _NEWLINE else UNSURE), i + 1
+
+
+@inline_kernel
+def _count_quoted(data, i, classes):
+    """Count the fields of a CSV line with quotes from its start; returns as above."""
     count = 0
-    i = at
     while True:
+        if data[i] == _QUOTE:
+            i += 1
+            while data[i] != _QUOTE or data[i + 1] == _QUOTE:
+                if classes[data[i]] == STRANGE or classes[data[i]] == NEWLINE:
+                    return UNSURE, i
+                i += 2 if data[i] == _QUOTE else 1
+            i += 1
+        else:
+            while classes[data[i]] == ORDINARY or classes[data[i]] == QUOTE:
+                i += 1
+        if data[i] == _RETURN and data[i + 1] == _NEWLINE:
+            i += 1
+        if classes[data[i]] != SEPARATOR and classes[data[i]] != NEWLINE:
+            return UNSURE, i
+        count += 1
+        i += 1
+        if data[i - 1] == _NEWLINE:
+            return count, i
+
+
+@inline_kernel
+def _split_runs(data, i, classes, bounds, count, most):
+    """Find fields of a line, any number of separators between two, until there are `most` or the line ends.
+
+    Returns their number, UNSURE for a strange line; what lies behind the last field, or the next line.
+    """
+    while count < most:
         while classes[data[i]] == SEPARATOR:
             i += 1
         if data[i] == _RETURN and data[i + 1] == _NEWLINE:
             i += 1
         if data[i] == _NEWLINE:
-            return count
+            return count, i + 1
         start = i
         while classes[data[i]] == ORDINARY:
             i += 1
         if i == start:
-            return -1
-        if count < bounds.shape[0]:
-            bounds[count, 0] = start
-            bounds[count, 1] = i
+            return UNSURE, i
+        bounds[count, 0] = start
+        bounds[count, 1] = i
         count += 1
+    return count, i
+
+
+@inline_kernel
+def _rest_runs(data, i, classes, count):
+    """Return `count`, and one more if any field lies between `i` and the end of the line; then as above."""
+    while classes[data[i]] == SEPARATOR:
+        i += 1
+    if classes[data[i]] == ORDINARY:
+        count += 1
+        while classes[data[i]] <= SEPARATOR:
+            i += 1
+    if data[i] == _RETURN and data[i + 1] == _NEWLINE:
+        i += 1
+    return (count if data[i] == _NEWLINE else UNSURE), i + 1
+
+
+@inline_kernel
+def _blank(data, start, end):
+    """Return whether a line of a CSV is empty or of spaces."""
+    i = start
+    while data[i] == _SPACE:
+        i += 1
+    return i + 1 == end or (i + 2 == end and data[i] == _RETURN)
+
+
+@inline_kernel
+def _value(data, bounds, slots, which, words, word_at, values, line):
+    """Set the values of one column of a line."""
+    column = slots[which, COLUMN]
+    kind = slots[which, KIND]
+    argument = slots[which, ARGUMENT]
+    slot = slots[which, SLOT]
+    a = bounds[column, 0]
+    b = bounds[column, 1]
+    while a < b and (data[a] == _SPACE or data[a] == _TAB):
+        a += 1
+    while a < b and (data[b - 1] == _SPACE or data[b - 1] == _TAB):
+        b -= 1
+    if kind == CLOCK:
+        _clock(data, a, b, argument, values, line, slot)
+    elif kind == WHOLE:
+        values[line, slot] = _whole(data, a, b)
+    elif kind == WORD:
+        values[line, slot] = _word(data, a, b, words, word_at, argument, slots[which, WORDS])
+    elif kind == NUMBER:
+        values[line, slot] = _number(data, a, b)
+    else:
+        values[line, slot] = _direction(data, a, b)
 
 
 @kernel
-def parse(data, begin, quoted, classes, slots, words, word_at, bounds, starts, fields, values):
+def parse(data, begin, quoted, width, classes, slots, words, word_at, bounds, starts, fields, values):
     """Parse lines until `data` or the room for results ends.
 
     Parameters
     ----------
     data : uint8[n], whole lines, each with its newline. begin : where to start.
     quoted : whether fields are those of CSV; else any number of separators lies between two.
-    classes : uint8[256], class of each byte; newlines are STRANGE.
-    slots : int64[k, 5], column, kind, argument, number of words, first slot of the result; by kind as above.
+    width : fields of each line of a CSV; else those that a line with a closed gate has at least.
+    classes : uint8[256], class of each byte.
+    slots : int64[k, 7], by column of the names below. A gate, if there is one, is a word: lines with one of
+    its first KEEP words are read on; those with another one are LEFT_OUT, and with an unknown one as well if
+    UNKNOWN is set, if the columns before the gate hold what they should.
     words, word_at : uint8[m], int64[w + 1], the words one behind the other, where each begins and the end.
     bounds : int64[c, 2], scratch for the columns looked at.
     starts : int64[room + 1], set: where each line begins, and the end of the last.
-    fields : int64[room], set: fields of each line, 0 if it is blank, -1 if it is strange or too long.
+    fields : int64[room], set: fields of each line, of those behind the columns looked at one in runs; 0 if it
+    is blank, UNSURE or LEFT_OUT.
     values : int64[room, s], set for lines with fields: by slot, ODD where the column does not hold the kind.
 
     Returns
     -------
     Number of lines.
     """
+    gate = slots.shape[0]
+    for which in range(slots.shape[0] - 1, -1, -1):
+        if slots[which, KEEP] > 0:
+            gate = which
+    columns = bounds.shape[0]
+    first = columns
+    if gate < slots.shape[0]:
+        first = 0
+        for which in range(gate + 1):
+            first = max(first, slots[which, COLUMN] + 1)
     line = 0
     at = begin
     while at < data.size and line < fields.size:
         starts[line] = at
-        count = _split_quoted(data, at, classes, bounds) if quoted else _split_runs(data, at, classes, bounds)
-        end = at
-        while data[end] != _NEWLINE:
-            end += 1
-        if end - at >= MAX_LINE:
-            count = -1
-        if count == 1:
-            a = bounds[0, 0]
-            while a < bounds[0, 1] and data[a] == _SPACE:
-                a += 1
-            # An empty line, but not an empty field in quotes.
-            if a == end or (a + 1 == end and data[a] == _RETURN):
-                count = 0
+        closed = False
+        done = 0
+        if quoted:
+            count, i = _split_quoted(data, at, classes, bounds, 0, first)
+        else:
+            count, i = _split_runs(data, at, classes, bounds, 0, first)
+        if count == first:
+            # The columns up to the gate are there.
+            good = True
+            while done < slots.shape[0] and done < gate:
+                if slots[done, COLUMN] < count:
+                    _value(data, bounds, slots, done, words, word_at, values, line)
+                    good = good and values[line, slots[done, SLOT]] != ODD
+                done += 1
+            if gate < slots.shape[0]:
+                _value(data, bounds, slots, gate, words, word_at, values, line)
+                done = gate + 1
+                code = values[line, slots[gate, SLOT]]
+                closed = good and (code >= slots[gate, KEEP] or (code < 0 and slots[gate, UNKNOWN] != 0))
+        ended = i > at and data[i - 1] == _NEWLINE
+        if count >= 0 and not ended:
+            if quoted:
+                if not closed:
+                    count, i = _split_quoted(data, i, classes, bounds, count, columns)
+                    ended = data[i - 1] == _NEWLINE
+                if count >= 0 and not ended:
+                    count, i = _rest_quoted(data, i, classes, count)
+                    if count < 0:
+                        count, i = _count_quoted(data, at, classes)
+            else:
+                if not closed:
+                    count, i = _split_runs(data, i, classes, bounds, count, columns)
+                    ended = data[i - 1] == _NEWLINE
+                if count >= 0 and not ended:
+                    count, i = _rest_runs(data, i, classes, count)
+        if count < 0:
+            i = at
+            while data[i] != _NEWLINE:
+                i += 1
+            i += 1
+        if i - at >= MAX_LINE:
+            count = UNSURE
+        if quoted and count == 1 and _blank(data, at, i):
+            count = 0
+        if closed and count >= 0:
+            count = LEFT_OUT if (count == width if quoted else count >= width) else UNSURE
         fields[line] = count
         if count > 0:
-            for which in range(slots.shape[0]):
-                column = slots[which, 0]
-                kind = slots[which, 1]
-                slot = slots[which, 4]
-                if column >= count:
-                    values[line, slot] = ODD
-                    continue
-                a = bounds[column, 0]
-                b = bounds[column, 1]
-                while a < b and (data[a] == _SPACE or data[a] == _TAB):
-                    a += 1
-                while a < b and (data[b - 1] == _SPACE or data[b - 1] == _TAB):
-                    b -= 1
-                if kind == CLOCK:
-                    _clock(data, a, b, slots[which, 2], values, line, slot)
-                elif kind == WHOLE:
-                    values[line, slot] = _whole(data, a, b)
-                elif kind == WORD:
-                    values[line, slot] = _word(data, a, b, words, word_at, slots[which, 2], slots[which, 3])
-                elif kind == NUMBER:
-                    values[line, slot] = _number(data, a, b)
+            for which in range(done, slots.shape[0]):
+                if slots[which, COLUMN] < count:
+                    _value(data, bounds, slots, which, words, word_at, values, line)
                 else:
-                    values[line, slot] = _direction(data, a, b)
+                    values[line, slots[which, SLOT]] = ODD
         line += 1
-        at = end + 1
+        at = i
     starts[line] = at
     return line

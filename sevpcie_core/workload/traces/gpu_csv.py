@@ -26,8 +26,8 @@ COLUMNS: Final = ("t_us", "dur_us", "event", "name", "bytes")
 _MEMCPY: Final = "memcpy"
 _WORK: Final = ("kernel", "memset")
 _RUNTIME: Final = "runtime"
-_EVENTS: Final = (_MEMCPY, *_WORK, _RUNTIME)
-_DIRECTIONS: Final = np.array([GPU_H2D, GPU_D2H, GPU_WORK, GPU_WORK, GPU_WORK, -1], np.int64)
+_EVENTS: Final = (_MEMCPY, *_WORK)
+DIRECTIONS: Final = np.array([GPU_H2D, GPU_D2H, GPU_WORK, GPU_WORK, GPU_WORK, -1], np.int64)
 """Kind of a copy by place of its direction, as `fields.DIRECTION` says."""
 _COPY: Final = re.compile(r"\b(?:(HtoD)|(DtoH)|DtoD|PtoP|HtoH)\b", re.IGNORECASE | re.ASCII)
 _MICROSECOND: Final = 6
@@ -43,9 +43,9 @@ def batches(path: Path, bad: Bad) -> Iterator[Records]:
     at_t, at_duration, at_event, at_name, at_bytes = (header.column(name) for name in COLUMNS)
     at_stream = header.column("stream")
     columns = [
+        Column(at_event, WORD, (*_EVENTS, _RUNTIME), keep=len(_EVENTS)),
         Column(at_t, CLOCK, digits=_MICROSECOND),
         Column(at_duration, CLOCK, digits=_MICROSECOND),
-        Column(at_event, WORD, _EVENTS),
         Column(at_name, DIRECTION),
         Column(at_bytes, WHOLE),
         Column(max(at_stream, 0), WHOLE),
@@ -53,22 +53,21 @@ def batches(path: Path, bad: Bad) -> Iterator[Records]:
 
     def fast(values: Ints, fields: Ints) -> tuple[Ints, Flags, Flags]:
         sound = fields == header.width
-        events = np.where(sound, values[:, 4], -1)
-        none = events == _EVENTS.index(_RUNTIME)
-        kinds = np.where(events == 0, _DIRECTIONS[np.where(sound, values[:, 5], -1)], GPU_WORK)
+        events = np.where(sound, values[:, 0], -1)
+        kinds = np.where(events == 0, DIRECTIONS[np.where(sound, values[:, 5], -1)], GPU_WORK)
         sizes = values[:, 6]
-        taken = (events >= 0) & ~none & (kinds >= 0) & (values[:, 0] != ODD)
-        taken &= (values[:, 2] >= 0) & (values[:, 2] < _MAX_DURATION_US)
+        taken = (events >= 0) & (kinds >= 0) & (values[:, 1] != ODD)
+        taken &= (values[:, 3] >= 0) & (values[:, 3] < _MAX_DURATION_US)
         taken &= (sizes >= (kinds != GPU_WORK)) & (sizes <= MAX_RECORD_BYTES)
         table = np.zeros((len(values), 6), np.int64)
-        table[:, 0:2] = values[:, 0:2]
-        table[:, 2] = np.where(taken, values[:, 2], 0) * 10**_MICROSECOND + values[:, 3]
+        table[:, 0:2] = values[:, 1:3]
+        table[:, 2] = np.where(taken, values[:, 3], 0) * 10**_MICROSECOND + values[:, 4]
         table[:, 3] = kinds
         table[:, 4] = sizes
         if at_stream >= 0:
             taken &= (values[:, 7] >= 0) & (values[:, 7] <= MAX_STREAM)
             table[:, 5] = values[:, 7]
-        return table, taken, none
+        return table, taken, np.zeros(len(values), np.bool_)
 
     def slow(found: list[str]) -> Row | None:
         event = found[at_event].strip()
@@ -76,7 +75,7 @@ def batches(path: Path, bad: Bad) -> Iterator[Records]:
             return None
         kind = GPU_WORK
         if event == _MEMCPY:
-            kind = _copy_kind(found[at_name])
+            kind = copy_kind(found[at_name])
         elif event not in _WORK:
             raise Malformed(f"event: {event[:60]!r}; expected memcpy, kernel, memset or runtime")
         time = clock(found[at_t], "t_us", _MICROSECOND, "microseconds")
@@ -92,7 +91,7 @@ def batches(path: Path, bad: Bad) -> Iterator[Records]:
     return records(parts, Clock(path, bad, _MICROSECOND, "t_us"), GPU_DTYPE)
 
 
-def _copy_kind(name: str) -> int:
+def copy_kind(name: str) -> int:
     """Return the kind of a copy of this name. Raises Malformed."""
     match = _COPY.search(name)
     if match is None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ...errors import FormatError
 from . import fields as _fields
 from .bad import Bad
-from .fields import CLOCK, ORDINARY, SEPARATOR, STRANGE, WORD
+from .fields import CLOCK, LEFT_OUT, NEWLINE, ORDINARY, QUOTE, SEPARATOR, STRANGE, WORD
 from .records import Records
 from .source import MAX_CLOCK_PS, MAX_LINE, opened
 
@@ -25,7 +25,7 @@ Row = tuple[int, ...]
 """Whole part and fraction of the time, then what the format records: one row of `Rows.table`."""
 
 _READ: Final = 1 << 20
-_ROOM: Final = 1 << 15
+_ROOM: Final = 1 << 14
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -42,6 +42,10 @@ class Column:
     words: Sequence[str] = ()
     digits: int = 0
     """Of a clock: the fraction counts 10 to the minus `digits`."""
+    keep: int = 0
+    """Of a word, if it is the gate: how many of the words, the first ones, go on to `Fast` at all."""
+    unknown: bool = False
+    """Of the gate: whether lines with no word of `words` hold no record; else the slow path sees them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +55,9 @@ class Layout:
     Attributes
     ----------
     separators : one character for CSV; several for formats with runs of any of them between fields.
-    columns : in the order of their slots in `values`; a clock takes two slots.
-    width : fields of every line of a CSV.
+    columns : in the order of their slots in `values`; a clock takes two slots. One may be a gate: lines with
+    another word than those kept hold no record if the columns before it are what they should be.
+    width : fields of every line of a CSV; of others, those that a line without a record has at least.
     """
 
     separators: str
@@ -110,19 +115,21 @@ def rows(path: Path, bad: Bad, layout: Layout, fast: Fast, slow: Slow, skip: int
     With `bad.skip`, malformed lines some thousand lines behind the last row that is used count too.
     """
     for block in blocks(path, layout):
-        table, taken, none = fast(block.values, block.fields)
-        strange = block.fields < 0
-        if layout.quoted:
-            strange |= block.fields != layout.width
-        blank = block.fields == 0
+        live = np.flatnonzero((block.fields != LEFT_OUT) & (block.fields != 0))
         if block.first <= skip:
-            blank[: skip - block.first + 1] = True
-        taken &= ~(strange | blank)
-        ask = ~(taken | blank | (none & ~strange))
-        lines = np.arange(block.first, block.first + len(taken))
-        for i in np.flatnonzero(ask).tolist():
+            live = live[live > skip - block.first]
+        if not len(live):
+            continue
+        # Most formats have a record in every line: no copy then.
+        whole = len(live) == len(block.fields)
+        fields = block.fields if whole else block.fields[live]
+        table, taken, none = fast(block.values if whole else block.values[live], fields)
+        sound = fields == layout.width if layout.quoted else fields > 0
+        taken &= sound
+        lines = live + block.first
+        for i in np.flatnonzero(~(taken | (none & sound))).tolist():
             try:
-                found = split(layout, block.line(i))
+                found = split(layout, block.line(int(live[i])))
                 row = slow(found) if found else None
             except Malformed as error:
                 if not bad.skip:
@@ -134,12 +141,12 @@ def rows(path: Path, bad: Bad, layout: Layout, fast: Fast, slow: Slow, skip: int
                 if row is not None:
                     table[i] = row
                     taken[i] = True
-        yield Rows(table[taken], lines[taken])
+        yield Rows(table, lines) if taken.all() else Rows(table[taken], lines[taken])
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some lines: what `fields.parse` found in them. `first` is the number of the first line."""
+    """Some lines, the number of the first, and what `fields.parse` found in them, until the next block."""
 
     data: bytes
     first: int
@@ -174,37 +181,58 @@ def whole_lines(path: Path) -> Iterator[bytes]:
 
 def blocks(path: Path, layout: Layout) -> Iterator[Block]:
     """Parse the lines of a file, block by block."""
-    slots: list[tuple[int, int, int, int, int]] = []
+    slots: list[tuple[int, ...]] = []
     words: list[bytes] = []
     width = 0
     for column in layout.columns:
         argument = len(words) if column.kind == WORD else column.digits
-        slots.append((column.index, column.kind, argument, len(column.words), width))
+        gate = column.keep, int(column.unknown)
+        slots.append((column.index, column.kind, argument, len(column.words), width, *gate))
         words += [word.encode() for word in column.words]
         width += 2 if column.kind == CLOCK else 1
     joined = np.frombuffer(b"".join(words) or b"\0", np.uint8)
     word_at = np.cumsum([0, *map(len, words)], dtype=np.int64)
-    classes = np.full(256, STRANGE, np.uint8)
-    classes[32:127] = ORDINARY
-    classes[ord("\t")] = ORDINARY
-    classes[[ord(c) for c in layout.separators]] = SEPARATOR
+    classes = byte_classes(layout)
     columns = max((column.index for column in layout.columns), default=0) + 1
     bounds = np.empty((columns, 2), np.int64)
-    table = np.array(slots, np.int64).reshape(-1, 5)
+    table = np.array(slots, np.int64).reshape(-1, 7)
+    starts = np.empty(_ROOM + 1, np.int64)
+    found = np.empty(_ROOM, np.int64)
+    values = np.empty((_ROOM, width), np.int64)
     first = 1
     for data in whole_lines(path):
         octets = np.frombuffer(data, np.uint8)
         at = 0
         while at < len(data):
-            starts = np.empty(_ROOM + 1, np.int64)
-            found = np.empty(_ROOM, np.int64)
-            values = np.empty((_ROOM, width), np.int64)
             count = _fields.parse(  # type: ignore[no-untyped-call]
-                octets, at, layout.quoted, classes, table, joined, word_at, bounds, starts, found, values
+                octets,
+                at,
+                layout.quoted,
+                layout.width,
+                classes,
+                table,
+                joined,
+                word_at,
+                bounds,
+                starts,
+                found,
+                values,
             )
             yield Block(data, first, starts[: count + 1], found[:count], values[:count])
             first += count
             at = int(starts[count])
+
+
+def byte_classes(layout: Layout) -> NDArray[np.uint8]:
+    """Return the class of each byte, uint8[256]."""
+    classes = np.full(256, STRANGE, np.uint8)
+    classes[32:127] = ORDINARY
+    classes[ord("\t")] = ORDINARY
+    classes[ord("\n")] = NEWLINE
+    if layout.quoted:
+        classes[ord('"')] = QUOTE
+    classes[[ord(c) for c in layout.separators]] = SEPARATOR
+    return classes
 
 
 class Clock:

@@ -40,8 +40,8 @@ def batches(path: Path, bad: Bad) -> Iterator[Records]:
     at_t, at_event, at_address, at_length = (header.column(name) for name in COLUMNS)
     at_phase, at_queue = header.column("phase"), header.column("qid")
     columns = [
+        Column(at_event, WORD, tuple(_EVENTS), keep=len(_EVENTS), unknown=True),
         Column(at_t, CLOCK, digits=_MICROSECOND),
-        Column(at_event, WORD, tuple(_EVENTS)),
         Column(at_address, WHOLE),
         Column(at_length, WHOLE),
         Column(max(at_queue, 0), WHOLE),
@@ -50,16 +50,14 @@ def batches(path: Path, bad: Bad) -> Iterator[Records]:
 
     def fast(values: Ints, fields: Ints) -> tuple[Ints, Flags, Flags]:
         sound = fields == header.width
-        ops = _OPS[np.where(sound, values[:, 2], -1)]
-        none = ops < 0
-        if at_phase >= 0:
-            none |= values[:, 6] == 0
+        ops = _OPS[np.where(sound, values[:, 0], -1)]
+        none = (values[:, 6] == 0) & (at_phase >= 0)
         blocks, sizes = values[:, 3], values[:, 4]
         moves = (ops == NVME_READ) | (ops == NVME_WRITE)
         in_range = (blocks >= 0) & (blocks <= _MAX_BLOCK) & (sizes > 0) & (sizes <= MAX_RECORD_BYTES)
-        taken = sound & ~none & (values[:, 0] != ODD) & (~moves | in_range)
+        taken = (ops >= 0) & ~none & (values[:, 1] != ODD) & (~moves | in_range)
         table = np.zeros((len(values), 6), np.int64)
-        table[:, 0:2] = values[:, 0:2]
+        table[:, 0:2] = values[:, 1:3]
         table[:, 2] = ops
         table[:, 3] = np.where(moves & taken, blocks, 0) * _BLOCK
         table[:, 4] = np.where(moves, sizes, 0)

@@ -48,6 +48,8 @@ _OF_COMMAND: Final = {_FLUSH_OPCODE: NVME_FLUSH, _DSM_OPCODE: NVME_TRIM}
 _QUEUED: Final = 100
 """Operation of a row that only names the queue of the rows behind it."""
 
+_LEAST: Final = 3
+"""Fields of an event without values."""
 _SECOND: Final = 12
 _MAX_OPCODE: Final = 0xFF
 _MAX_LBA: Final = 2**44
@@ -65,7 +67,7 @@ def batches(path: Path, bad: Bad) -> Iterator[Records]:
     columns = [
         Column(0, WHOLE),
         Column(1, CLOCK, digits=_SECOND),
-        Column(2, WORD, _EVENTS),
+        Column(2, WORD, _EVENTS, keep=len(_EVENTS), unknown=True),
         Column(6, WORD, _OPNAMES),
         Column(7, WORD, _LABELS),
         Column(8, NUMBER),
@@ -76,12 +78,12 @@ def batches(path: Path, bad: Bad) -> Iterator[Records]:
         Column(13, WORD, _LABELS),
         Column(14, NUMBER),
     ]
-    parts = rows(path, bad, Layout(" \t@:", columns), _fast, _slow)
+    parts = rows(path, bad, Layout(" \t@:", columns, _LEAST), _fast, _slow)
     return records(_queued(parts), Clock(path, bad, _SECOND, "time"), NVME_DTYPE)
 
 
 def _fast(values: Ints, fields: Ints) -> tuple[Ints, Flags, Flags]:
-    event_line = (fields >= 3) & (values[:, 0] >= 0) & (values[:, 1] != ODD)
+    event_line = (fields >= _LEAST) & (values[:, 0] >= 0) & (values[:, 1] != ODD)
     event = np.where(event_line, values[:, 3], -2)
     read, write = event == 0, event == 1
     read &= (fields == 13) & (values[:, 5] == _NLB) & (values[:, 7] == _COUNT) & (values[:, 9] == _LBA)
@@ -107,11 +109,11 @@ def _fast(values: Ints, fields: Ints) -> tuple[Ints, Flags, Flags]:
     table[command & (values[:, 8] == _FLUSH_OPCODE), 2] = NVME_FLUSH
     table[command & (values[:, 8] == _DSM_OPCODE), 2] = NVME_TRIM
     table[:, 5] = np.where(command, values[:, 6], 0)
-    return table, moves | command, event == -1
+    return table, moves | command, np.zeros(len(values), np.bool_)
 
 
 def _slow(found: list[str]) -> Row | None:
-    if len(found) < 3 or not is_whole(found[0]):
+    if len(found) < _LEAST or not is_whole(found[0]):
         raise Malformed(f"{' '.join(found)[:60]!r}; expected PID@SECONDS:EVENT ... as with -msg timestamp=on")
     time = clock(found[1], "time", _SECOND, "seconds")
     event = found[2]
