@@ -181,7 +181,7 @@ class TraceFile:
     path: Path = field(metadata={"cosmetic": True})
     """Absolute path of the file."""
     format: str
-    """As `workload.traces.detect` names it: gpu-csv, pcap, fio-iolog, nvme-csv."""
+    """As `workload.traces.detect` names it, such as fio-iolog."""
     sha256: str
     """Of the file's unzipped content, hexadecimal."""
 

@@ -4,6 +4,7 @@ Rows, without a header: `Timestamp,Hostname,DiskNumber,Type,Offset,Size,Response
 since 1601 (Windows filetime), Type is Read or Write, Offset and Size are bytes. Source: the repository's
 README of "MSR Cambridge Traces". Hosts and disks share one address space; the response time is not used: how
 long a device takes is a question for the simulator. These traces are a week long: cut and speed them up.
+Untried on real files.
 """
 
 import re
