@@ -10,11 +10,11 @@ from . import options, output
 
 def list_(
     kind: Annotated[
-        str | None, typer.Argument(metavar="[KIND]", help="scenarios, schemes, links, ... Default: all.")
+        str | None, typer.Argument(metavar="[KIND]", help="scenarios, mixes, schemes, links, ... Default: all.")
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """List scenarios, schemes, links, hosts, devices, platforms and samples."""
+    """List scenarios, mixes, schemes, links, hosts, devices, platforms and samples."""
     from ..experiment.scenario import available_presets
 
     found = available_presets()

@@ -39,7 +39,7 @@ def _text(name: str) -> str:
     if slash and wanted not in presets:
         raise ConfigError(f"{name!r}: no such kind {wanted!r}; expected one of {', '.join(presets)}")
     kinds = [kind for kind, names in presets.items() if bare in names and wanted in ("", kind)]
-    if "scenarios" in kinds:
+    if "scenarios" in kinds or "mixes" in kinds:
         return load_scenario(bare).to_toml()
     if len(kinds) > 1:
         raise ConfigError(f"{name!r} names several things; say {' or '.join(f'{k}/{bare}' for k in kinds)}")

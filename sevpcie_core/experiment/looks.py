@@ -50,7 +50,7 @@ def find(name: str, link: str | None = None, **reading: Any) -> tuple[Scenario, 
     ------
     ConfigError, FormatError : it is none of them, or a scenario with an option that only traces have.
     """
-    scenarios = presets.names("scenarios")
+    scenarios = presets.scenario_names()
     left, slash, right = name.rpartition("/")
     path = user_path(name)
     is_scenario = name in scenarios or names_toml(name)
@@ -84,7 +84,7 @@ def find(name: str, link: str | None = None, **reading: Any) -> tuple[Scenario, 
 def catalogue() -> Document:
     """Return what `find` knows by name: the workloads of shipped scenarios, and the recordings."""
     found: list[Document] = []
-    for name in presets.names("scenarios"):
+    for name in presets.scenario_names():
         scenario = load_scenario(name)
         for workload in scenario.workload:
             devices = [f"{device}: {_named(entry.preset)}" for device, entry in workload.device.items()]

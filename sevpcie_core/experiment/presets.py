@@ -20,7 +20,7 @@ from .toml_text import dumps, read_file
 from .traffic import SAMPLE, Reference, names_file, user_path
 
 ROOT = Path(__file__).resolve().parent.parent / "presets"
-KINDS = ("scenarios", "schemes", "links", "hosts", "devices", "platforms", "samples")
+KINDS = ("scenarios", "mixes", "schemes", "links", "hosts", "devices", "platforms", "samples")
 
 _ONE = {"scenarios": "scenario", "schemes": "scheme", "links": "link", "hosts": "host", "devices": "device"}
 _MAX_BASES = 8
@@ -47,6 +47,11 @@ def names(kind: str) -> list[str]:
 def sample_facts() -> dict[str, dict[str, Any]]:
     """Return what is known about each shipped recording, by name."""
     return read_file(ROOT / "samples" / "samples.toml", "the list of samples")[1]
+
+
+def scenario_names() -> list[str]:
+    """Return the names of all shipped scenarios: those that `compare` runs by itself, then the mixes."""
+    return names("scenarios") + names("mixes")
 
 
 def sample(name: str) -> Path:

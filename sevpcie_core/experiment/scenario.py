@@ -39,7 +39,9 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
 
     Raises: ConfigError: naming file, line, key, value and what is allowed.
     """
-    shipped = presets.file_of("scenarios", name_or_path) if isinstance(name_or_path, str) else None
+    shipped = None
+    if isinstance(name_or_path, str):
+        shipped = presets.file_of("scenarios", name_or_path) or presets.file_of("mixes", name_or_path)
     path = shipped or user_path(name_or_path)
     if (
         shipped is None
@@ -47,7 +49,7 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
         and not names_file(name_or_path)
         and not path.exists()
     ):
-        known = presets.names("scenarios")
+        known = presets.scenario_names()
         raise ConfigError(
             f"{name_or_path!r}: no such scenario; expected {', '.join(known)} or the path of a .toml file"
             f"{suggestion(name_or_path, known)}"
