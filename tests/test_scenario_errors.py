@@ -256,7 +256,7 @@ def test_recorded_traffic(load, tmp_path, old, new, line, said):
     [
         ("nope.pcap", "nope.pcap: no such file; expected a trace file"),
         ("sample:kv_swap", "kv_swap.csv.gz is gpu-csv, of kind 'gpu'; expected a trace of kind 'nic'"),
-        ("my.toml", "begins no known format; expected one of"),
+        ("my.toml", "begins no known format; expected one of blkparse"),
     ],
 )
 def test_traces_are_looked_for_when_they_are_needed(load, tmp_path, trace, said):

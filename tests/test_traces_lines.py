@@ -154,7 +154,8 @@ CASES = {
             b"88@1795731994.131180:pci_nvme_read cid 0 nsid 1 nlb 3 lba 0x10 count 1536",
             b"88@1795731994.131181:pci_nvme_read cid 0 nsid 1 nlb 0 count 0 lba 0x10",
             b"88@1795731994.2:pci_nvme_write cid 2 opname 'NVME_NVM_CMD_WRITE' nsid 1 nlb 2 count 64 lba 0x3",
-            b"8@179573199:pci_nvme_write cid 2 opname 'NVME_NVM_CMD_WRITE_ZEROES' nsid 1 nlb 1 count 8 lba 1",
+            b"88@1795731994.3:pci_nvme_write cid 2 "
+            b"opname 'NVME_NVM_CMD_WRITE_ZEROES' nsid 1 nlb 1 count 512 lba 0x0",
             b"88@1795731994.3:pci_nvme_write cid 2 opname 'NVME_ZONED' nsid 1 nlb 1 count 512 lba 0x0",
             b"88@1795731994.3:pci_nvme_write cid 2 nsid 1 nlb 1 count 512 lba",
             b"88@1795731994.4:pci_nvme_io_cmd cid 0 nsid 0x1 sqid 2 opc 0x0 opname 'NVME_NVM_CMD_FLUSH'",

@@ -10,7 +10,8 @@ from . import options, output
 
 def list_(
     kind: Annotated[
-        str | None, typer.Argument(metavar="[KIND]", help="scenarios, mixes, schemes, links, ... Default: all.")
+        str | None,
+        typer.Argument(metavar="[KIND]", help="scenarios, mixes, schemes, links, ... Default: all."),
     ] = None,
     json: options.Json = False,
 ) -> None:
