@@ -278,6 +278,7 @@ def _contents():
     )
 
 
+@pytest.mark.nojit
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     made=st.sampled_from([(pcap, _pcap), (pcapng, _pcapng)]),

@@ -71,6 +71,15 @@ def test_a_job(trace):
     assert events["stream"].tolist() == [7, 7, 9, 7, 7, 7, 7]
 
 
+@pytest.mark.parametrize("key", ["ph", "cat", "name", "ts", "dur", "args", "stream", "bytes"])
+def test_escapes_in_keys(trace, key):
+    escaped = event(5).replace(f'"{key}"', f'"\\u{ord(key[0]):04x}{key[1:]}"')
+    assert "\\u" in escaped
+    events = traces.read_gpu(trace(document(event(4), escaped)))
+    assert events["t_ps"].tolist() == [0, 1_000_000]
+    assert events[0].tolist()[1:] == events[1].tolist()[1:]
+
+
 @pytest.mark.parametrize(
     "form",
     [
@@ -210,6 +219,7 @@ def test_a_value_ends_where_it_ends(value, indent, ascii):
         assert _scan(text[:end]) == json_scan.MORE
 
 
+@pytest.mark.nojit
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     events=st.lists(
