@@ -36,7 +36,16 @@ WITHOUT_SOURCE = {
 
 def test_what_is_shipped():
     found = available_presets()
-    assert list(found) == ["scenarios", "schemes", "links", "hosts", "devices", "platforms", "samples"]
+    assert list(found) == [
+        "scenarios",
+        "mixes",
+        "schemes",
+        "links",
+        "hosts",
+        "devices",
+        "platforms",
+        "samples",
+    ]
     assert list(found["scenarios"]) == SCENARIOS
     assert list(found["schemes"]) == ["bounce-buffer", "none", "pcie-ide", "sev-pcie", "sev-pcie-shared"]
     links = {"gen3x8", "gen4x4", "gen4x16", "gen5x4", "gen5x8", "gen5x16", "gen6x16"}

@@ -179,7 +179,9 @@ def _device(
     """Return what one device of a workload does."""
     run = workload.devices[index]
     trace = trace_of(run.traffic)
-    program = build(replace(run, requests=0 if trace else requests), index, scenario.seed, 0)
+    # In the background it goes on for as long as others do: here as long as by itself.
+    alone = replace(run, requests=0 if trace else requests, background=False)
+    program = build(alone, index, scenario.seed, 0)
     shares = region_shares(scenario.regions)
     marked = draw_map(program.regions, shares, scenario.seed)
     arrivals = "open loop" if program.open_loop else "closed loop"
