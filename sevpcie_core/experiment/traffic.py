@@ -240,16 +240,17 @@ class NvmeTrace(_Recorded):
 
 
 class NicLoad(Table):
-    """Generated frames of one direction at a rate."""
+    """Generated frames at a rate, of one direction or of each."""
 
     kind: Annotated[Literal["nic"], Choice(("nic",))]
-    direction: Annotated[Literal["rx", "tx"], Choice(("rx", "tx"))]
-    sizes: Annotated[int | Literal["imix"], FrameSize()]
+    direction: Annotated[Literal["rx", "tx", "both"], Choice(("rx", "tx", "both"))]
+    sizes: Annotated[int | Literal["imix", "bimodal"] | tuple[tuple[int, int], ...], FrameSize()]
     rate: Annotated[int, Rate()]
 
     def build(self, trace: resolved.TraceFile | None) -> resolved.NicTraffic:
         """Return the frozen traffic."""
-        return resolved.NicTraffic(self.direction, self.sizes, self.rate, None, None, 0)
+        one, several = (0, self.sizes) if isinstance(self.sizes, tuple) else (self.sizes, ())
+        return resolved.NicTraffic(self.direction, one, self.rate, None, None, 0, weighted=several)
 
 
 class NicTrace(_Recorded):
