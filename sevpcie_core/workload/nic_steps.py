@@ -36,6 +36,7 @@ _TX_TAIL: Final = BAR_ADDRESS + 0x3000
 # What a driver that polls registers reads, a page per direction.
 STATUS: Final = BAR_ADDRESS + 0x4000
 _STATUS_DISTANCE: Final = 0x1000
+STATUS_END: Final = STATUS + 2 * _STATUS_DISTANCE
 # PCIe Base r6.x, section 6.1.4: an MSI-X message is a 4 B memory write.
 _MSI_BYTES: Final = 4
 ENTRIES: Final = 1024
