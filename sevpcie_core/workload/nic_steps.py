@@ -377,7 +377,8 @@ def program(
             first += len(times)
 
     names = tuple(("rx", "tx")[d] for d in present)
-    batch = max(tx.doorbell, tx.fetch, tx.completions, adapter.rx.completions)
+    # All that a doorbell sets off waits for it.
+    batch = max(tx.doorbell + tx.threshold, tx.fetch, tx.completions, adapter.rx.completions)
     return Program(
         stats=names,
         pooled=len(names),
