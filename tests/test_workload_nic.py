@@ -327,3 +327,53 @@ def test_a_capture_is_never_read_whole() -> None:
     program = nic.replay(nic.Adapter(), records, line_rate_bps=400 * G)  # type: ignore[arg-type]
     assert sum(int(((c.steps["flags"] & END) > 0).sum()) for c in program.chunks()) == 400_000
     assert records.most == 1 << 16
+
+
+# --- one operation of each kind, as docs/workloads.md shows it ---
+
+FOUR = nic.Ring(doorbell=4, fetch=4, completions=4, interrupt=4)
+ONE = nic.Ring(doorbell=1, fetch=1)
+
+
+def shown(direction: int, ring: nic.Ring, n: int, header: int = 0) -> Program:
+    """Return frames of 1514 B at line rate."""
+    adapter = nic.Adapter(rx=ring, tx=ring, pipeline_ps=300_000, header=header)
+    return made(adapter, load((direction,), ((1, 1514),), 100 * G), n)
+
+
+@pytest.mark.parametrize(
+    ("title", "program", "names"),
+    [
+        (
+            "A burst that comes in",
+            shown(nic.RX, FOUR, 4),
+            (
+                *("adapter", "doorbell", "descriptors", "frame", "adapter", "frame", "adapter", "frame"),
+                *("adapter", "frame", "write-back", "interrupt", "first", "second", "third", "fourth"),
+            ),
+        ),
+        (
+            "A burst that goes out",
+            shown(nic.TX, FOUR, 4),
+            (
+                *("first", "second", "third", "fourth", "doorbell", "descriptors", "adapter"),
+                *("frame", "frame", "frame", "frame", "write-back", "interrupt"),
+            ),
+        ),
+        (
+            "A frame whose header goes elsewhere",
+            shown(nic.RX, ONE, 1, header=128),
+            ("adapter", "doorbell", "descriptor", "header", "rest", "write-back"),
+        ),
+        (
+            "A driver that reads registers",
+            shown(nic.RX, nic.Ring(doorbell=1, fetch=1, interrupt=1, status=1), 1),
+            ("adapter", "doorbell", "descriptor", "frame", "write-back", "interrupt", "asked", "answered"),
+        ),
+    ],
+)
+def test_the_page_shows_the_steps(title: str, program: Program, names: tuple[str, ...], root: Path) -> None:
+    page = (root / "docs" / "workloads.md").read_text()
+    section = page[page.index(f"**{title}**") :]
+    text = section[section.index("```text\n") + 8 :].split("```", 1)[0]
+    assert text == listing(program, names)

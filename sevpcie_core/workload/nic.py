@@ -21,7 +21,19 @@ from .program import FOREVER, Program
 from .traces.pace import LINE_OVERHEAD, occupancy_ps
 from .traces.records import NIC_DTYPE
 
-__all__ = ["BIMODAL", "ENTRIES", "IMIX", "RX", "TX", "Adapter", "Load", "Ring", "open_loop", "replay"]
+__all__ = [
+    "BIMODAL",
+    "ENTRIES",
+    "IMIX",
+    "RX",
+    "TX",
+    "Adapter",
+    "Load",
+    "Ring",
+    "open_loop",
+    "replay",
+    "sizes_of",
+]
 
 # The "simple IMIX" of the TRex traffic generator: 28 frames of 60 B, 20 of 590 B, 4 of 1514 B (without FCS).
 IMIX: Final = ((28, 60), (20, 590), (4, 1514))
@@ -63,6 +75,12 @@ def _draw_frames(times, sizes, first, start_ps, weights, choices, line_bps, gaps
         times[i] = now
         sizes[i] = size
     return now
+
+
+def sizes_of(records: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """Return (weight, bytes) of the frames of a capture, NIC_DTYPE[n], as `Load.sizes` has them."""
+    sizes, counts = np.unique(records["bytes"], return_counts=True)
+    return tuple(zip(counts.tolist(), sizes.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
