@@ -69,7 +69,7 @@ rings = st.builds(
     nic.Ring,
     doorbell=batches,
     fetch=batches,
-    threshold=st.sampled_from([0, 0, 3, 40]),
+    whole=st.booleans(),
     completion_bytes=st.sampled_from([16, 64, 128]),
     completions=batches,
     interrupt=st.sampled_from([0, 1, 3, 32]),
@@ -182,6 +182,11 @@ def test_any_program(adapter: nic.Adapter, what: nic.Load, n: int) -> None:
             # One for several that are complete at once.
             assert told <= counts[direction] // ring.interrupt
             assert told >= counts[direction] // max(ring.interrupt, ring.completions) - 1
+    # A bounce buffer needs what it stages and its request in one chunk.
+    for chunk in program.chunks():
+        sent = chunk.steps[(chunk.steps["kind"] == READ_UP) & (chunk.steps["buffer"] == BUFFER_DATA)]
+        begun = chunk.steps["request"][(chunk.steps["flags"] & BEGIN) > 0]
+        assert np.isin(sent["request"], begun).all()
     outcome = run(program)
     assert sum(c.requests for c in outcome.classes) == n
     assert sum(c.application_bytes for c in outcome.classes) == sum(map(sum, of_frames.values()))
@@ -242,8 +247,8 @@ def test_interrupts_come_by_number_or_by_time(direction: int) -> None:
     assert interrupts(full, moderation_ps=50 * US) == 10
 
 
-def test_transmit_waits_for_its_threshold_and_a_capture_does_not() -> None:
-    tx = nic.Ring(doorbell=4, fetch=6, threshold=6)
+def test_transmit_waits_for_a_whole_read_and_a_capture_does_not() -> None:
+    tx = nic.Ring(doorbell=4, fetch=6, whole=True)
     steps = steps_of(made(nic.Adapter(tx=tx), load((nic.TX,)), 24))
     fetches = steps[(steps["kind"] == READ_UP) & (steps["buffer"] == BUFFER_QUEUE)]
     assert (fetches["bytes"] // 16).tolist() == [6, 6, 6, 6]

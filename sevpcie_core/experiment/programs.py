@@ -160,7 +160,7 @@ def _ring(device: NicDevice, ring: NicRing | None) -> nic.Ring:
     return nic.Ring(
         doorbell=ring.doorbell_batch,
         fetch=ring.descriptor_batch,
-        threshold=ring.descriptor_threshold,
+        whole=ring.whole_fetches,
         completion_bytes=ring.completion_bytes,
         completions=ring.completion_batch,
         interrupt=ring.msi_batch,

@@ -124,8 +124,8 @@ class NicRing:
     """Frames per tail doorbell."""
     descriptor_batch: int
     """Descriptors fetched by one read."""
-    descriptor_threshold: int
-    """Descriptors that must be there for a read; 0: any. Transmit only."""
+    whole_fetches: bool
+    """Whether descriptors are read only `descriptor_batch` at a time. Transmit only."""
     completion_bytes: int
     """Bytes of a write-back, per frame in receive."""
     completion_batch: int

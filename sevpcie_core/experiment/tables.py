@@ -5,6 +5,7 @@ Rule: a model holds what a file says, in base units; `build` turns it into the f
 named by `problems`.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Annotated, Any, Final, Literal, TypeAlias
@@ -312,6 +313,10 @@ class NvmeTable(Preset):
         )
 
 
+# Frames to send that a program makes together.
+_MOST_WAITING: Final = 4096
+
+
 class NicRingTable(Preset):
     """How one direction of an adapter uses its ring: keys that differ from the adapter's own."""
 
@@ -334,10 +339,10 @@ class NicReceiveTable(NicRingTable):
 
 
 class NicTransmitTable(NicRingTable):
-    """The transmit ring: it may do without write-backs, and wait for several descriptors."""
+    """The transmit ring: it may do without write-backs, and wait for a batch of descriptors."""
 
     completion_batch: Annotated[int | None, Whole(0, 1024)] = None
-    descriptor_threshold: Annotated[int, Whole(0, 1024)] = 0
+    whole_fetches: Annotated[bool, Flag()] = False
 
 
 class NicTable(Preset):
@@ -367,10 +372,15 @@ class NicTable(Preset):
         rings = self._rings()
         if self.msi_time and not any(ring.msi_batch for ring in rings):
             yield "msi_time", f"{format_time(self.msi_time)!r} without interrupts; expected msi_batch above 0"
-        batches = ("doorbell_batch", "descriptor_batch", "descriptor_threshold", "completion_batch")
+        batches = ("doorbell_batch", "descriptor_batch", "completion_batch")
         largest = max(getattr(ring, name) for ring in rings for name in batches)
         if self.ring_entries is not None and self.ring_entries < largest:
             yield "ring_entries", f"{self.ring_entries}; expected at least the largest batch, {largest}"
+        tx = rings[1]
+        even = math.lcm(tx.doorbell_batch, tx.descriptor_batch)
+        if tx.whole_fetches and even > _MOST_WAITING:
+            found = f"whole_fetches: doorbells and reads come out even after {even} frames"
+            yield "tx", f"{found}; expected {_MOST_WAITING} at most"
 
     def _rings(self) -> list[resolved.NicRing]:
         """Return the receive and the transmit ring."""
@@ -380,7 +390,7 @@ class NicTable(Preset):
         return resolved.NicRing(
             doorbell_batch=self.descriptor_batch,
             descriptor_batch=self.descriptor_batch,
-            descriptor_threshold=0,
+            whole_fetches=False,
             completion_bytes=self.completion_bytes,
             completion_batch=self.completion_batch,
             msi_batch=self.msi_batch,

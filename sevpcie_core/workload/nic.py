@@ -121,9 +121,9 @@ def open_loop(adapter: Adapter, load: Load, *, requests: int, seed: int, stream:
     ----------
     requests : frames of all directions. seed, stream : key of the draws, with four streams from `stream` on.
     """
-    # Bursts of a doorbell are whole in a chunk.
-    bell = adapter.tx.doorbell
-    chunk = max(_CHUNK // bell, 1) * bell
+    # What is rung in is sent in the same chunk.
+    bell, period = adapter.tx.doorbell, adapter.tx.period
+    chunk = max(_CHUNK // period, 1) * period
 
     def one(direction: int) -> Iterator[Frames]:
         done = 0
@@ -141,6 +141,7 @@ def open_loop(adapter: Adapter, load: Load, *, requests: int, seed: int, stream:
         held = np.empty(0, NIC_DTYPE)
         until = {RX: -1, TX: -1}
         done = 0
+        sent = 0
         while done < requests:
             # Whoever has the fewest known draws more of them.
             direction = min(until, key=lambda d: until[d])
@@ -153,11 +154,16 @@ def open_loop(adapter: Adapter, load: Load, *, requests: int, seed: int, stream:
             held = held[np.argsort(held["t_ps"], kind="stable")]
             known = min(until.values())
             # What comes later is later than that, or at the same time in a burst of its own.
-            ready = held[held["t_ps"] <= known][: requests - done]
-            held = held[len(ready) :]
-            done += len(ready)
-            if len(ready):
-                yield _unpacked(ready, known if done < requests else FOREVER)
+            count = min(int(np.searchsorted(held["t_ps"], known, side="right")), requests - done)
+            if done + count < requests:
+                ends = sent + np.cumsum(held["direction"][:count] == TX)
+                count = int(np.flatnonzero(ends % period == 0)[-1]) + 1 if (ends % period == 0).any() else 0
+                sent = int(ends[count - 1]) if count else sent
+            ready, held = held[:count], held[count:]
+            done += count
+            if count:
+                later = min(known, int(held["t_ps"][0])) if len(held) else known
+                yield _unpacked(ready, later if done < requests else FOREVER)
 
     largest = max(size for _, size in load.sizes)
     single = load.directions[0]
@@ -258,5 +264,5 @@ def replay(
             held = held[at:]
         yield _unpacked(held, FOREVER)
 
-    alone = replace(adapter, tx=replace(adapter.tx, doorbell=1, threshold=0))
+    alone = replace(adapter, tx=replace(adapter.tx, doorbell=1, whole=False))
     return program(alone, present, largest, frames)

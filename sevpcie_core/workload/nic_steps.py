@@ -3,6 +3,7 @@
 Rule: it sees when which frames come, as arrays; `nic.py` says where they are from. A frame is one request.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -58,7 +59,7 @@ class Ring:
     ----------
     doorbell : frames per tail doorbell. fetch : descriptors that one read fetches at most; a receive ring
         reads so many.
-    threshold : a transmit ring reads none before so many are there; 0: it does not wait.
+    whole : a transmit ring reads none before as many as that are there, but for the last ones.
     completion_bytes, completions : bytes of a write-back, and frames of it. Receive has as many bytes per
         frame, transmit per write-back, or none with 0 frames.
     interrupt : frames per message; 0: polling. status : frames per read of a register by the driver; 0: none.
@@ -66,18 +67,23 @@ class Ring:
 
     doorbell: int = 8
     fetch: int = 8
-    threshold: int = 0
+    whole: bool = False
     completion_bytes: int = 64
     completions: int = 1
     interrupt: int = 0
     status: int = 0
+
+    @property
+    def period(self) -> int:
+        """Return of how many frames to send doorbells and reads come out even."""
+        return math.lcm(self.doorbell, self.fetch) if self.whole else self.doorbell
 
     def row(self) -> list[int]:
         """Return the columns that the kernel reads."""
         return [
             self.doorbell,
             self.fetch,
-            self.threshold,
+            self.fetch if self.whole else 1,
             self.completion_bytes,
             self.completions,
             self.interrupt,
@@ -272,10 +278,15 @@ def _fill(out, first, times, sizes, directions, stats, memory, rings, device, st
             state[TX, _UNTOLD] = 0
         i += rung
         ends = last and sent_later == 0
-        while state[TX, _OPEN] > 0 and (ends or state[TX, _OPEN] >= ring[_THRESHOLD]):
+        batch = np.int64(0)
+        while state[TX, _OPEN] > 0 and (ends or batch > 0 or state[TX, _OPEN] >= ring[_THRESHOLD]):
+            if batch == 0:
+                batch = min(state[TX, _OPEN], ring[_FETCH])
             frame = state[TX, _SEEN]
             slot = frame % entries
-            count = min(min(state[TX, _OPEN], ring[_FETCH]), entries - slot)
+            # What goes on behind the end of the ring is a read of its own.
+            count = min(batch, entries - slot)
+            batch -= count
             request = waiting[0, 0]
             entry = place[_DESCRIPTORS_AT] + slot * descriptor
             size = count * descriptor
@@ -287,17 +298,17 @@ def _fill(out, first, times, sizes, directions, stats, memory, rings, device, st
                 request = waiting[k, 0]
                 size = waiting[k, 1]
                 at = put(out, at, READ_UP, BUFFER_DATA, buffer, size, request, stat, END, 1 + k, 0)
-            batch = ring[_COMPLETIONS]
+            group = ring[_COMPLETIONS]
             for k in range(count):
                 done = frame + k + 1
                 back = at - payload - k
                 early = 0
                 finished = 1
-                if batch > 0:
+                if group > 0:
                     finished = 0
-                    if done % batch == 0:
-                        finished = batch
-                        entry = place[_COMPLETIONS_AT] + (done // batch) % entries * ring[_COMPLETION_BYTES]
+                    if done % group == 0:
+                        finished = group
+                        entry = place[_COMPLETIONS_AT] + (done // group) % entries * ring[_COMPLETION_BYTES]
                         size = ring[_COMPLETION_BYTES]
                         at = put(out, at, WRITE_UP, BUFFER_QUEUE, entry, size, -1, stat, 0, back, 0)
                         early = EARLY1
@@ -353,7 +364,7 @@ def program(
         first = 0
         state = np.zeros((2, 4), np.int64)
         received = np.zeros(max(adapter.rx.completions, 1), np.int64)
-        waiting = np.zeros((tx.threshold + tx.doorbell, 2), np.int64)
+        waiting = np.zeros((tx.fetch + tx.doorbell, 2), np.int64)
         for times, sizes, directions, horizon in frames():
             # Write-backs also end frames that earlier chunks left open, and fetches send them.
             room = len(times) * _STEPS + int(state[RX, _OPEN]) + _STEPS * int(state[TX, _OPEN])
@@ -378,7 +389,7 @@ def program(
 
     names = tuple(("rx", "tx")[d] for d in present)
     # All that a doorbell sets off waits for it.
-    batch = max(tx.doorbell + tx.threshold, tx.fetch, tx.completions, adapter.rx.completions)
+    batch = max(tx.doorbell + tx.fetch, tx.completions, adapter.rx.completions)
     return Program(
         stats=names,
         pooled=len(names),
