@@ -52,7 +52,7 @@ def captured(request: pytest.FixtureRequest) -> Callable[[str, str], np.ndarray]
 
 def generated(sizes: tuple[tuple[int, int], ...], rate: int) -> tuple[np.ndarray, np.ndarray]:
     """Return sizes and gaps of frames of the generator at a mean rate."""
-    load = nic.Load((nic.RX,), sizes, rate, LINE)
+    load = nic.Load({nic.RX: sizes}, rate, LINE)
     program = nic.open_loop(nic.Adapter(), load, requests=FRAMES, seed=1, stream=0)
     steps = np.concatenate([chunk.steps for chunk in program.chunks()])
     data = steps["bytes"][(steps["buffer"] == BUFFER_DATA) & (steps["kind"] != DELAY)]

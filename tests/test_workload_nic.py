@@ -50,7 +50,7 @@ def load(
     rate: int = 20 * G,
     line: int = 100 * G,
 ) -> nic.Load:
-    return nic.Load(directions, sizes, rate, line)
+    return nic.Load(dict.fromkeys(directions, sizes), rate, line)
 
 
 def made(adapter: nic.Adapter, what: nic.Load, n: int = 500) -> Program:
@@ -122,7 +122,7 @@ def test_any_program(adapter: nic.Adapter, what: nic.Load, n: int) -> None:
         direction = directions[program.stats[step["stat"]]]
         assert step["kind"] == way[direction]
         of_frames[int(step["request"])].append(int(step["bytes"]))
-    allowed = {s for _, s in what.sizes}
+    allowed = {s for pairs in what.sizes.values() for _, s in pairs}
     received = (
         {int(r) for r in steps["request"][begins & (steps["stat"] == 0)]}
         if nic.RX in what.directions

@@ -66,7 +66,7 @@ def nic_loop(
     **adapter: int,
 ) -> Program:
     sizes = ((1, frame_bytes),) if frame_bytes else nic.IMIX
-    load = nic.Load((direction,), sizes, rate_bps, 100_000_000_000)
+    load = nic.Load({direction: sizes}, rate_bps, 100_000_000_000)
     return nic.open_loop(nic_adapter(**adapter), load, requests=requests, seed=1, stream=100)
 
 

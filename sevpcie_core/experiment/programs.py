@@ -4,7 +4,7 @@ Rule: a program depends on the scenario and the seed alone, never on scheme or p
 comparison see the same arrivals, addresses and device times.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -181,12 +181,31 @@ def adapter(device: NicDevice) -> nic.Adapter:
     )
 
 
+def _sizes(traffic: NicTraffic, direction: int) -> Sequence[tuple[int, int]]:
+    """Return weights and bytes of generated frames of a direction.
+
+    Raises: FormatError: a capture to draw them from has none.
+    """
+    trace = traffic.sizes_of
+    if trace is None:
+        sizes = traffic.sizes
+        return traffic.weighted or (_FRAMES[sizes] if isinstance(sizes, str) else ((1, sizes),))
+    frames = _read("nic", trace.path, trace.sha256, 0, None, traffic.local).records
+    mine = frames[frames["direction"] == direction]
+    if len(mine) == 0:
+        name = ("rx", "tx")[direction]
+        raise FormatError(f"{trace.spec}: no {name} frame to take sizes from; expected at least one")
+    return nic.sizes_of(mine)
+
+
 def _nic(device: NicDevice, traffic: NicTraffic, requests: int, seed: int, stream: int) -> Program:
     directions = _DIRECTIONS[traffic.direction]
     if traffic.trace is None:
-        sizes = traffic.sizes
-        mix = traffic.weighted or (_FRAMES[sizes] if isinstance(sizes, str) else ((1, sizes),))
-        load = nic.Load(directions, mix, traffic.rate_bps, device.line_rate_bps)
+        load = nic.Load(
+            {direction: _sizes(traffic, direction) for direction in directions},
+            traffic.rate_bps,
+            device.line_rate_bps,
+        )
         return nic.open_loop(adapter(device), load, requests=requests, seed=seed, stream=stream)
     records = recorded(traffic).records
     only = None if len(directions) > 1 else directions[0]

@@ -285,6 +285,8 @@ class NicTraffic:
     """Whether recorded frames keep their times, instead of being spaced to the device's line rate."""
     weighted: tuple[tuple[int, int], ...] = field(default=(), metadata={"sparse": True})
     """(weight, bytes) of frames of several sizes."""
+    sizes_of: TraceFile | None = field(default=None, metadata={"sparse": True})
+    """The capture whose sizes are drawn, each direction's from its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ def of_device(name: str, direction: int) -> Transfers:
     table, _ = presets.device(name, Origin(name, ""), ())
     device = table.build(name)
     assert isinstance(device, NicDevice)
-    load = nic.Load((direction,), ((1, 60),), device.line_rate_bps, device.line_rate_bps)
+    load = nic.Load({direction: ((1, 60),)}, device.line_rate_bps, device.line_rate_bps)
     program = nic.open_loop(adapter(device), load, requests=_FRAMES, seed=1, stream=0)
     return transfers(np.concatenate([chunk.steps for chunk in program.chunks()]))
 

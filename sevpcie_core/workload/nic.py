@@ -8,7 +8,7 @@ Latency: receive, last byte at the MAC to the write-back visible; transmit, door
 at the device. An open loop counts from the intended start.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -89,23 +89,27 @@ class Load:
 
     Attributes
     ----------
-    directions : RX, TX or both, each at the rate. sizes : (weight, bytes), without FCS.
+    sizes : of RX, TX or both, each at the rate: (weight, bytes), without FCS.
     rate_bps, line_rate_bps : bit/s on the line, with LINE_OVERHEAD per frame; rate at most line rate.
     """
 
-    directions: tuple[int, ...]
-    sizes: Sequence[tuple[int, int]]
+    sizes: Mapping[int, Sequence[tuple[int, int]]]
     rate_bps: int
     line_rate_bps: int
 
-    def drawn(self, key: np.ndarray, chunk: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    @property
+    def directions(self) -> tuple[int, ...]:
+        """Return those that there are, in order."""
+        return tuple(sorted(self.sizes))
+
+    def drawn(self, direction: int, key: np.ndarray, chunk: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield intended starts and sizes of one direction for ever, `chunk` frames at a time."""
         byte_gap = (
             8 * 10**12 * (self.line_rate_bps - self.rate_bps) * 1024 // (self.rate_bps * self.line_rate_bps)
         )
         gaps = exponential_table(byte_gap)
-        weights = np.cumsum([weight for weight, _ in self.sizes]).astype(np.int64)
-        choices = np.array([size for _, size in self.sizes], np.int64)
+        weights = np.cumsum([weight for weight, _ in self.sizes[direction]]).astype(np.int64)
+        choices = np.array([size for _, size in self.sizes[direction]], np.int64)
         first = now = 0
         while True:
             times, sizes = np.empty(chunk, np.int64), np.empty(chunk, np.int64)
@@ -127,7 +131,7 @@ def open_loop(adapter: Adapter, load: Load, *, requests: int, seed: int, stream:
 
     def one(direction: int) -> Iterator[Frames]:
         done = 0
-        for times, sizes in load.drawn(np.array([seed, stream]), chunk):
+        for times, sizes in load.drawn(direction, np.array([seed, stream]), chunk):
             n = min(chunk, requests - done)
             done += n
             later = int(times[n - 1]) if done < requests else FOREVER
@@ -137,7 +141,7 @@ def open_loop(adapter: Adapter, load: Load, *, requests: int, seed: int, stream:
 
     def both() -> Iterator[Frames]:
         keys = {d: np.array([seed, stream + place * _DRAWS]) for place, d in enumerate((RX, TX))}
-        sources = {d: load.drawn(key, chunk) for d, key in keys.items()}
+        sources = {d: load.drawn(d, key, chunk) for d, key in keys.items()}
         held = np.empty(0, NIC_DTYPE)
         until = {RX: -1, TX: -1}
         done = 0
@@ -165,7 +169,7 @@ def open_loop(adapter: Adapter, load: Load, *, requests: int, seed: int, stream:
                 later = min(known, int(held["t_ps"][0])) if len(held) else known
                 yield _unpacked(ready, later if done < requests else FOREVER)
 
-    largest = max(size for _, size in load.sizes)
+    largest = max(size for pairs in load.sizes.values() for _, size in pairs)
     single = load.directions[0]
     return program(
         adapter, load.directions, largest, both if len(load.directions) > 1 else lambda: one(single)
