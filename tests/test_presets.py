@@ -30,7 +30,7 @@ WITHOUT_SOURCE = {
     "engine",
     "bounce",
     "host",
-    *("data_link", "root_port", "credits", "iommu"),
+    *("data_link", "root_port", "credits", "iommu", "rx", "tx"),
 }
 
 
@@ -59,6 +59,11 @@ def test_what_is_shipped():
         "nvme-lowlat",
         "nic-400g",
         "nic-800g",
+        "nic-100g-kernel",
+        "nic-100g-dpdk",
+        "nic-simple",
+        "nic-niantic-kernel",
+        "nic-niantic-dpdk",
         "gpu-gen5",
     }
     assert {"h100-tdx", "nvme-gen4x4", "nvme-gen5x4", "gen6x16-projection"} <= set(found["platforms"])
@@ -69,7 +74,7 @@ def test_what_is_shipped():
 @pytest.mark.parametrize(("kind", "name"), SHIPPED)
 def test_every_number_has_a_source(kind, name):
     table, _ = READ[kind](name, ORIGIN, ())
-    for part in ("data_link", "root_port", "credits", "iommu"):
+    for part in ("data_link", "root_port", "credits", "iommu", "rx", "tx"):
         if inside := getattr(table, part, None):
             unsaid = {key for key, value in inside if key != "source" and value} - set(inside.source)
             assert not unsaid, f"{kind}/{name}.{part}: no source of {', '.join(sorted(unsaid))}"
@@ -221,7 +226,7 @@ def test_the_text_of_a_preset_is_its_file():
 def test_models_cover_the_shipped_keys():
     # A key that no shipped preset uses has no source anywhere; only optional ones may be absent.
     optional = {"completion_bytes", "name", "aggregation", "id_based_ordering"}
-    optional |= {"queue_entries", "sgl_segment", "shadow_every"}
+    optional |= {"queue_entries", "sgl_segment", "shadow_every", "header_split"}
     for kind, models in (
         ("links", [LinkTable]),
         ("hosts", [HostTable]),

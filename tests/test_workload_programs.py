@@ -13,7 +13,7 @@ from sevpcie_core.spec import BUFFER_DATA, BUFFER_MMIO, BUFFER_MSI, BUFFER_QUEUE
 from sevpcie_core.stats.draw import quantile_table
 from sevpcie_core.workload import gpu, nic, nvme
 from sevpcie_core.workload.program import BEGIN, DELAY, END, FOREVER, READ_UP, WRITE_DOWN, WRITE_UP, Program
-from sevpcie_core.workload.traces.records import NVME_DTYPE
+from sevpcie_core.workload.traces.records import NIC_DTYPE, NVME_DTYPE
 
 LINK = link_row(
     generation=5, lanes=4, mps=256, mrrs=512, rcb=64, completion_bytes=256, propagation_ps=100_000, tags=64
@@ -52,27 +52,28 @@ def nvme_loop(**changes: object) -> Program:
     return nvme.closed_loop(nvme.Controller(**controller), nvme.Mix(**mix), **loop)  # type: ignore[arg-type]
 
 
-NIC = {
-    "descriptor_bytes": 16,
-    "descriptor_batch": 8,
-    "completion_bytes": 64,
-    "completion_batch": 1,
-    "msi_batch": 0,
-    "pipeline_ps": 300_000,
-}
+def nic_adapter(batch: int = 8, completions: int = 1, msi: int = 0) -> nic.Adapter:
+    ring = nic.Ring(doorbell=batch, fetch=batch, completions=completions, interrupt=msi)
+    return nic.Adapter(rx=ring, tx=ring, pipeline_ps=300_000)
 
 
-def nic_loop(**changes: object) -> Program:
-    options: dict[str, object] = NIC | {
-        "requests": 500,
-        "direction": nic.RX,
-        "frame_bytes": 0,
-        "rate_bps": 20_000_000_000,
-        "line_rate_bps": 100_000_000_000,
-        "seed": 1,
-        "stream": 100,
-    }
-    return nic.open_loop(**(options | changes))  # type: ignore[arg-type]
+def nic_loop(
+    *,
+    requests: int = 500,
+    direction: int = nic.RX,
+    frame_bytes: int = 0,
+    rate_bps: int = 20_000_000_000,
+    **adapter: int,
+) -> Program:
+    sizes = ((1, frame_bytes),) if frame_bytes else nic.IMIX
+    load = nic.Load({direction: sizes}, rate_bps, 100_000_000_000)
+    return nic.open_loop(nic_adapter(**adapter), load, requests=requests, seed=1, stream=100)
+
+
+def frames(t: list[int], size: list[int], direction: list[int]) -> np.ndarray:
+    records = np.empty(len(t), NIC_DTYPE)
+    records["t_ps"], records["bytes"], records["direction"] = t, size, direction
+    return records
 
 
 def gpu_job(rows: list[tuple[int, int, int, int, int]], **changes: int) -> Program:
@@ -219,9 +220,9 @@ def test_nic_moves_every_frame_once(
         requests=n,
         direction=direction,
         frame_bytes=size,
-        descriptor_batch=batch,
-        completion_batch=done,
-        msi_batch=msi,
+        batch=batch,
+        completions=done,
+        msi=msi,
     )
     steps = check_shape(program)
     payload = steps[(steps["buffer"] == BUFFER_DATA) & (steps["kind"] != DELAY)]
@@ -255,16 +256,15 @@ def test_frames_come_at_the_asked_rate_and_never_faster_than_the_line(size: int)
 @pytest.mark.parametrize("n", [1, 511, 513, 700, 1030])
 @pytest.mark.parametrize("batch", [2, 9, 100, 1000])
 def test_a_write_back_may_end_frames_of_earlier_chunks(n: int, batch: int) -> None:
-    program = nic_loop(requests=n, completion_batch=batch)
+    program = nic_loop(requests=n, completions=batch)
     check_shape(program)
     assert run(program).classes[0].requests == n
 
 
 def test_large_frames_are_not_cut() -> None:
     sizes = np.array([60, 65_226, 1514])
-    program = nic.replay(
-        times_ps=np.arange(3) * 10_000_000, sizes=sizes, directions=np.array([0, 0, 1]), **NIC
-    )
+    records = frames([0, 10_000_000, 20_000_000], sizes.tolist(), [0, 0, 1])
+    program = nic.replay(nic_adapter(), records)
     steps = check_shape(program)
     payload = steps[(steps["buffer"] == BUFFER_DATA) & (steps["kind"] != DELAY)]
     assert payload["bytes"].tolist() == sizes.tolist()
@@ -298,10 +298,11 @@ def test_a_burst_rings_one_doorbell_for_its_frames() -> None:
         st.tuples(st.integers(0, 3_000_000), st.integers(1, 2000), st.integers(0, 1)), min_size=1, max_size=80
     )
 )
-def test_replayed_frames_keep_times_sizes_and_directions(frames: list[tuple[int, int, int]]) -> None:
-    frames.sort()
-    t, size, direction = (np.array(c, np.int64) for c in zip(*frames, strict=True))
-    program = nic.replay(times_ps=t, sizes=size, directions=direction, **(NIC | {"completion_batch": 3}))
+def test_replayed_frames_keep_times_sizes_and_directions(rows: list[tuple[int, int, int]]) -> None:
+    rows.sort()
+    t, size, direction = (np.array(c, np.int64) for c in zip(*rows, strict=True))
+    t -= t[0]
+    program = nic.replay(nic_adapter(completions=3), frames(t, size, direction))
     steps = check_shape(program)
     payload = steps[(steps["buffer"] == BUFFER_DATA) & (steps["kind"] != DELAY)]
     payload = payload[np.argsort(payload["request"], kind="stable")]
@@ -310,7 +311,7 @@ def test_replayed_frames_keep_times_sizes_and_directions(frames: list[tuple[int,
     arrivals = steps[(steps["flags"] & BEGIN) > 0]
     assert sorted(arrivals["not_before_ps"]) == t.tolist()
     outcome = run(program)
-    assert sum(c.requests for c in outcome.classes) == len(frames)
+    assert sum(c.requests for c in outcome.classes) == len(rows)
 
 
 US = 1_000_000

@@ -36,7 +36,8 @@ from .traffic import (
     GpuTrace,
     HostReference,
     LinkReference,
-    NicLoad,
+    NicAtRate,
+    NicSampled,
     NicTrace,
     NvmeTrace,
     Reference,
@@ -366,7 +367,11 @@ class Scenario(Table):
             found = f"{device.tags} tags on {link.name}"
             expected = f"at most {_MAX_TAGS_NON_FLIT} before generation {spec.FIRST_FLIT_GENERATION}"
             raise fail((*place, "preset", "tags"), f"{found}; expected {expected}")
-        if isinstance(traffic, NicLoad) and isinstance(device, NicTable) and traffic.rate > device.line_rate:
+        if (
+            isinstance(traffic, NicAtRate)
+            and isinstance(device, NicTable)
+            and traffic.rate > device.line_rate
+        ):
             found = f"{format_rate(traffic.rate)!r}, above the line rate of {device_name}"
             raise fail((*at_traffic, "rate"), f"{found}; expected at most {format_rate(device.line_rate)!r}")
         if self.duration and entry.requests is not None:
@@ -377,15 +382,21 @@ class Scenario(Table):
             raise fail((*place, "phase", problem[0]), problem[1])
         endless = self.duration or entry.background
         trace, requests = None, 0 if endless else entry.requests or self.requests
+        key = ""
+        if isinstance(traffic, NicSampled):
+            key, given = "sizes_of", traffic.sizes_of
         if isinstance(traffic, NvmeTrace | NicTrace | GpuTrace):
+            key, given = "trace", traffic.trace
             if entry.requests is not None:
                 found = f"{entry.requests} for a recorded workload"
                 raise fail((*place, "requests"), f"{found}; expected no such key (traffic.limit cuts it)")
-            trace, requests = trace_file(traffic.trace, (*at_traffic, "trace")), 0
+            requests = 0
+        if key:
+            trace = trace_file(given, (*at_traffic, key))
             kind = traces.FORMATS.get(trace.format, device.kind)
             if kind != device.kind:
                 found = f"{trace.path} is {trace.format}, of kind {kind!r}"
-                raise fail((*at_traffic, "trace"), f"{found}; expected a trace of kind {device.kind!r}")
+                raise fail((*at_traffic, key), f"{found}; expected a trace of kind {device.kind!r}")
         return resolved.DeviceRun(
             place[3],
             device.build(device_name),

@@ -26,7 +26,7 @@ _ONE = {"scenarios": "scenario", "schemes": "scheme", "links": "link", "hosts": 
 _MAX_BASES = 8
 # Tables within a preset: those of a scheme hold its ranges, the others have sources of their own.
 _RANGES = ("engine", "bounce", "host")
-_PARTS = ("data_link", "root_port", "credits", "iommu")
+_PARTS = ("data_link", "root_port", "credits", "iommu", "rx", "tx")
 BASELINE = "none"
 """Name of the scheme that protects nothing, under which every baseline runs."""
 

@@ -4,7 +4,7 @@ Rule: a program depends on the scenario and the seed alone, never on scheme or p
 comparison see the same arrivals, addresses and device times.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +23,7 @@ from .resolved import (
     GpuTraffic,
     GpuZeroCopyTraffic,
     NicDevice,
+    NicRing,
     NicTraffic,
     NvmeDevice,
     NvmeTraffic,
@@ -143,43 +144,76 @@ def _nvme(device: NvmeDevice, traffic: NvmeTraffic, requests: int, seed: int, st
     )
 
 
-def _nic(device: NicDevice, traffic: NicTraffic, requests: int, seed: int, stream: int) -> Program:
-    common = {
-        "descriptor_bytes": device.descriptor_bytes,
-        "descriptor_batch": device.descriptor_batch,
-        "completion_bytes": device.completion_bytes,
-        "completion_batch": device.completion_batch,
-        "msi_batch": device.msi_batch,
-        "pipeline_ps": device.pipeline_ps,
-    }
-    if traffic.trace is None:
-        return nic.open_loop(
-            requests=requests,
-            direction={"rx": nic.RX, "tx": nic.TX}[traffic.direction],
-            frame_bytes=0 if traffic.sizes == "imix" else traffic.sizes,
-            rate_bps=traffic.rate_bps,
-            line_rate_bps=device.line_rate_bps,
-            seed=seed,
-            stream=stream,
-            **common,
+_DIRECTIONS = {"rx": (nic.RX,), "tx": (nic.TX,), "both": (nic.RX, nic.TX)}
+_FRAMES = {"imix": nic.IMIX, "bimodal": nic.BIMODAL}
+
+
+def _ring(device: NicDevice, ring: NicRing | None) -> nic.Ring:
+    if ring is None:
+        return nic.Ring(
+            doorbell=device.descriptor_batch,
+            fetch=device.descriptor_batch,
+            completion_bytes=device.completion_bytes,
+            completions=device.completion_batch,
+            interrupt=device.msi_batch,
         )
-    records = recorded(traffic).records
-    if traffic.direction != "both":
-        wanted = traces.NIC_RX if traffic.direction == "rx" else traces.NIC_TX
-        records = records[records["direction"] == wanted]
-        if len(records) == 0:
-            raise FormatError(f"{traffic.trace.spec}: no {traffic.direction} frame; expected at least one")
-    times = records["t_ps"] - records["t_ps"][0]
-    # Captures of a loopback are faster than a wire: each direction is spaced to the line rate of the device.
-    for direction in () if traffic.recorded_pace else (traces.NIC_RX, traces.NIC_TX):
-        mine = records["direction"] == direction
-        times[mine] = traces.pace_line(
-            records["t_ps"][mine] - records["t_ps"][0], records["bytes"][mine], device.line_rate_bps
-        )
-    order = np.argsort(times, kind="stable")
-    return nic.replay(
-        times_ps=times[order], sizes=records["bytes"][order], directions=records["direction"][order], **common
+    return nic.Ring(
+        doorbell=ring.doorbell_batch,
+        fetch=ring.descriptor_batch,
+        whole=ring.whole_fetches,
+        completion_bytes=ring.completion_bytes,
+        completions=ring.completion_batch,
+        interrupt=ring.msi_batch,
+        status=ring.status_batch,
     )
+
+
+def adapter(device: NicDevice) -> nic.Adapter:
+    """Return the generator's numbers of a network adapter."""
+    return nic.Adapter(
+        rx=_ring(device, device.rx),
+        tx=_ring(device, device.tx),
+        descriptor_bytes=device.descriptor_bytes,
+        pipeline_ps=device.pipeline_ps,
+        entries=device.entries or nic.ENTRIES,
+        header=device.header,
+        moderation_ps=device.moderation_ps,
+    )
+
+
+def _sizes(traffic: NicTraffic, direction: int) -> Sequence[tuple[int, int]]:
+    """Return weights and bytes of generated frames of a direction.
+
+    Raises: FormatError: a capture to draw them from has none.
+    """
+    trace = traffic.sizes_of
+    if trace is None:
+        sizes = traffic.sizes
+        return traffic.weighted or (_FRAMES[sizes] if isinstance(sizes, str) else ((1, sizes),))
+    frames = _read("nic", trace.path, trace.sha256, 0, None, traffic.local).records
+    mine = frames[frames["direction"] == direction]
+    if len(mine) == 0:
+        name = ("rx", "tx")[direction]
+        raise FormatError(f"{trace.spec}: no {name} frame to take sizes from; expected at least one")
+    return nic.sizes_of(mine)
+
+
+def _nic(device: NicDevice, traffic: NicTraffic, requests: int, seed: int, stream: int) -> Program:
+    directions = _DIRECTIONS[traffic.direction]
+    if traffic.trace is None:
+        load = nic.Load(
+            {direction: _sizes(traffic, direction) for direction in directions},
+            traffic.rate_bps,
+            device.line_rate_bps,
+        )
+        return nic.open_loop(adapter(device), load, requests=requests, seed=seed, stream=stream)
+    records = recorded(traffic).records
+    only = None if len(directions) > 1 else directions[0]
+    if only is not None and not (records["direction"] == only).any():
+        raise FormatError(f"{traffic.trace.spec}: no {traffic.direction} frame; expected at least one")
+    # Captures of a loopback are faster than a wire: each direction is spaced to the line rate of the device.
+    rate = 0 if traffic.recorded_pace else device.line_rate_bps
+    return nic.replay(adapter(device), records, line_rate_bps=rate, only=only)
 
 
 def _gpu(device: GpuDevice, traffic: GpuTraffic) -> Program:

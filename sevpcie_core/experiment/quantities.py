@@ -312,21 +312,22 @@ class WeightedSizes(Rule):
 
 @dataclass(frozen=True, slots=True)
 class FrameSize(Rule):
-    """Bytes of an Ethernet frame without FCS, or the name of a mix."""
+    """Bytes of an Ethernet frame without FCS, the name of a mix, or several sizes with the weight of each."""
 
     low: int = 60
     high: int = 16384
 
     def expected(self) -> str:
         """Return what is allowed."""
-        return (
-            f"'imix' or a frame size from {self.low} to {self.high} bytes (1514 is a full frame at MTU 1500)"
-        )
+        sizes = f"a frame size from {self.low} to {self.high} bytes (1514 is a full frame at MTU 1500)"
+        return f"'imix', 'bimodal', {sizes} or pairs [weight, size]"
 
-    def read(self, value: Any) -> int | str:
-        """Return bytes or the mix."""
-        if value == "imix":
-            return "imix"
+    def read(self, value: Any) -> int | str | tuple[tuple[int, int], ...]:
+        """Return bytes, the mix, or weights and bytes."""
+        if value in ("imix", "bimodal"):
+            return str(value)
+        if isinstance(value, list | tuple):
+            return WeightedSizes(Size(self.low, self.high)).read(value)
         try:
             size = parse_bytes(value)
         except ConfigError:
@@ -337,7 +338,14 @@ class FrameSize(Rule):
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema."""
-        return {"anyOf": [{"const": "imix"}, _quantity_schema(BYTE_UNITS, True, "1514")]}
+        several = WeightedSizes(Size(self.low, self.high)).schema()
+        return {"anyOf": [{"enum": ["imix", "bimodal"]}, *several["anyOf"]]}
+
+    def text(self, value: int | str | tuple[tuple[int, int], ...]) -> Any:
+        """Return it as a file writes it."""
+        if isinstance(value, tuple):
+            return [[weight, size] for weight, size in value]
+        return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,26 @@ class NvmeDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class NicRing:
+    """How one direction of an adapter uses its ring, where that is not as the device says for both."""
+
+    doorbell_batch: int
+    """Frames per tail doorbell."""
+    descriptor_batch: int
+    """Descriptors fetched by one read."""
+    whole_fetches: bool
+    """Whether descriptors are read only `descriptor_batch` at a time. Transmit only."""
+    completion_bytes: int
+    """Bytes of a write-back, per frame in receive."""
+    completion_batch: int
+    """Frames of a write-back; 0 (transmit only): none."""
+    msi_batch: int
+    """Frames per interrupt message; 0: polling."""
+    status_batch: int
+    """Frames per read of a register by the driver; 0: none."""
+
+
+@dataclass(frozen=True, slots=True)
 class NicDevice:
     """A network adapter."""
 
@@ -141,6 +161,15 @@ class NicDevice:
     """Its buffers."""
     id_based_ordering: bool = field(default=False, metadata={"sparse": True})
     """Whether all its requests carry the IDO attribute."""
+    rx: NicRing | None = field(default=None, metadata={"sparse": True})
+    """The receive ring; None: as above, a doorbell per descriptor batch."""
+    tx: NicRing | None = field(default=None, metadata={"sparse": True})
+    entries: int = field(default=0, metadata={"sparse": True})
+    """Of each ring; 0: as many as usual."""
+    header: int = field(default=0, metadata={"sparse": True})
+    """Bytes of a received frame that go to a buffer of their own; 0: none."""
+    moderation_ps: int = field(default=0, metadata={"sparse": True})
+    """An interrupt for fewer frames than usual, when the first of them waits for so long; 0: never."""
     name: str = _cosmetic()
 
 
@@ -242,10 +271,10 @@ class NicTraffic:
 
     kind: ClassVar[Kind] = "nic"
     direction: Literal["rx", "tx", "both"]
-    """`both` with a trace only."""
-    sizes: int | Literal["imix"]
+    sizes: int | Literal["imix", "bimodal"]
+    """Bytes of every frame, or the name of a mix; 0 with a trace, or with `weighted`."""
     rate_bps: int
-    """0 with a trace."""
+    """Of each direction; 0 with a trace."""
     trace: TraceFile | None
     local: str | None
     """Which side of a capture is this NIC: ADDRESS, ADDRESS:PORT or PORT; None: the lower port."""
@@ -254,6 +283,10 @@ class NicTraffic:
     reading: Reading | None = field(default=None, metadata={"sparse": True})
     recorded_pace: bool = field(default=False, metadata={"sparse": True})
     """Whether recorded frames keep their times, instead of being spaced to the device's line rate."""
+    weighted: tuple[tuple[int, int], ...] = field(default=(), metadata={"sparse": True})
+    """(weight, bytes) of frames of several sizes."""
+    sizes_of: TraceFile | None = field(default=None, metadata={"sparse": True})
+    """The capture whose sizes are drawn, each direction's from its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ Rule: a model holds what a file says, in base units; `build` turns it into the f
 named by `problems`.
 """
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -312,6 +313,38 @@ class NvmeTable(Preset):
         )
 
 
+# Frames to send that a program makes together.
+_MOST_WAITING: Final = 4096
+
+
+class NicRingTable(Preset):
+    """How one direction of an adapter uses its ring: keys that differ from the adapter's own."""
+
+    doorbell_batch: Annotated[int | None, Whole(1, 1024)] = None
+    descriptor_batch: Annotated[int | None, Whole(1, 1024)] = None
+    completion_bytes: Annotated[int | None, Size(4, 4096, 4)] = None
+    completion_batch: Annotated[int | None, Whole(1, 1024)] = None
+    msi_batch: Annotated[int | None, Whole(0, 65536)] = None
+    status_batch: Annotated[int, Whole(0, 65536)] = 0
+
+    def build(self, usual: resolved.NicRing) -> resolved.NicRing:
+        """Return the frozen ring, given the usual one."""
+        names = [field.name for field in fields(resolved.NicRing)]
+        given = {name: getattr(self, name, None) for name in names}
+        return replace(usual, **{name: value for name, value in given.items() if value is not None})
+
+
+class NicReceiveTable(NicRingTable):
+    """The receive ring."""
+
+
+class NicTransmitTable(NicRingTable):
+    """The transmit ring: it may do without write-backs, and wait for a batch of descriptors."""
+
+    completion_batch: Annotated[int | None, Whole(0, 1024)] = None
+    whole_fetches: Annotated[bool, Flag()] = False
+
+
 class NicTable(Preset):
     """A network adapter."""
 
@@ -326,10 +359,48 @@ class NicTable(Preset):
     pipeline: Annotated[int, Time()]
     relaxed_ordering: Annotated[bool, Flag()] = False
     id_based_ordering: Annotated[bool, Flag()] = False
+    ring_entries: Annotated[int | None, Whole(2, 65536)] = None
+    header_split: Annotated[int, Size(0, 4096)] = 0
+    msi_time: Annotated[int, Time()] = 0
+    rx: NicReceiveTable | None = None
+    tx: NicTransmitTable | None = None
     credits: DeviceCreditsTable = DeviceCreditsTable()
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield a time of interrupts that there are not, and batches that a ring has no room for."""
+        yield from super().problems()
+        rings = self._rings()
+        if self.msi_time and not any(ring.msi_batch for ring in rings):
+            yield "msi_time", f"{format_time(self.msi_time)!r} without interrupts; expected msi_batch above 0"
+        batches = ("doorbell_batch", "descriptor_batch", "completion_batch")
+        largest = max(getattr(ring, name) for ring in rings for name in batches)
+        if self.ring_entries is not None and self.ring_entries < largest:
+            yield "ring_entries", f"{self.ring_entries}; expected at least the largest batch, {largest}"
+        tx = rings[1]
+        even = math.lcm(tx.doorbell_batch, tx.descriptor_batch)
+        if tx.whole_fetches and even > _MOST_WAITING:
+            found = f"whole_fetches: doorbells and reads come out even after {even} frames"
+            yield "tx", f"{found}; expected {_MOST_WAITING} at most"
+
+    def _rings(self) -> list[resolved.NicRing]:
+        """Return the receive and the transmit ring."""
+        return [self._usual() if ring is None else ring.build(self._usual()) for ring in (self.rx, self.tx)]
+
+    def _usual(self) -> resolved.NicRing:
+        return resolved.NicRing(
+            doorbell_batch=self.descriptor_batch,
+            descriptor_batch=self.descriptor_batch,
+            whole_fetches=False,
+            completion_bytes=self.completion_bytes,
+            completion_batch=self.completion_batch,
+            msi_batch=self.msi_batch,
+            status_batch=0,
+        )
 
     def build(self, name: str) -> resolved.NicDevice:
         """Return the frozen device."""
+        usual = self._usual()
+        rx, tx = self._rings()
         return resolved.NicDevice(
             tags=self.tags,
             line_rate_bps=self.line_rate,
@@ -342,6 +413,11 @@ class NicTable(Preset):
             relaxed_ordering=self.relaxed_ordering,
             id_based_ordering=self.id_based_ordering,
             credits=self.credits.build(),
+            rx=None if rx == usual else rx,
+            tx=None if tx == usual else tx,
+            entries=self.ring_entries or 0,
+            header=self.header_split,
+            moderation_ps=self.msi_time,
             name=name,
         )
 

@@ -239,17 +239,34 @@ class NvmeTrace(_Recorded):
         )
 
 
-class NicLoad(Table):
-    """Generated frames of one direction at a rate."""
+class NicAtRate(Table):
+    """Generated frames at a rate, of one direction or of each."""
 
     kind: Annotated[Literal["nic"], Choice(("nic",))]
-    direction: Annotated[Literal["rx", "tx"], Choice(("rx", "tx"))]
-    sizes: Annotated[int | Literal["imix"], FrameSize()]
+    direction: Annotated[Literal["rx", "tx", "both"], Choice(("rx", "tx", "both"))]
     rate: Annotated[int, Rate()]
+
+
+class NicLoad(NicAtRate):
+    """Frames of given sizes."""
+
+    sizes: Annotated[int | Literal["imix", "bimodal"] | tuple[tuple[int, int], ...], FrameSize()]
 
     def build(self, trace: resolved.TraceFile | None) -> resolved.NicTraffic:
         """Return the frozen traffic."""
-        return resolved.NicTraffic(self.direction, self.sizes, self.rate, None, None, 0)
+        one, several = (0, self.sizes) if isinstance(self.sizes, tuple) else (self.sizes, ())
+        return resolved.NicTraffic(self.direction, one, self.rate, None, None, 0, weighted=several)
+
+
+class NicSampled(NicAtRate):
+    """Frames of sizes that are drawn from a capture, each direction from its own."""
+
+    sizes_of: Trace
+    local: Annotated[str | None, _Local()] = None
+
+    def build(self, trace: resolved.TraceFile | None) -> resolved.NicTraffic:
+        """Return the frozen traffic."""
+        return resolved.NicTraffic(self.direction, 0, self.rate, None, self.local, 0, sizes_of=trace)
 
 
 class NicTrace(_Recorded):
@@ -301,13 +318,16 @@ class GpuTrace(_Recorded):
 def _tag(data: Any) -> str | None:
     """Return which model reads a traffic table; None: nothing does."""
     if isinstance(data, Mapping):
-        kind, recorded, paced = data.get("kind"), "trace" in data, "iops" in data
+        kind, keys = data.get("kind"), data.keys()
     else:
-        kind, recorded, paced = getattr(data, "kind", None), hasattr(data, "trace"), hasattr(data, "iops")
+        kind, keys = getattr(data, "kind", None), type(data).model_fields.keys()
+    recorded, paced, sampled = (key in keys for key in ("trace", "iops", "sizes_of"))
     if kind not in resolved.KINDS:
         return None
     if kind == "nvme" and paced and not recorded:
         return "nvme-load"
+    if kind == "nic" and not recorded and sampled:
+        return "nic-sampled"
     if kind == "gpu" and not recorded and (job := job_of(data)):
         return f"gpu-{job}"
     return f"{kind}-trace" if recorded or kind == "gpu" else str(kind)
@@ -318,6 +338,7 @@ Traffic: TypeAlias = Annotated[
     | Annotated[NvmeLoad, Tag("nvme-load")]
     | Annotated[NvmeTrace, Tag("nvme-trace")]
     | Annotated[NicLoad, Tag("nic")]
+    | Annotated[NicSampled, Tag("nic-sampled")]
     | Annotated[NicTrace, Tag("nic-trace")]
     | Annotated[GpuTrace, Tag("gpu-trace")]
     | Annotated[GpuTraining, Tag("gpu-training")]

@@ -298,6 +298,48 @@ def _burst_ps(
 # --- Compatibility ----------------------------------------------------------------------------------------
 
 
+def pcie_model_rate(generation: int, lanes: int, mps: int) -> float:
+    """Return the bytes of TLPs per second of a direction in the analytic model of pcie-bench."""
+    share = 2 * spec.DLLP_BYTES / spec.ack_limit_symbols(generation, lanes, mps)
+    share += spec.SKIP_SYMBOLS / spec.SKIP_INTERVAL_SYMBOLS
+    return float(_PS_PER_S / spec.byte_time_ps(generation, lanes)) * (1 - share)
+
+
+class ModelBytes(NamedTuple):
+    """Bytes on the wire of transfers, as the analytic model of pcie-bench counts them.
+
+    writes : of a posted write. requests, completions : of a read.
+    """
+
+    writes: int
+    requests: int
+    completions: int
+
+
+def pcie_model_bytes(
+    size: int,
+    *,
+    mps: int = 256,
+    mrrs: int = 512,
+    rcb: int = 64,
+    rcb_chunks: bool = False,
+    address_bits: int = 64,
+    ecrc: bool = False,
+) -> ModelBytes:
+    """Return what a transfer of `size` bytes puts on the wire in the analytic model of pcie-bench."""
+    digest = spec.DW_BYTES if ecrc else 0
+    wide = address_bits == 64
+    request = spec.DATA_LINK_BYTES + (spec.HEADER_4DW_BYTES if wide else spec.HEADER_3DW_BYTES) + digest
+    answer = spec.DATA_LINK_BYTES + spec.HEADER_COMPLETION_BYTES + digest
+    limit = rcb if rcb_chunks else mps
+    whole, rest = divmod(size, mrrs)
+    return ModelBytes(
+        writes=size + request * -(-size // mps),
+        requests=request * -(-size // mrrs),
+        completions=size + answer * (whole * -(-mrrs // limit) + -(-rest // limit)),
+    )
+
+
 def pcie_model(
     generation: int,
     lanes: int,
@@ -316,21 +358,12 @@ def pcie_model(
     networking", SIGCOMM 2018. It counts bytes, not DW, cuts without regard to addresses, and takes Ack,
     UpdateFC and skips from both directions alike, in flit mode too.
     """
-    share = 2 * spec.DLLP_BYTES / spec.ack_limit_symbols(generation, lanes, mps)
-    share += spec.SKIP_SYMBOLS / spec.SKIP_INTERVAL_SYMBOLS
-    rate = float(_PS_PER_S / spec.byte_time_ps(generation, lanes)) * (1 - share)
-    digest = spec.DW_BYTES if ecrc else 0
-    wide = address_bits == 64
-    request = spec.DATA_LINK_BYTES + (spec.HEADER_4DW_BYTES if wide else spec.HEADER_3DW_BYTES) + digest
-    answer = spec.DATA_LINK_BYTES + spec.HEADER_COMPLETION_BYTES + digest
-    limit = rcb if rcb_chunks else mps
-    whole, rest = divmod(size, mrrs)
-    writes = size + request * -(-size // mps)
-    requests = request * -(-size // mrrs)
-    completions = size + answer * (whole * -(-mrrs // limit) + -(-rest // limit))
-    payload = 8e-9 * size * rate
+    found = pcie_model_bytes(
+        size, mps=mps, mrrs=mrrs, rcb=rcb, rcb_chunks=rcb_chunks, address_bits=address_bits, ecrc=ecrc
+    )
+    payload = 8e-9 * size * pcie_model_rate(generation, lanes, mps)
     return {
-        "write": payload / writes,
-        "read": payload / max(requests, completions),
-        "both": payload / max(writes + requests, completions),
+        "write": payload / found.writes,
+        "read": payload / max(found.requests, found.completions),
+        "both": payload / max(found.writes + found.requests, found.completions),
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import ConfigError
-from . import cc_copy, cocotbext, gpu, gpu_jobs, nvme_driver, pcie_bench, pcie_model
+from . import cc_copy, cocotbext, gpu, gpu_jobs, nvme_driver, pcie_bench, pcie_model, pcie_model_nic
 from .points import DataSet
 
 VARIABLE: Final = "SEVPCIE_REFERENCE_DATA"
@@ -15,6 +15,7 @@ NEIGHBOUR: Final = Path("../shared/data")
 # In the order of printing.
 SETS: Final[tuple[Callable[[Path], DataSet], ...]] = (
     pcie_model.compare,
+    pcie_model_nic.compare,
     cocotbext.compare,
     *pcie_bench.sets(),
     *gpu.sets(),

@@ -1,80 +1,74 @@
 """NIC: receive and transmit rings, as steps.
 
 Rule: a frame is one request. Receive: payload write, then a completion write-back per batch; descriptors are
-fetched and the tail doorbell rung once per descriptor batch, beside the frames. Transmit: one doorbell and
-one descriptor fetch per burst, then a payload read per frame; completions are written back per batch.
+fetched and the tail doorbell rung once per batch, beside the frames. Transmit: a doorbell per burst, a
+descriptor fetch when enough are there, then a payload read per frame; completions are written back per batch.
 
 Latency: receive, last byte at the MAC to the write-back visible; transmit, doorbell to the last payload byte
 at the device. An open loop counts from the intended start.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Final, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
 from .._jit import kernel
-from ..spec import BUFFER_DATA, BUFFER_MMIO, BUFFER_MSI, BUFFER_QUEUE
 from ..stats.draw import below, draw_u64, exponential_table, quantile
-from .buffers import BAR_ADDRESS, MSI_ADDRESS, Allocator
-from .program import (
-    BEGIN,
-    DELAY,
-    EARLY1,
-    END,
-    FOREVER,
-    READ_UP,
-    STEP,
-    WRITE_DOWN,
-    WRITE_UP,
-    Chunk,
-    Program,
-    put,
-)
-from .traces.pace import LINE_OVERHEAD
+from .nic_steps import ENTRIES, RX, TX, Adapter, Frames, Ring, program
+from .program import FOREVER, Program
+from .traces.pace import LINE_OVERHEAD, occupancy_ps
+from .traces.records import NIC_DTYPE
 
-RX: Final = 0
-TX: Final = 1
+__all__ = [
+    "BIMODAL",
+    "ENTRIES",
+    "IMIX",
+    "RX",
+    "TX",
+    "Adapter",
+    "Load",
+    "Ring",
+    "open_loop",
+    "replay",
+    "sizes_of",
+]
 
 # The "simple IMIX" of the TRex traffic generator: 28 frames of 60 B, 20 of 590 B, 4 of 1514 B (without FCS).
 IMIX: Final = ((28, 60), (20, 590), (4, 1514))
-_IMIX_TOTAL: Final = 52
-
-_DOORBELL_BYTES: Final = 4
-_RX_TAIL: Final = BAR_ADDRESS + 0x2000
-_TX_TAIL: Final = BAR_ADDRESS + 0x3000
-_MSI_BYTES: Final = 4
-_RING_ENTRIES: Final = 1024
-# A receive buffer: headroom as DPDK and Linux leave it, so that payloads do not start on a page.
-_HEADROOM: Final = 128
+# Benson, Akella, Maltz: "Network Traffic Characteristics of Data Centers in the Wild", IMC 2010, section 6:
+# packets cluster around 200 B and 1400 B, without a figure for how many are where; half and half is a choice.
+BIMODAL: Final = ((1, 200), (1, 1400))
 
 _CHUNK: Final = 512
-# Most steps of one frame, with what it does for its batch.
-_STEPS: Final = 8
-
-# Intended starts (ps), sizes (bytes), directions, and the start of the next frame after them.
-_Frames: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, int]
+# Records of a capture that are read at a time.
+_READ: Final = 1 << 16
 
 _DRAW_SIZE: Final = 0
 _DRAW_GAP: Final = 1
+_DRAWS: Final = 2
 
 
 @kernel
-def _draw_frames(times, sizes, first, start_ps, fixed, line_bps, gaps, key):
+def _draw_frames(times, sizes, first, start_ps, weights, choices, line_bps, gaps, key):
     """Draw sizes and intended starts of consecutive frames; return the last start.  Modified in place.
 
     A frame takes its time on the line and then an exponential gap whose mean is in proportion to its size, so
     the mean rate is as asked and never above the line's.
 
-    fixed : bytes of every frame, 0 for IMIX; line_bps : bit/s; gaps : int64[4097], 1/1024 ps per byte.
+    weights : int64[k], running sums; choices : int64[k], bytes; line_bps : bit/s; gaps : int64[4097], 1/1024
+    ps per byte.
     """
     now = start_ps
     for i in range(len(times)):
-        size = fixed
-        if fixed == 0:
-            pick = below(draw_u64(key[0], key[1] + _DRAW_SIZE, first + i), _IMIX_TOTAL)
-            few = IMIX[0][0] + IMIX[1][0]
-            size = IMIX[0][1] if pick < IMIX[0][0] else (IMIX[1][1] if pick < few else IMIX[2][1])
+        size = choices[0]
+        if len(choices) > 1:
+            pick = below(draw_u64(key[0], key[1] + _DRAW_SIZE, first + i), weights[-1])
+            at = 0
+            while pick >= weights[at]:
+                at += 1
+            size = choices[at]
         line = (size + LINE_OVERHEAD) * 8 * 1_000_000_000_000 // line_bps
         unit = quantile(gaps, draw_u64(key[0], key[1] + _DRAW_GAP, first + i))
         now += line + ((unit * (size + LINE_OVERHEAD)) >> 10)
@@ -83,254 +77,196 @@ def _draw_frames(times, sizes, first, start_ps, fixed, line_bps, gaps, key):
     return now
 
 
-@kernel
-def _fill(out, first, times, sizes, directions, burst, stats, rings, device, seen, open_requests, last):
-    """Write the steps of consecutive frames; return their number.  Modified: out, seen, open_requests.
+def sizes_of(records: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """Return (weight, bytes) of the frames of a capture, NIC_DTYPE[n], as `Load.sizes` has them."""
+    sizes, counts = np.unique(records["bytes"], return_counts=True)
+    return tuple(zip(counts.tolist(), sizes.tolist(), strict=True))
 
-    times : int64[n], ps; sizes : int64[n], bytes; directions : uint8[n]; burst : frames per doorbell.
-    stats : int64[2], class of a direction.
-    rings : int64[2, 4] per direction: addresses of descriptors, completions, first buffer; their distance.
-    device : int64[6], descriptor bytes and batch, completion bytes and batch, interrupt batch, pipeline ps.
-    seen : int64[2, 2] per direction: frames so far, and those whose completion is not yet written back;
-    open_requests : int64[completion batch], which received ones these are.
-    last : no chunk follows, so the last batches are written back short.
+
+@dataclass(frozen=True)
+class Load:
+    """Frames at a mean rate.
+
+    Attributes
+    ----------
+    sizes : of RX, TX or both, each at the rate: (weight, bytes), without FCS.
+    rate_bps, line_rate_bps : bit/s on the line, with LINE_OVERHEAD per frame; rate at most line rate.
     """
-    descriptor, batch, completion, write_back, interrupt, pipeline = device
-    n = len(times)
-    remaining = np.int64(0)
-    for i in range(n):
-        remaining += directions[i] == RX
-    at = 0
-    i = 0
-    while i < n:
-        direction = directions[i]
-        stat = stats[direction]
-        request = first + i
-        frame = seen[direction, 0]
-        slot = frame % _RING_ENTRIES
-        ring = rings[direction]
-        if direction == RX:
-            remaining -= 1
-            at = put(out, at, DELAY, 0, 0, 0, request, stat, BEGIN, 0, pipeline)
-            out[at - 1]["not_before_ps"] = times[i]
-            arrival = at - 1
-            if slot % batch == 0:
-                # The driver returns a batch of buffers; the device reads their descriptors ahead of use.
-                at = put(out, at, WRITE_DOWN, BUFFER_MMIO, _RX_TAIL, _DOORBELL_BYTES, -1, stat, EARLY1, 1, 0)
-                # No read or write-back runs over the end of its ring.
-                size = min(batch, _RING_ENTRIES - slot) * descriptor
-                at = put(out, at, READ_UP, BUFFER_QUEUE, ring[0] + slot * descriptor, size, -1, stat, 0, 1, 0)
-            buffer = ring[2] + slot * ring[3] + _HEADROOM
-            at = put(out, at, WRITE_UP, BUFFER_DATA, buffer, sizes[i], request, stat, 0, at - arrival, 0)
-            seen[direction, 0] = frame + 1
-            open_requests[seen[direction, 1]] = request
-            open_frames = seen[direction, 1] + 1
-            if open_frames == write_back or slot == _RING_ENTRIES - 1 or (last and remaining == 0):
-                flags = EARLY1 | END if open_frames == 1 else EARLY1
-                entry = ring[1] + (slot - open_frames + 1) * completion
-                size = open_frames * completion
-                at = put(out, at, WRITE_UP, BUFFER_QUEUE, entry, size, request, stat, flags, 1, 0)
-                written = at - 1
-                if interrupt > 0 and (frame + 1) // interrupt != (frame + 1 - open_frames) // interrupt:
-                    at = put(out, at, WRITE_UP, BUFFER_MSI, MSI_ADDRESS, _MSI_BYTES, -1, stat, EARLY1, 1, 0)
-                if open_frames > 1:
-                    for k in range(open_frames):
-                        at = put(out, at, DELAY, 0, 0, 0, open_requests[k], stat, END, at - written, 0)
-                open_frames = 0
-            seen[direction, 1] = open_frames
-            i += 1
-        else:
-            count = 1
-            most = min(burst, _RING_ENTRIES - slot)
-            while count < most and i + count < n and directions[i + count] == TX:
-                count += 1
-            # The driver rings once for the burst, when its last frame is due.
-            start = times[i + count - 1]
-            for k in range(count):
-                at = put(out, at, DELAY, 0, 0, 0, request + k, stat, BEGIN, 0, 0)
-                out[at - 1]["not_before_ps"] = start
-            at = put(out, at, WRITE_DOWN, BUFFER_MMIO, _TX_TAIL, _DOORBELL_BYTES, request, stat, 0, 1, 0)
-            fetch = ring[0] + slot * descriptor
-            at = put(out, at, READ_UP, BUFFER_QUEUE, fetch, count * descriptor, request, stat, 0, 1, 0)
-            at = put(out, at, DELAY, 0, 0, 0, request, stat, 0, 1, pipeline)
-            payload = at
-            for k in range(count):
-                buffer = ring[2] + (slot + k) % _RING_ENTRIES * ring[3] + _HEADROOM
-                at = put(
-                    out, at, READ_UP, BUFFER_DATA, buffer, sizes[i + k], request + k, stat, END, 1 + k, 0
-                )
-            for k in range(count):
-                done = frame + k + 1
-                if done % write_back == 0:
-                    entry = ring[1] + (done // write_back) % _RING_ENTRIES * completion
-                    after = at - payload - k
-                    at = put(out, at, WRITE_UP, BUFFER_QUEUE, entry, completion, -1, stat, 0, after, 0)
-                    if interrupt > 0 and done // interrupt != (done - write_back) // interrupt:
-                        at = put(
-                            out, at, WRITE_UP, BUFFER_MSI, MSI_ADDRESS, _MSI_BYTES, -1, stat, EARLY1, 1, 0
-                        )
-            seen[direction, 0] = frame + count
-            i += count
-    return at
 
+    sizes: Mapping[int, Sequence[tuple[int, int]]]
+    rate_bps: int
+    line_rate_bps: int
 
-class _Adapter:
-    """What generated and replayed frames share: rings, buffers and the device's numbers."""
+    @property
+    def directions(self) -> tuple[int, ...]:
+        """Return those that there are, in order."""
+        return tuple(sorted(self.sizes))
 
-    def __init__(
-        self,
-        directions: tuple[int, ...],
-        largest_frame: int,
-        descriptor_bytes: int,
-        descriptor_batch: int,
-        completion_bytes: int,
-        completion_batch: int,
-        msi_batch: int,
-        pipeline_ps: int,
-    ) -> None:
-        memory = Allocator()
-        self.rings = np.zeros((2, 4), np.int64)
-        for direction in directions:
-            self.rings[direction, 0] = memory.queue(_RING_ENTRIES * descriptor_bytes)
-            self.rings[direction, 1] = memory.queue(_RING_ENTRIES * completion_bytes)
-            self.rings[direction, 2:] = memory.data(_RING_ENTRIES, _HEADROOM + largest_frame)
-        self.device = np.array(
-            [descriptor_bytes, descriptor_batch, completion_bytes, completion_batch, msi_batch, pipeline_ps]
+    def drawn(self, direction: int, key: np.ndarray, chunk: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield intended starts and sizes of one direction for ever, `chunk` frames at a time."""
+        byte_gap = (
+            8 * 10**12 * (self.line_rate_bps - self.rate_bps) * 1024 // (self.rate_bps * self.line_rate_bps)
         )
-        self.regions = memory.regions()
-        self.names = tuple(("rx", "tx")[d] for d in directions)
-        self.stats = np.array([directions.index(d) if d in directions else 0 for d in (RX, TX)])
-
-    def program(self, frames: Callable[[], Iterator[_Frames]], burst: int) -> Program:
-        """Return the program of an iterator over (times, sizes, directions, next start or FOREVER)."""
-
-        def chunks() -> Iterator[Chunk]:
-            first = 0
-            seen = np.zeros((2, 2), np.int64)
-            open_requests = np.zeros(max(int(self.device[3]), 1), np.int64)
-            for times, sizes, directions, horizon in frames():
-                # A write-back also ends the frames that earlier chunks left open.
-                out = np.empty(len(times) * _STEPS + int(seen[RX, 1]), STEP)
-                last = horizon == FOREVER
-                n = _fill(
-                    out,
-                    first,
-                    times,
-                    sizes,
-                    directions,
-                    burst,
-                    self.stats,
-                    self.rings,
-                    self.device,
-                    seen,
-                    open_requests,
-                    last,
-                )
-                yield Chunk(out[:n], horizon)
-                first += len(times)
-
-        batch = int(max(burst, self.device[3], self.device[1]))
-        return Program(
-            stats=self.names,
-            pooled=len(self.names),
-            chunks=chunks,
-            regions=self.regions,
-            reach=_STEPS * (batch + 1),
-            servers=0,
-            open_loop=True,
-        )
+        gaps = exponential_table(byte_gap)
+        weights = np.cumsum([weight for weight, _ in self.sizes[direction]]).astype(np.int64)
+        choices = np.array([size for _, size in self.sizes[direction]], np.int64)
+        first = now = 0
+        while True:
+            times, sizes = np.empty(chunk, np.int64), np.empty(chunk, np.int64)
+            now = _draw_frames(times, sizes, first, now, weights, choices, self.line_rate_bps, gaps, key)
+            yield times, sizes
+            first += chunk
 
 
-def open_loop(
-    *,
-    requests: int,
-    direction: int,
-    frame_bytes: int,
-    rate_bps: int,
-    line_rate_bps: int,
-    descriptor_bytes: int,
-    descriptor_batch: int,
-    completion_bytes: int,
-    completion_batch: int,
-    msi_batch: int,
-    pipeline_ps: int,
-    seed: int,
-    stream: int,
-) -> Program:
+def open_loop(adapter: Adapter, load: Load, *, requests: int, seed: int, stream: int) -> Program:
     """Return frames that arrive at a mean rate, whatever the device does with them.
 
     Parameters
     ----------
-    requests : frames; direction : RX or TX; frame_bytes : 0 for IMIX.
-    rate_bps, line_rate_bps : bit/s on the line, with LINE_OVERHEAD per frame; rate at most line rate.
-    seed, stream : key of the draws, with two streams from `stream` on.
+    requests : frames of all directions. seed, stream : key of the draws, with four streams from `stream` on.
     """
-    adapter = _Adapter(
-        (direction,),
-        frame_bytes or max(size for _, size in IMIX),
-        descriptor_bytes,
-        descriptor_batch,
-        completion_bytes,
-        completion_batch,
-        msi_batch,
-        pipeline_ps,
+    # What is rung in is sent in the same chunk.
+    bell, period = adapter.tx.doorbell, adapter.tx.period
+    chunk = max(_CHUNK // period, 1) * period
+
+    def one(direction: int) -> Iterator[Frames]:
+        done = 0
+        for times, sizes in load.drawn(direction, np.array([seed, stream]), chunk):
+            n = min(chunk, requests - done)
+            done += n
+            later = int(times[n - 1]) if done < requests else FOREVER
+            yield times[:n], sizes[:n], np.full(n, direction, np.uint8), later
+            if done == requests:
+                return
+
+    def both() -> Iterator[Frames]:
+        keys = {d: np.array([seed, stream + place * _DRAWS]) for place, d in enumerate((RX, TX))}
+        sources = {d: load.drawn(d, key, chunk) for d, key in keys.items()}
+        held = np.empty(0, NIC_DTYPE)
+        until = {RX: -1, TX: -1}
+        done = 0
+        sent = 0
+        while done < requests:
+            # Whoever has the fewest known draws more of them.
+            direction = min(until, key=lambda d: until[d])
+            times, sizes = next(sources[direction])
+            if direction == TX:
+                # A burst starts when its last frame is due, so that none of the others comes between.
+                times = np.repeat(times[bell - 1 :: bell], bell)
+            until[direction] = int(times[-1])
+            held = np.concatenate([held, _frames(times, sizes, direction)])
+            held = held[np.argsort(held["t_ps"], kind="stable")]
+            known = min(until.values())
+            # What comes later is later than that, or at the same time in a burst of its own.
+            count = min(int(np.searchsorted(held["t_ps"], known, side="right")), requests - done)
+            if done + count < requests:
+                ends = sent + np.cumsum(held["direction"][:count] == TX)
+                count = int(np.flatnonzero(ends % period == 0)[-1]) + 1 if (ends % period == 0).any() else 0
+                sent = int(ends[count - 1]) if count else sent
+            ready, held = held[:count], held[count:]
+            done += count
+            if count:
+                later = min(known, int(held["t_ps"][0])) if len(held) else known
+                yield _unpacked(ready, later if done < requests else FOREVER)
+
+    largest = max(size for pairs in load.sizes.values() for _, size in pairs)
+    single = load.directions[0]
+    return program(
+        adapter, load.directions, largest, both if len(load.directions) > 1 else lambda: one(single)
     )
-    byte_gap = 8 * 10**12 * (line_rate_bps - rate_bps) * 1024 // (rate_bps * line_rate_bps)
-    gaps = exponential_table(byte_gap)
-    key = np.array([seed, stream])
 
-    def frames() -> Iterator[_Frames]:
-        now = 0
-        for first in range(0, requests, _CHUNK):
-            n = min(_CHUNK, requests - first)
-            times = np.empty(n, np.int64)
-            sizes = np.empty(n, np.int64)
-            now = _draw_frames(times, sizes, first, now, frame_bytes, line_rate_bps, gaps, key)
-            directions = np.full(n, direction, np.uint8)
-            yield times, sizes, directions, int(now) if first + n < requests else FOREVER
 
-    return adapter.program(frames, descriptor_batch)
+def _frames(times: np.ndarray, sizes: np.ndarray, direction: int) -> np.ndarray:
+    """Return NIC_DTYPE[n]."""
+    out = np.empty(len(times), NIC_DTYPE)
+    out["t_ps"], out["bytes"], out["direction"] = times, sizes, direction
+    return out
+
+
+def _unpacked(frames: np.ndarray, later: int) -> Frames:
+    """Return the columns of NIC_DTYPE[n], and when the next one comes."""
+    return (
+        np.ascontiguousarray(frames["t_ps"]),
+        np.ascontiguousarray(frames["bytes"]),
+        np.ascontiguousarray(frames["direction"]),
+        later,
+    )
+
+
+def _paced(parts: Iterator[np.ndarray], present: tuple[int, ...], line_rate_bps: int) -> Iterator[np.ndarray]:
+    """Yield frames in the order of their times, each direction spaced to a line, or as they are for rate 0.
+
+    As `traces.pace_line` and a sort of them all would have them; what is held is what one direction is late.
+    """
+    sent = dict.fromkeys(present, -(1 << 62))
+    held = np.empty(0, NIC_DTYPE)
+    for part in parts:
+        frames = part
+        if line_rate_bps:
+            frames = part.copy()
+            for direction in present:
+                mine = frames["direction"] == direction
+                if mine.any():
+                    total = np.cumsum(occupancy_ps(frames["bytes"][mine], line_rate_bps))
+                    ahead = np.maximum.accumulate(frames["t_ps"][mine] - total)
+                    times = total + np.maximum(ahead, sent[direction])
+                    frames["t_ps"][mine] = times
+                    sent[direction] = int(times[-1])
+        held = np.concatenate([held, frames])
+        held = held[np.argsort(held["t_ps"], kind="stable")]
+        # Whatever comes later is no earlier than that, and behind in a sort that is stable.
+        latest = int(part["t_ps"][-1])
+        known = min(max(latest, at) for at in sent.values())
+        ready = int(np.searchsorted(held["t_ps"], known, side="right"))
+        yield held[:ready]
+        held = held[ready:]
+    yield held
 
 
 def replay(
-    *,
-    times_ps: np.ndarray,
-    sizes: np.ndarray,
-    directions: np.ndarray,
-    descriptor_bytes: int,
-    descriptor_batch: int,
-    completion_bytes: int,
-    completion_batch: int,
-    msi_batch: int,
-    pipeline_ps: int,
+    adapter: Adapter, records: np.ndarray, *, line_rate_bps: int = 0, only: int | None = None
 ) -> Program:
     """Return the frames of a capture at their times; a recorded transmit rings its own doorbell.
 
     Parameters
     ----------
-    times_ps : int64[n], ascending; sizes : int64[n], bytes; directions : uint8[n] of RX, TX.
+    records : NIC_DTYPE[n], see `traces.records`; it is read piece by piece.
+    line_rate_bps : each direction is spaced to a line of so many bit/s; 0: they come as recorded.
+    only : RX or TX: leave out the other direction. The first frame comes at time 0.
     """
-    present = tuple(d for d in (RX, TX) if (directions == d).any())
-    adapter = _Adapter(
-        present,
-        int(sizes.max()),
-        descriptor_bytes,
-        descriptor_batch,
-        completion_bytes,
-        completion_batch,
-        msi_batch,
-        pipeline_ps,
-    )
 
-    def frames() -> Iterator[_Frames]:
-        for first in range(0, len(times_ps), _CHUNK):
-            part = slice(first, first + _CHUNK)
-            later = times_ps[first + _CHUNK :]
-            yield (
-                np.ascontiguousarray(times_ps[part]),
-                np.ascontiguousarray(sizes[part], np.int64),
-                directions[part].astype(np.uint8),
-                int(later[0]) if len(later) else FOREVER,
-            )
+    def parts() -> Iterator[np.ndarray]:
+        for first in range(0, len(records), _READ):
+            part = records[first : first + _READ]
+            taken = np.array(part if only is None else part[part["direction"] == only])
+            if len(taken):
+                yield taken
 
-    return adapter.program(frames, 1)
+    origin = None
+    largest = 0
+    found: set[int] = set()
+    for part in parts():
+        origin = int(part["t_ps"][0]) if origin is None else origin
+        largest = max(largest, int(part["bytes"].max()))
+        found.update(np.unique(part["direction"]).tolist())
+    present = tuple(sorted(found))
+
+    def shifted() -> Iterator[np.ndarray]:
+        for part in parts():
+            part["t_ps"] -= origin
+            yield part
+
+    def frames() -> Iterator[Frames]:
+        held = np.empty(0, NIC_DTYPE)
+        for some in _paced(shifted(), present, line_rate_bps):
+            held = np.concatenate([held, some])
+            at = 0
+            # One more, as a chunk says when the next one begins.
+            while len(held) - at > _CHUNK:
+                yield _unpacked(held[at : at + _CHUNK], int(held["t_ps"][at + _CHUNK]))
+                at += _CHUNK
+            held = held[at:]
+        yield _unpacked(held, FOREVER)
+
+    alone = replace(adapter, tx=replace(adapter.tx, doorbell=1, whole=False))
+    return program(alone, present, largest, frames)
