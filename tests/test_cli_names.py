@@ -55,7 +55,7 @@ def test_a_shown_scenario_is_the_same_scenario(name, capsys, tmp_path):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["list", "things"], "'things': no such kind; expected one of scenarios, schemes, links"),
+        (["list", "things"], "'things': no such kind; expected one of scenarios, mixes, schemes, links"),
         (["show", "nvmee"], "'nvmee': no such scenario or preset; did you mean 'nvme'?"),
         (["show", "xyzzy"], "'sevpcie list' prints all names"),
         (["show", "things/nvme"], "no such kind 'things'; expected one of scenarios"),

@@ -246,7 +246,9 @@ def test_a_recording_of_one_operation(capsys, tmp_path):
 # --- pictures -----------------------------------------------------------------------------------------------
 
 
-def test_out(capsys, tmp_path):
+def test_out(capsys, tmp_path, monkeypatch):
+    # Lines are folded to the terminal's width, those of a file to the usual one.
+    monkeypatch.setenv("COLUMNS", "120")
     out = tmp_path / "pictures"
     text = show(capsys, "nic/imix_rx", "--quick", "--out", str(out))
     assert sorted(p.name for p in out.iterdir()) == [f"workload.{e}" for e in ("json", "png", "svg", "txt")]

@@ -302,6 +302,9 @@ def mutate(config: StreamConfig, wires: list[list[bytes]], steps: list[tuple[str
         wire = wires[filled[x % len(filled)]]
         i = y % len(wire)
         tlp = wire[i]
+        if not tlp and what in ("flip", "flip in front", "truncate"):
+            # Truncated to nothing before.
+            continue
         if what in ("flip", "flip in front"):
             bit = z % (8 * len(tlp) if what == "flip" else min(8 * len(tlp), 192))
             flipped = bytearray(tlp)

@@ -78,11 +78,11 @@ def test_the_text_is_good(load):
         ("queue_depth = 4", "block = 1000", 10, "block: 1000; expected a size from 512B to 16MiB in steps of 512B"),
         ("queue_depth = 4", "read_share = 1.1", 10, "read_share: 1.1; expected a number from 0 to 1"),
         ("queue_depth = 4", "read_share = nan", 10, "read_share: nan; expected a number from 0 to 1"),
-        ("queue_depth = 4", 'pattern = "random"', 10, "unknown key 'pattern'; allowed: kind, queue_depth, block"),
+        ("queue_depth = 4", 'pattern = "random"', 10, "pattern: 'random' without a window; expected window = SIZE"),
         ("queue_depth = 4", "think = 5", 10, "think: 5: no unit; expected a time"),
         ("queue_depth = 4", 'think = "2h"', 10, "unknown unit 'h'"),
         ("queue_depth = 4", 'think = "4000s"', 10, "think: '4000s'; expected a time from 0 to 3600s with its unit"),
-        ("queue_depth = 4", 'span = "64GiB"', 10, "unknown key 'span'; allowed: kind, queue_depth, block"),
+        ("queue_depth = 4", 'span = "64GiB"', 10, "unknown key 'span'; allowed: kind, block, read_share"),
         ("queue_depth = 4", "read_share = 0x1" + "0" * 400, 10, "read_share: a number of more than 60 digits; expected a number"),
         ('link = "gen5x4"', 'link = "gen5x' + "9" * 5000 + '"', 2, "expected one of gen3x8"),
         # What would change nothing.
@@ -106,10 +106,10 @@ def test_the_text_is_good(load):
         ('name = "mine"', 'name = "mine"\nregions = { data = 2 }', 2, "regions.data: 2; expected a number from 0 to 1"),
         ('preset = "nvme-dram"', 'preset = "nvme-dram"\nrequests = 0', 8, "workload[0].device.ssd.requests: 0; expected a whole number"),
         # Keys.
-        ("queue_depth = 4", "qd = 4", 10, "workload[0].device.ssd.traffic: unknown key 'qd'; allowed: kind, queue_depth, block, read_share, think; did you mean 'queue_depth'?"),
-        ("queue_depth = 4", "Block = 512", 10, "unknown key 'Block'; allowed: kind, queue_depth, block, read_share, think; did you mean 'block'?"),
+        ("queue_depth = 4", "qd = 4", 10, "workload[0].device.ssd.traffic: unknown key 'qd'; allowed: kind, block, read_share, flush_share, trim_share, zeroes_share, batch, buffer_offset, window, pattern, queue_depth, think; did you mean 'queue_depth'?"),
+        ("queue_depth = 4", "Block = 512", 10, "unknown key 'Block'; allowed: kind, block, read_share, flush_share, trim_share, zeroes_share, batch, buffer_offset, window, pattern, queue_depth, think; did you mean 'block'?"),
         ("queue_depth = 4", '"a key" = 4', 10, "unknown key 'a key'; allowed"),
-        ("queue_depth = 4", "direction = 4", 10, "unknown key 'direction'; allowed: kind, queue_depth"),
+        ("queue_depth = 4", "direction = 4", 10, "unknown key 'direction'; allowed: kind, block"),
         ('name = "mine"', 'name = "mine"\nfoo = 1', 2, "unknown key 'foo'; allowed: schema_version, name, title, link"),
         ('link = "gen5x16"', 'lnk = "gen5x16"', 16, "workload[1].device.nic: unknown key 'lnk'; allowed: preset, link, switch, requests, background, phase, traffic; did you mean 'link'?"),
         ('preset = "nvme-dram"\n', "", 6, "workload[0].device.ssd: no key 'preset'; expected preset, traffic in this table"),
@@ -293,7 +293,7 @@ def test_files_that_are_no_toml(load, data, said):
 
 
 def test_names_and_paths_that_lead_nowhere(tmp_path):
-    with pytest.raises(ConfigError, match=r"'nvem': no such scenario; expected gpu, mix, nic, nvme or the path of a .toml file; did you mean 'nvme'"):  # fmt: skip
+    with pytest.raises(ConfigError, match=r"'nvem': no such scenario; expected gpu, mix, nic, nvme, checkpoint, .* or the path of a .toml file; did you mean 'nvme'"):  # fmt: skip
         load_scenario("nvem")
     with pytest.raises(ConfigError, match=r"nope.toml: no such file; expected a scenario"):
         load_scenario(tmp_path / "nope.toml")

@@ -97,7 +97,7 @@ def test_where_an_array_ends_changes_nothing(program, link, most):
 @given(case=cases(max_devices=1, units=False))
 def test_the_simulator_sends_the_same_tlps_and_bytes(case):
     """By class of operations: TLPs, and bytes on the wire with what sealing adds to each protected one."""
-    case = replace(case, stop_ps=0, uplinks=(), below=())
+    case = replace(case.whole(), uplinks=(), below=())
     port, program, marks = case.ports[0], case.programs[0], case.protected[0]
     flit = port.generation >= spec.FIRST_FLIT_GENERATION
     link = Sizes(port.mps, port.mrrs, port.rcb, port.completion_bytes, flit)
