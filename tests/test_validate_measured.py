@@ -90,6 +90,7 @@ BARS = {
     "gpu_copy_both": (8, None),
     "gpu_jobs": (1e-9, 1e-9),
     "nvme_driver": (1e-9, 1e-9),
+    "pcie_model_nic": (1e-4, 1e-4),
 }
 
 

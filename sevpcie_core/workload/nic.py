@@ -37,8 +37,8 @@ __all__ = [
 
 # The "simple IMIX" of the TRex traffic generator: 28 frames of 60 B, 20 of 590 B, 4 of 1514 B (without FCS).
 IMIX: Final = ((28, 60), (20, 590), (4, 1514))
-# Benson, Akella, Maltz: "Network Traffic Characteristics of Data Centers in the Wild", IMC 2010, section 6:
-# packets cluster around 200 B and 1400 B, without a figure for how many are where; half and half is a choice.
+# Benson, Akella, Maltz: "Network Traffic Characteristics of Data Centers in the Wild", IMC 2010:
+# packets cluster around 200 B and 1400 B. How many are where is a choice: half and half.
 BIMODAL: Final = ((1, 200), (1, 1400))
 
 _CHUNK: Final = 512
