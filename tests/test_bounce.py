@@ -29,6 +29,7 @@ from sevpcie_core.workload.program import (
     Chunk,
     Program,
 )
+from sevpcie_core.workload.traces.records import NIC_DTYPE
 
 SLOW = Staging(cores=3, setup_ps=250_000, mb_per_s=10_000)
 # No transfer takes time.
@@ -77,21 +78,17 @@ def of_nvme(depth=1, share=0.5, think_ps=0, requests=300, block=4096, **other) -
     )
 
 
-def of_nic(direction=nic.RX, gap_ps=1_000_000, frames=1500, size=1514, **other) -> Program:
-    device = {
-        "descriptor_bytes": 16,
-        "descriptor_batch": 8,
-        "completion_bytes": 64,
-        "completion_batch": 1,
-        "msi_batch": 4,
-        "pipeline_ps": 300_000,
-    }
-    return nic.replay(
-        times_ps=gap_ps * np.arange(1, frames + 1),
-        sizes=np.full(frames, size),
-        directions=np.full(frames, direction, np.uint8),
-        **(device | other),
-    )
+def nic_adapter(completions=1, interrupt=4) -> nic.Adapter:
+    """Return the device; as in the shipped presets, both rings are alike but for a doorbell per burst."""
+    ring = nic.Ring(doorbell=8, fetch=8, completion_bytes=64, completions=completions, interrupt=interrupt)
+    return nic.Adapter(rx=ring, tx=ring, pipeline_ps=300_000)
+
+
+def of_nic(direction=nic.RX, gap_ps=1_000_000, frames=1500, size=1514, **ring) -> Program:
+    records = np.empty(frames, NIC_DTYPE)
+    records["t_ps"] = gap_ps * np.arange(1, frames + 1)
+    records["bytes"], records["direction"] = size, direction
+    return nic.replay(nic_adapter(**ring), records)
 
 
 def of_gpu(kinds, sizes, gap_ps=40_000_000) -> Program:
@@ -115,20 +112,12 @@ PROGRAMS = {
     "nvme, deep": of_nvme(depth=16),
     "nvme, thinking": of_nvme(depth=4, think_ps=2_000_000),
     "nic rx": of_nic(),
-    "nic rx, batches": of_nic(completion_batch=8, frames=1001),
+    "nic rx, batches": of_nic(completions=8, frames=1001),
     "nic tx": of_nic(nic.TX),
     "nic tx, bursts": nic.open_loop(
+        nic_adapter(completions=4, interrupt=0),
+        nic.Load({nic.TX: nic.IMIX}, 100 * 10**9, 400 * 10**9),
         requests=1200,
-        direction=nic.TX,
-        frame_bytes=0,
-        rate_bps=100 * 10**9,
-        line_rate_bps=400 * 10**9,
-        descriptor_bytes=16,
-        descriptor_batch=8,
-        completion_bytes=64,
-        completion_batch=4,
-        msi_batch=0,
-        pipeline_ps=300_000,
         seed=2,
         stream=1 << 16,
     ),

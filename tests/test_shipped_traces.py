@@ -60,6 +60,15 @@ def test_it_can_be_looked_at_whole(name, capsys):
     assert device["data"]["bytes"] > 0
 
 
+def test_a_command_larger_than_any_drive_takes_is_one_clear_line(capsys, tmp_path):
+    path = tmp_path / "large.csv"
+    path.write_text(f"time_us,op,bytes\n0,read,{(64 << 20) + 512}\n1,trim,{1 << 39}\n")
+    assert cli.main(["compare", "--trace", str(path), "--quick"]) == 2
+    assert "a command of 67109376 bytes; expected at most 64MiB" in capsys.readouterr().err
+    path.write_text(f"time_us,op,bytes\n0,read,{64 << 20}\n1,trim,{1 << 39}\n")
+    assert cli.main(["workload", "show", str(path)]) == 0
+
+
 def test_the_reference_traces_are_there(reference_data):
     """Where there is reference data, it has recordings of each kind."""
     assert {kind_of(str(path.relative_to(REFERENCE))) for path in FOUND} == {"gpu", "nic", "nvme"}

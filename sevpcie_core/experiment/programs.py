@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import FormatError, MisuseError
+from ..units import format_bytes
 from ..workload import gpu, gpu_jobs, nic, nvme, traces
 from ..workload.mix import phased
 from ..workload.program import Program
@@ -116,6 +117,13 @@ def _nvme(device: NvmeDevice, traffic: NvmeTraffic, requests: int, seed: int, st
     )
     if traffic.trace is not None:
         records = recorded(traffic).records
+        moved = records["bytes"][records["op"] <= nvme.WRITE]
+        if len(moved) and (largest := int(moved.max())) > nvme.MAX_BYTES:
+            most = format_bytes(nvme.MAX_BYTES)
+            raise FormatError(
+                f"{traffic.trace.spec}: a command of {largest} bytes; expected at most {most}, "
+                "which no drive takes in one"
+            )
         return nvme.replay(controller, records, seed=seed, stream=stream)
     mix = nvme.Mix(
         sizes=traffic.blocks or ((1, traffic.block),),

@@ -27,6 +27,7 @@ __all__ = [
     "ENTRIES",
     "FLUSH",
     "KINDS",
+    "MAX_BYTES",
     "READ",
     "TRIM",
     "WRITE",
@@ -39,6 +40,8 @@ __all__ = [
     "submitted",
 ]
 
+# More than any drive takes in one command (MDTS); with more, lists would fill the simulator.
+MAX_BYTES: Final = 64 << 20
 # Requests per chunk: the ring of steps in flight should stay in the cache.
 _CHUNK: Final = 512
 # Buffers of an open loop, used in turn.
