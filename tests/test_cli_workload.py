@@ -52,6 +52,16 @@ def mine(tmp_path):
     return path
 
 
+def test_devices_have_numbers_of_requests_of_their_own(capsys, tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text(MINE.replace('preset = "nvme-dram"', 'preset = "nvme-dram"\nrequests = 700', 1))
+    found = shown(capsys, str(path))
+    assert found["two", "a"]["operations"]["count"] == 700
+    assert found["two", "b"]["operations"]["count"] == 10_000
+    found = shown(capsys, str(path), "--quick")
+    assert found["two", "a"]["operations"]["count"] == found["two", "b"]["operations"]["count"] == 2000
+
+
 # --- list ---------------------------------------------------------------------------------------------------
 
 

@@ -136,7 +136,7 @@ def document(
     progress("reading", 0, 0)
     scenario, only = find(name, link, **reading)
     scenario = scenario.with_options(seed=seed, regions=protect)
-    count = requests or (QUICK_REQUESTS if quick else scenario.requests)
+    asked = requests or (QUICK_REQUESTS if quick else 0)
     resolved = scenario.resolve()
     chosen = [(i, w) for i, w in enumerate(resolved.workloads) if only in (None, w.name)]
     out = []
@@ -144,7 +144,13 @@ def document(
         progress("looking", at, len(chosen))
         tables = scenario.workload[i].device
         devices = [
-            _device(resolved, workload, d, count, _traffic(tables[run.name].traffic))
+            _device(
+                resolved,
+                workload,
+                d,
+                asked or run.requests or scenario.requests,
+                _traffic(tables[run.name].traffic),
+            )
             for d, run in enumerate(workload.devices)
         ]
         out.append({"workload": workload.name, "devices": devices})

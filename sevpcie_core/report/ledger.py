@@ -38,7 +38,7 @@ _OTHER = "#d55e00"
 # What a request does at a place, for the listing and the page.
 MEANINGS = {
     "device": "the device's own time, and its queue",
-    "media": "media and compute",
+    "media": "media and compute, and waiting for them",
     "tags": "waiting for a tag",
     "arbitration": "waiting for a port and for what is on the wire before",
     "credits": "waiting for buffers of the receiver",
