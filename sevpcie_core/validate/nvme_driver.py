@@ -182,8 +182,8 @@ def compare(data: Path) -> DataSet:
         run = path.name.split(".")[0]
         for name, phase in phases(path).items():
             if len(phase.operations) < LEAST_COMMANDS:
-                skipped[f"{run}: phases of fewer than {LEAST_COMMANDS} commands"] = (
-                    skipped.get(f"{run}: phases of fewer than {LEAST_COMMANDS} commands", 0) + 1
+                skipped[f"{run} phases of fewer than {LEAST_COMMANDS} commands"] = (
+                    skipped.get(f"{run} phases of fewer than {LEAST_COMMANDS} commands", 0) + 1
                 )
                 continue
             points += _points(f"{run} {name}", phase, missed)
