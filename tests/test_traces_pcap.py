@@ -307,7 +307,13 @@ def naive_pace(times, sizes, rate):
 def test_a_line_spaces_frames(frames, rate):
     times = np.sort(np.array([t for t, _ in frames], dtype=np.int64))
     sizes = np.array([size for _, size in frames], dtype=np.int64)
-    assert traces.pace_line(times, sizes, rate).tolist() == naive_pace(times.tolist(), sizes.tolist(), rate)
+    wanted = naive_pace(times.tolist(), sizes.tolist(), rate)
+    assert traces.pace_line(times, sizes, rate).tolist() == wanted
+    # In two pieces, the second behind the first.
+    for cut in range(1, len(times)):
+        first = traces.pace_line(times[:cut], sizes[:cut], rate)
+        second = traces.pace_line(times[cut:], sizes[cut:], rate, int(first[-1]))
+        assert [*first.tolist(), *second.tolist()] == wanted
 
 
 def test_a_full_frame_at_400_gigabits_takes_30760_ps():

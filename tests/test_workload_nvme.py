@@ -215,6 +215,56 @@ def test_doorbells_follow_their_entries_and_entries_their_data(
             assert ended
 
 
+@settings(max_examples=150)
+@given(
+    st.one_of(st.integers(1, 32_768), st.integers(2000, 6200).map(lambda pages: pages * 8)),
+    st.sampled_from([0, 4, 512, 4092]),
+    st.sampled_from([0, 4096, 65_536, 1 << 20]),
+)
+def test_data_pointers_are_those_of_the_plain_layout(units: int, offset: int, segment: int) -> None:
+    """Up to 24 MiB, so that lists take several pages; also right where one more begins."""
+    size = 512 * units
+    steps = nvme.submitted(
+        controller(segment=segment),
+        np.zeros(1, np.uint8),
+        np.array([size]),
+        np.array([offset]),
+        np.array([[1, 0]]),
+    )
+    read = (steps["kind"] == READ_UP) & (steps["buffer"] == BUFFER_QUEUE)
+    lists = steps[read][1:]
+    whole = nvme_naive.segment_bytes(size, offset, segment) if segment else 0
+    wanted = ([whole] if whole else []) if segment else nvme_naive.list_reads(size, offset)
+    assert lists["bytes"].tolist() == wanted
+    if not segment:
+        # Each on its own page, from its begin on.
+        assert (np.diff(lists["address"]) == PAGE).all()
+        assert (lists["address"] % PAGE == 0).all()
+
+
+@pytest.mark.parametrize("pages", [511, 512, 513, 514, 1023, 1024, 1025, 1535, 1536])
+def test_lists_right_where_one_more_page_begins(pages: int) -> None:
+    size = PAGE * pages
+    steps = nvme.submitted(
+        controller(), np.zeros(1, np.uint8), np.array([size]), np.zeros(1, np.int64), np.array([[1, 0]])
+    )
+    read = (steps["kind"] == READ_UP) & (steps["buffer"] == BUFFER_QUEUE)
+    assert steps["bytes"][read].tolist()[1:] == nvme_naive.list_reads(size, 0)
+
+
+def test_an_open_loop_holds_what_its_ring_holds() -> None:
+    """A ring of three entries holds two commands; the third waits, and the wait counts."""
+    slow = ((0.0, 100 * US), (1.0, 100 * US))
+    loop = {"requests": 200, "rate": 1_000_000, "seed": 1, "stream": 1}
+    small, large = (
+        run(nvme.open_loop(controller(entries=entries, media_read=slow), nvme.Mix(), **loop)).classes[0]
+        for entries in (3, 1024)
+    )
+    assert small.last_end_ps > 100 * 100 * US
+    assert large.last_end_ps < 2 * 100 * US + 300 * US
+    assert small.latency.percentile_ps(50) > 40 * 100 * US
+
+
 def test_a_read_through_the_ring_wraps() -> None:
     program = nvme.closed_loop(
         controller(entries=5, fetch=4), nvme.Mix(), requests=9, queue_depth=4, batch=4, seed=1, stream=1

@@ -18,7 +18,7 @@ from .._jit import kernel
 from ..stats.draw import below, draw_u64, exponential_table, quantile
 from .nic_steps import ENTRIES, RX, TX, Adapter, Frames, Ring, program
 from .program import FOREVER, Program
-from .traces.pace import LINE_OVERHEAD, occupancy_ps
+from .traces.pace import LINE_OVERHEAD, LONG_AGO, pace_line
 from .traces.records import NIC_DTYPE
 
 __all__ = [
@@ -196,9 +196,9 @@ def _unpacked(frames: np.ndarray, later: int) -> Frames:
 def _paced(parts: Iterator[np.ndarray], present: tuple[int, ...], line_rate_bps: int) -> Iterator[np.ndarray]:
     """Yield frames in the order of their times, each direction spaced to a line, or as they are for rate 0.
 
-    As `traces.pace_line` and a sort of them all would have them; what is held is what one direction is late.
+    As a sort of them all would have them; what is held is what one direction is late.
     """
-    sent = dict.fromkeys(present, -(1 << 62))
+    sent = dict.fromkeys(present, LONG_AGO)
     held = np.empty(0, NIC_DTYPE)
     for part in parts:
         frames = part
@@ -207,9 +207,9 @@ def _paced(parts: Iterator[np.ndarray], present: tuple[int, ...], line_rate_bps:
             for direction in present:
                 mine = frames["direction"] == direction
                 if mine.any():
-                    total = np.cumsum(occupancy_ps(frames["bytes"][mine], line_rate_bps))
-                    ahead = np.maximum.accumulate(frames["t_ps"][mine] - total)
-                    times = total + np.maximum(ahead, sent[direction])
+                    times = pace_line(
+                        frames["t_ps"][mine], frames["bytes"][mine], line_rate_bps, sent[direction]
+                    )
                     frames["t_ps"][mine] = times
                     sent[direction] = int(times[-1])
         held = np.concatenate([held, frames])

@@ -32,10 +32,10 @@ def list_reads(size: int, offset: int) -> int:
     -----
     Section 4.1.1: PRP1 holds the first entry; with two, PRP2 holds the second; with more, PRP2 points to a
     list of all but the first. With n - 1 = k entries in the list, k > 512 takes pages of 511 entries and a
-    pointer, and a last one of 512 at most: ceil((k - 1) / 511).
+    pointer, and a last one of 512 at most: ceil((k - 1) / 511), which is 0 for k of 0 and 1.
     """
     listed = pages(size, offset) - 1
-    return 0 if listed < 2 else (listed - 1 + LIST_ENTRIES - 2) // (LIST_ENTRIES - 1)
+    return (listed - 1 + LIST_ENTRIES - 2) // (LIST_ENTRIES - 1)
 
 
 @inline_kernel

@@ -15,6 +15,9 @@ LINE_OVERHEAD = 8 + 4 + 12
 # IEEE 802.3, 3.2.8: 64 bytes with the frame check sequence; shorter ones are padded.
 MIN_FRAME = 60
 
+LONG_AGO = -(1 << 62)
+"""A time, ps, before any frame."""
+
 
 def occupancy_ps(sizes: NDArray[np.int64], rate_bps: int) -> NDArray[np.int64]:
     """Return how long each frame occupies the line.
@@ -33,15 +36,18 @@ def occupancy_ps(sizes: NDArray[np.int64], rate_bps: int) -> NDArray[np.int64]:
     return -((-bits * up) // down)
 
 
-def pace_line(times_ps: NDArray[np.int64], sizes: NDArray[np.int64], rate_bps: int) -> NDArray[np.int64]:
+def pace_line(
+    times_ps: NDArray[np.int64], sizes: NDArray[np.int64], rate_bps: int, behind_ps: int = LONG_AGO
+) -> NDArray[np.int64]:
     """Space recorded arrivals of one direction as a line of `rate_bps` would.
 
-    Parameters: times_ps: int64[n], ps, not falling. sizes, rate_bps: as `occupancy_ps`.
+    Parameters: times_ps: int64[n], ps, not falling. sizes, rate_bps: as `occupancy_ps`. behind_ps: when the
+    last frame before them came.
     Returns: int64[n], ps: A[i] = max(times[i], A[i-1] + occupancy[i]); no frame is earlier than recorded.
     Raises: MisuseError: different lengths. ConfigError: an impossible rate.
     """
     if times_ps.shape != sizes.shape:
         raise MisuseError(f"{times_ps.size} times and {sizes.size} sizes; expected one of each per frame")
-    # With S the running sum of occupancies, A[i] = S[i] + max over j <= i of (times[j] - S[j]).
+    # With S the running sum of occupancies, A[i] = S[i] + max over j <= i of (A[-1], times[j] - S[j]).
     total = np.cumsum(occupancy_ps(sizes, rate_bps))
-    return total + np.maximum.accumulate(times_ps - total)
+    return total + np.maximum(np.maximum.accumulate(times_ps - total), behind_ps)
