@@ -17,7 +17,9 @@ compiled = pytest.mark.skipif(JIT_DISABLED, reason="measures compiled code")
 def test_json(capsys, monkeypatch):
     # The peak is that of the process, which may have run other tests.
     monkeypatch.setattr(scaling, "MEMORY_BAR_MB", 1e6)
-    assert cli.main(["measure", "scaling", "--tlps", "200000", "--depth", "1,64", "--json", "--quiet"]) == 0
+    assert (
+        cli.main(["measure", "scaling", "--tlps", "200000", "--depth", "1,64,4096", "--json", "--quiet"]) == 0
+    )
     document = json.loads(capsys.readouterr().out)
     assert document["command"] == "measure scaling"
     lengths, depths = document["lengths"], document["depths"]
@@ -25,7 +27,7 @@ def test_json(capsys, monkeypatch):
     assert [row["tlps"] for row in lengths] == [9988, 19998, 199980]
     assert [row["queue_depth"] for row in lengths] == [32] * 3
     assert [(row["queue_depth"], row["tlps"]) for row in depths] == [
-        (depth, tlps) for depth in (1, 64) for tlps in (9988, 19998)
+        (depth, tlps) for depth in (1, 64, 4096) for tlps in (9988, 19998)
     ]
     for row in lengths + depths:
         assert row["ns_per_tlp"] == pytest.approx(1e9 * row["seconds"] / row["tlps"])

@@ -286,8 +286,32 @@ def test_what_would_wait_for_itself_is_refused() -> None:
             nvme.closed_loop(
                 controller(**changes), nvme.Mix(), requests=9, seed=1, stream=1, **({"batch": 1} | loop)
             )
+    with pytest.raises(ConfigError, match="batch: 9; expected at most 8"):
+        nvme.open_loop(controller(entries=9), nvme.Mix(), requests=9, rate=1000, batch=9, seed=1, stream=1)
     with pytest.raises(ConfigError, match="expected at most 1"):
         nvme.Mix(flush_share=0.6, trim_share=0.6).shares()
+
+
+def test_a_deep_loop_has_rings_as_deep() -> None:
+    assert [nvme.ring_entries(0, depth) for depth in (0, 32, 1023, 1024, 4096, 65_535)] == [
+        1024,
+        1024,
+        1024,
+        2048,
+        8192,
+        65_536,
+    ]
+    assert nvme.ring_entries(0, 4096, 4) == 2048
+    assert nvme.ring_entries(64, 4096) == 64
+    deep = nvme.closed_loop(
+        controller(entries=nvme.ring_entries(0, 4096)),
+        nvme.Mix(),
+        requests=9000,
+        queue_depth=4096,
+        seed=1,
+        stream=1,
+    )
+    assert run(deep).classes[0].requests == 9000
 
 
 def test_shares_and_sizes_are_those_asked_for() -> None:

@@ -18,14 +18,14 @@ from pydantic import Field, PrivateAttr, ValidationError
 from .. import spec
 from ..errors import ConfigError, FormatError, MisuseError
 from ..units import format_rate
-from ..workload import traces
+from ..workload import nvme, traces
 from . import presets, resolved
 from .fields import Choice, Name, Number, Text, Whole
 from .hardware import row_of, uplink_row
 from .problems import Origin, Place, first_problem, suggestion
 from .quantities import Time
 from .systems import with_platform
-from .tables import NicTable, Table
+from .tables import NicTable, NvmeTable, Table
 from .toml_text import dumps
 from .traffic import (
     MAX_DEVICES,
@@ -39,6 +39,8 @@ from .traffic import (
     NicAtRate,
     NicSampled,
     NicTrace,
+    NvmeLoad,
+    NvmeLoop,
     NvmeTrace,
     Reference,
     RegionsTable,
@@ -374,6 +376,11 @@ class Scenario(Table):
         ):
             found = f"{format_rate(traffic.rate)!r}, above the line rate of {device_name}"
             raise fail((*at_traffic, "rate"), f"{found}; expected at most {format_rate(device.line_rate)!r}")
+        if isinstance(traffic, NvmeLoop | NvmeLoad) and isinstance(device, NvmeTable):
+            depth = traffic.queue_depth if isinstance(traffic, NvmeLoop) else 0
+            entries = nvme.ring_entries(device.queue_entries or 0, depth, device.queues)
+            if problem := nvme.misfit(traffic.batch, device.queues, device.coalesce, entries, depth):
+                raise fail((*at_traffic, problem[0]), problem[1])
         if self.duration and entry.requests is not None:
             raise fail((*place, "requests"), f"{entry.requests}{_BY_DURATION}")
         if entry.background and entry.requests is not None:

@@ -111,7 +111,7 @@ def _nvme(device: NvmeDevice, traffic: NvmeTraffic, requests: int, seed: int, st
         coalesce=device.coalesce or 1,
         fetch=device.fetch or 1,
         queues=device.queues or 1,
-        entries=device.entries or nvme.ENTRIES,
+        entries=nvme.ring_entries(device.entries, traffic.queue_depth, device.queues or 1),
         segment=device.segment,
         shadow=device.shadow_every,
     )

@@ -35,11 +35,14 @@ __all__ = [
     "Controller",
     "Mix",
     "closed_loop",
+    "misfit",
     "open_loop",
     "replay",
+    "ring_entries",
     "submitted",
 ]
 
+MOST_ENTRIES: Final = 1 << 16
 # More than any drive takes in one command (MDTS); with more, lists would fill the simulator.
 MAX_BYTES: Final = 64 << 20
 # Requests per chunk: the ring of steps in flight should stay in the cache.
@@ -165,6 +168,40 @@ def _buffers(mix: Mix, slots: int) -> tuple[int, int]:
     return max(mix.window // stride, 1) if mix.window else slots, largest
 
 
+def ring_entries(asked: int, queue_depth: int = 0, queues: int = 1) -> int:
+    """Return the entries of each queue: those asked for, or with 0 what is usual, more for a deeper loop.
+
+    NVM Express Base Specification 2.0, section 3.1.3.1 (CAP.MQES): 65,536 at most.
+    """
+    own = queue_depth // queues
+    return asked or min(max(ENTRIES, 1 << own.bit_length()), MOST_ENTRIES)
+
+
+def misfit(
+    batch: int, queues: int, coalesce: int, entries: int, queue_depth: int = 0
+) -> tuple[str, str] | None:
+    """Return what does not fit together, as a key and what to say of it; None if all does.
+
+    Parameters
+    ----------
+    queue_depth : of a closed loop; 0: an open one. The others as in `Controller` and the loops.
+    """
+    if not queue_depth:
+        if batch > entries - 1:
+            return "batch", f"{batch}; expected at most {entries - 1}, one less than the queue's entries"
+        return None
+    own = queue_depth // queues
+    if queue_depth % (batch * queues):
+        return "queue_depth", f"{queue_depth}; expected a multiple of batch x queues, {batch * queues}"
+    if own > entries - 1:
+        return "queue_depth", f"{own} per queue; expected at most {entries - 1}, one less than its entries"
+    # A group that waits for requests which wait for it would never be whole.
+    if coalesce > 1 and batch + coalesce - 1 > own:
+        least = batch + coalesce - 1
+        return "queue_depth", f"{own} per queue; expected {least} or more with batches and shared interrupts"
+    return None
+
+
 def closed_loop(
     controller: Controller,
     mix: Mix,
@@ -191,20 +228,8 @@ def closed_loop(
         it would wait for requests that wait for it.
     """
     c = controller
-    if queue_depth % (batch * c.queues):
-        raise ConfigError(
-            f"queue_depth: {queue_depth}; expected a multiple of batch x queues, {batch * c.queues}"
-        )
-    own = queue_depth // c.queues
-    if own > c.entries - 1:
-        raise ConfigError(
-            f"queue_depth: {own} per queue; expected at most {c.entries - 1}, one less than its entries"
-        )
-    if c.coalesce > 1 and batch + c.coalesce - 1 > own:
-        need = batch + c.coalesce - 1
-        raise ConfigError(
-            f"queue_depth: {own} per queue; expected {need} or more with batches and shared interrupts"
-        )
+    if problem := misfit(batch, c.queues, c.coalesce, c.entries, queue_depth):
+        raise ConfigError(": ".join(problem))
     buffers, largest = _buffers(mix, queue_depth)
     driver = Driver(
         c,
@@ -253,7 +278,14 @@ def open_loop(
     ----------
     rate : requests per second, with exponential gaps; batch : so many wait for the last of them.
     within_ps : a group of completions shares no interrupt with one whose request was asked for so much later.
+
+    Raises
+    ------
+    ConfigError : a batch that no queue holds.
     """
+    c = controller
+    if problem := misfit(batch, c.queues, c.coalesce, c.entries):
+        raise ConfigError(": ".join(problem))
     buffers, largest = _buffers(mix, _BUFFERS)
     driver = Driver(
         controller,
