@@ -1,16 +1,20 @@
 """Signals that end a command: what they raise, when they wait, and what had been written by then."""
 
+import _thread
 import contextlib
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Final
 
 TERMINATED: Final = 143
+# Between two looks at where the main thread is.
+_MOMENT_S: Final = 0.001
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 _written: list[Path] = []
 
@@ -33,7 +37,8 @@ def heeded() -> Iterator[None]:
             dropped(unraisable)
             return
         number = signal.SIGTERM if isinstance(unraisable.exc_value, Terminated) else signal.SIGINT
-        threading.Timer(0.001, os.kill, (os.getpid(), number)).start()
+        # Nothing is waited for here: a signal that came meanwhile would be dropped too.
+        _thread.start_new_thread(_send, (number, once_more.__code__))
 
     sys.unraisablehook = once_more
     ours = threading.current_thread() is threading.main_thread()
@@ -46,6 +51,20 @@ def heeded() -> Iterator[None]:
         sys.unraisablehook = dropped
         if ours:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _send(number: int, hook: CodeType) -> None:
+    """Send a signal once the main thread has left a function."""
+    main = threading.main_thread().ident
+    assert main is not None
+    frame = sys._current_frames().get(main)
+    while frame is not None:
+        if frame.f_code is hook:
+            time.sleep(_MOMENT_S)
+            frame = sys._current_frames().get(main)
+        else:
+            frame = frame.f_back
+    os.kill(os.getpid(), number)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
