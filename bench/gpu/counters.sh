@@ -17,7 +17,7 @@ step() { echo "--- $1 ($((SECONDS - begun)) s)"; }
 step "building"
 nvcc=$(command -v nvcc || ls /usr/local/cuda*/bin/nvcc 2>/dev/null | tail -1)
 for program in pcie_counters pcie_probe; do
-    timeout 120 "${nvcc:-nvcc}" -O3 -arch=sm_90 -o "$work/$program" "$here/$program.cu" >>"$out/build.log" 2>&1 &
+    timeout 60 "${nvcc:-nvcc}" -O3 -arch=sm_90 -o "$work/$program" "$here/$program.cu" >>"$out/build.log" 2>&1 &
 done
 wait
 tail -5 "$out/build.log"
@@ -61,9 +61,9 @@ profile() {
 }
 if [ -n "$ncu" ]; then
     echo "experiment,direction,size_bytes,parallel,metric,value" >"$out/ranges.csv"
-    profile 80 "$pcie" "--replay-mode app-range"
+    profile 75 "$pcie" "--replay-mode app-range"
     if [ "$(wc -l <"$out/ranges.csv")" -gt 20 ]; then
-        profile 75 "$more" "--replay-mode app-range" zerocopy atomic
+        profile 60 "$more" "--replay-mode app-range" zerocopy atomic
     else  # Kernels, each of which is a range.
         tail -15 "$out/ncu.log"
         profile 45 "$pcie,$more" "--profile-from-start off" zerocopy_read zerocopy_write atomic
