@@ -36,6 +36,7 @@ from .layout import (
     SKIP_COUNT,
     TLPS,
     TX,
+    UP,
     WIRE,
 )
 from .params import (
@@ -360,7 +361,9 @@ def cross(
     position = keep_going(port, link, owed, direction, ready)
     ready_ticks = ready * den
     place = 2 * direction + (0 if cut == AS_WRITE else 1)
-    limited = cut != AS_REQUEST and link[CREDITS + 2 * place] >= 0
+    # Completions of a peer have no credits of their own at a root port.
+    answer = cut == AS_COMPLETIONS and direction == UP
+    limited = cut != AS_REQUEST and not answer and link[CREDITS + 2 * place] >= 0
     buffers = link[REPLAY_UNITS] >= 0
     parts = np.int64(0)
     units = np.int64(0)

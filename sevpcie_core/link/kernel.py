@@ -121,6 +121,7 @@ from .layout import (
     PARKED_SINCE,
     PARKED_TAIL,
     PAUSE,
+    PEER_FREE,
     PENDING,
     PHASE_EVERY,
     PHASE_FROM,
@@ -179,6 +180,7 @@ from .layout import (
     TO_SEAL,
     TRANSFER,
     TRANSFERS,
+    TURN,
     UP,
     VISIBLE,
     WAITING,
@@ -204,14 +206,18 @@ from .params import (
     ORDERED,
     OTHER,
     PATH,
+    PEER_EVERY,
+    PEER_READ,
     PIPE,
     PROP,
     QUANTUM_BYTES,
+    REDIRECTS,
     RELAXED,
     RMP_CHECK,
     SHARED,
     STORES,
     SWITCH_PS,
+    TURN_PS,
     UPLINK,
     WRITE_LATENCY,
 )
@@ -256,6 +262,7 @@ LOADED_OK: Final = 0
 BAD_SIZE: Final = 1
 BAD_DEPENDENCY: Final = 2
 BAD_SERVER: Final = 3
+BAD_PEER: Final = 4
 
 
 @inline_kernel
@@ -641,10 +648,86 @@ def _cut_of(what):
     return cut, sub_stream
 
 
+@inline_kernel
+def _ends_of(d, peer, what):
+    """Return the devices that a burst goes from and to; both are d where the other end is the host."""
+    if peer < 0:
+        return d, d
+    return (peer, d) if what == DATA else (d, peer)
+
+
+@inline_kernel
+def _root_of(links, d):
+    """Return the row of the link to the root port that a device is behind."""
+    uplink = links[d, UPLINK]
+    return uplink if uplink > 0 else d
+
+
+@inline_kernel
+def _turns_below(links, a, b):
+    """Return whether what goes from one device to another turns at a switch, not at the root complex."""
+    uplink = links[a, UPLINK]
+    return a != b and uplink > 0 and uplink == links[b, UPLINK] and links[uplink, REDIRECTS] == 0
+
+
+@kernel
+def _turn(state, links, host, tables, seed, root, burst, first, time):
+    """Let a burst that is at a root port go on to that of a peer. Modified in place: state.
+
+    Parameters and result as `_reach`. The host translates addresses, of requests alone.
+    """
+    d = burst >> DEVICE_SHIFT
+    what = burst & ((1 << KIND_BITS) - 1)
+    number = (burst >> KIND_BITS) & ((1 << SPLIT_BITS) - 1)
+    step = (burst >> STEP_SHIFT) & ((1 << STEP_BITS) - 1)
+    slot = step & (state.ring.shape[1] - 1)
+    row = state.ring[d, slot]
+    write = what == QUANTUM
+    known = time
+    if what != DATA and host[SET_MASK] >= 0:
+        split = number if write else state.tag[d, number, TAG_SPLIT]
+        address, _ = piece(
+            row[ADDRESS], row[BYTES], links[d, QUANTUM_BYTES] if write else links[d, MRRS], split
+        )
+        index = (row[TRANSFER] << SPLIT_BITS) + split
+        since = first if write else time
+        known = max(time, _translate(state, host, d, address, since, tables, seed, index))
+    turned = known + links[root, TURN_PS]
+    there = _join(state, links, TURN * links.shape[0] + root, turned, burst, turned)
+    count = state.count[row[STAT]]
+    count[STALL_IOMMU] += known - time
+    count[STALL_HOST] += there - known
+    if state.ledger.shape[1] > 0 and (not write or number + 1 >= row[LEFT]):
+        ledger = state.ledger[d, slot] if write else state.tag[d, number]
+        ledger[IOMMU] += known - time
+        ledger[HOST] += turned - known
+        ledger[ORDERING] += there - turned
+        ledger[MARK] = there
+    return there
+
+
+@kernel
+def _ask_peer(state, links, d, peer, burst, time):
+    """Let a read request be answered that is at a peer. Modified in place: state."""
+    at = state.device[peer]
+    start = max(time, at[PEER_FREE])
+    at[PEER_FREE] = start + links[peer, PEER_EVERY]
+    data = start + links[peer, PEER_READ]
+    number = (burst >> KIND_BITS) & ((1 << SPLIT_BITS) - 1)
+    step = (burst >> STEP_SHIFT) & ((1 << STEP_BITS) - 1)
+    state.count[state.ring[d, step & (state.ring.shape[1] - 1), STAT], STALL_DEVICE] += data - time
+    if state.ledger.shape[1] > 0:
+        tag = state.tag[d, number]
+        tag[DEVICE] += data - time
+        tag[MARK] = data
+    push(state.heap, data, key(d, step, number, DATA))
+
+
 @kernel
 def _reach(state, links, host, tables, seed, root, direction, burst, first, time, behind, now):
     """Settle a burst whose last TLP can be used at the end of its way. Modified in place: state.
 
+    The way to a peer is settled at its turn at the root complex, too.
     root : row of the link to its root port. first : ps, when its first TLP could be there. behind : ps, when
     a write can have been drained at the earliest, or 0, as in `cross`. Returns when the burst has left the
     buffer there, ps.
@@ -656,6 +739,13 @@ def _reach(state, links, host, tables, seed, root, direction, burst, first, time
     kept = state.ledger.shape[1] > 0
     port = state.device[d]
     row = state.ring[d, step & (state.ring.shape[1] - 1)]
+    peer = row[SERVER]
+    if peer >= 0:
+        if direction == UP:
+            return _turn(state, links, host, tables, seed, root, burst, first, time)
+        if what == REQUEST_TLP:
+            _ask_peer(state, links, d, peer, burst, time)
+            return time
     sealed = row[SEALED] != 0
     # RO lets data writes pass others, IDO any request those of other devices; but not on a protected stream.
     passes = links[d, RELAXED] != 0 and row[BUFFER] == BUFFER_DATA and not sealed
@@ -708,7 +798,7 @@ def _reach(state, links, host, tables, seed, root, direction, burst, first, time
 def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, now):
     """Send a burst that came from a port's queue over one link of its way. Modified in place: state.
 
-    As `_enter`, where a way has two links or the host one engine for all ports. row : of the link.
+    As `_enter`, where a way has several links or the host one engine for all ports. row : of the link.
     """
     ring = state.ring
     port = state.device[row]
@@ -729,22 +819,28 @@ def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, n
     cut, sub_stream = _cut_of(what)
     sealed = at[SEALED] != 0
     count = state.count[at[STAT]]
-    uplink = links[d, UPLINK]
-    root = uplink if uplink > 0 else d
-    first = row == (d if direction == UP else root)
-    end = row == (root if direction == UP else d)
+    peer = at[SERVER]
+    up = direction == UP
+    source, target = _ends_of(d, peer, what)
+    below = _turns_below(links, source, target)
+    owner = source if up else target
+    uplink = links[owner, UPLINK]
+    root = _root_of(links, owner)
+    first = row == (source if up else root) and (up or peer < 0)
+    to_switch = below or row != root if up else row != target
     shared = link[SHARED] != 0
     stream = link[LINK_STREAM] != 0
     # Which ends of this link have an engine: the device's, a switch's, the root port's.
-    tx = sealed and (stream if not first else direction == UP or not shared)
-    rx = sealed and (stream if not end else direction == DOWN or not shared)
+    seals = row == source if up else row == root and not below
+    tx = sealed and (stream if not seals else up or not shared)
+    rx = sealed and (stream if to_switch else not up or not shared)
     # An uplink carries the selective streams of all its devices, each with its keys and counters.
-    several = row != d and not stream
-    context = context_of(d, UP, sub_stream) if several else np.int64(-1)
-    sent = device if several else port
+    several = row >= ring.shape[0] and not stream
+    context = context_of(owner, UP, sub_stream) if several else np.int64(-1)
+    sent = state.device[owner] if several else port
     last = not write or split + 1 >= at[LEFT]
     # Who comes by the host's one engine is followed by its next quantum from there.
-    leads = write and first and not (shared and direction == DOWN and sealed)
+    leads = write and first and not (shared and not up and sealed)
     if kept and (last or leads):
         ledger[ARBITRATION] += now - ledger[MARK]
         ledger[MARK] = now
@@ -796,16 +892,16 @@ def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, n
     port[ACCEPT + direction] = accepted
     until = arrive
     latency = np.int64(0)
-    if not end:
+    if to_switch:
         latency = links[uplink, SWITCH_PS]
         if not (sealed and stream):
             if links[uplink, STORES] == 0:
                 # It goes on when its head is there, but not so early that the next wire would run dry.
                 _, head, _, _, _, _ = measure(link, cut, address, size, sealed)
-                following = links[uplink if direction == UP else d]
+                following = links[uplink if up and not below else target]
                 until = cut_through(link, following, last_byte, carried, head)
             checked = until
-    to_engine = shared and direction == UP and end
+    to_engine = shared and up and not to_switch
     if to_engine and not sealed:
         # What is not sealed goes there only to stay behind what is.
         at_engine = state.line_at[TO_OPEN * links.shape[0] + row]
@@ -870,7 +966,7 @@ def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, n
             _, _, head, _, _, _ = measure(link, cut, address, size, sealed)
             there = there_before(link, last_byte, carried - head) + link[FABRIC]
         _join(state, links, TO_OPEN * links.shape[0] + row, there, burst, last_byte)
-    elif not end:
+    elif to_switch:
         _join(state, links, AT_SWITCH + row, deliver, burst, last_byte)
     else:
         first_there = now + link[PROP]
@@ -878,8 +974,8 @@ def _enter_way(state, links, host, tables, seed, row, direction, queue, burst, n
             state, links, host, tables, seed, root, direction, burst, first_there, deliver, behind, now
         )
     place = 2 * direction + (0 if write else 1)
-    if cut != AS_REQUEST and link[CREDITS + 2 * place] >= 0:
-        if write and direction == UP:
+    if cut != AS_REQUEST and not (up and what == DATA) and link[CREDITS + 2 * place] >= 0:
+        if write and up:
             give_back_early(port, state.credit[row, place], place, freed + link[CREDIT_PS], units, parts)
         else:
             give_back(port, state.credit[row, place], place, freed + link[CREDIT_PS], units, parts)
@@ -910,15 +1006,27 @@ def _pass(state, links, host, tables, seed, station, now):
     slot = step & (state.ring.shape[1] - 1)
     at = state.ring[d, slot]
     write = what == QUANTUM
+    peer = at[SERVER]
+    source, target = _ends_of(d, peer, what)
+    root = _root_of(links, target)
     if place in (AT_SWITCH, TO_PORT):
-        up = what == REQUEST_TLP or (write and at[KIND] != WRITE_DOWN)
-        # Only a device may choose what it sends first: on the way up nothing passes a posted write any more.
-        bulk = what == DATA or up
+        # From a device's link up, unless it turns here.
+        up = place == AT_SWITCH and row < state.ring.shape[0] and not _turns_below(links, source, target)
+        # Only a device may choose what it sends first: on the way up nothing passes a posted write any more,
+        # nor does it on the way to a peer.
+        bulk = what == DATA or up or peer >= 0
         to = row
         if place == AT_SWITCH:
-            to = links[d, UPLINK] if up else d
+            to = links[source, UPLINK] if up else target
         _wait_on_the_way(state, to, 2 * (UP if up else DOWN) + (BULK if bulk else CONTROL), burst)
         return to
+    if place == TURN:
+        credit = 2 * UP + OTHER
+        if what == REQUEST_TLP and links[row, CREDITS + 2 * credit] >= 0:
+            back = now + links[row, CREDIT_PS]
+            give_back(state.device[row], state.credit[row, credit], credit, back, 0, 1)
+        _depart(state, links, target, 2 * DOWN + BULK, burst, at[SEALED] != 0, now)
+        return root
     kept = state.ledger.shape[1] > 0
     tag = state.tag[d, 0 if write else number]
     ledger = state.ledger[d, slot] if write and kept else tag
@@ -936,7 +1044,7 @@ def _pass(state, links, host, tables, seed, station, now):
         behind = np.int64(0)
         if at[SEALED] != 0:
             _, _, _, works, _, final = measure(link, cut, address, size, True)
-            start = serve_shared(state.scalar, keys, link, context_of(d, UP, sub_stream), now, works)
+            start = serve_shared(state.scalar, keys, link, context_of(source, UP, sub_stream), now, works)
             # The last TLP has to be there.
             checked = max(start + works, arrive + link[FABRIC] + final) + link[CHECK] + link[FABRIC]
             hold = link[HOLD_PS]
@@ -955,19 +1063,17 @@ def _pass(state, links, host, tables, seed, station, now):
         _reach(state, links, host, tables, seed, row, UP, burst, now, deliver, behind, now)
         return -1
     # To be sealed for a device.
-    uplink = links[d, UPLINK]
-    root = uplink if uplink > 0 else d
     link = links[root]
     works, goes = sealing(link, cut, address, size)
-    start = serve_shared(state.scalar, keys, link, context_of(d, DOWN, sub_stream), now, works)
+    start = serve_shared(state.scalar, keys, link, context_of(target, DOWN, sub_stream), now, works)
     at_port = _join(state, links, TO_PORT * rows + root, start + goes + link[FABRIC], burst, now)
     count[STALL_ENGINE] += at_port - last_byte
-    if not last:
+    if not last and peer < 0:
         if kept:
             ledger[ENGINE] += now - ledger[MARK]
             ledger[MARK] = now
         _join(state, links, station, now + link[FABRIC], key(d, step, split + 1, QUANTUM), now)
-    elif kept:
+    elif kept and last:
         ledger[ENGINE] += at_port - ledger[MARK]
         ledger[MARK] = at_port
     return -1
@@ -1072,7 +1178,7 @@ def _next_burst(state, links, d, direction, now):
                 then = returning[head & (returning.shape[0] - 1), 0]
                 _wake(state, d, direction, then)
             return burst, queue
-        if burst & ((1 << KIND_BITS) - 1) == REQUEST_TLP:
+        if direction == UP and burst & ((1 << KIND_BITS) - 1) == REQUEST_TLP:
             if not _request_may_go(port, links[d], state.credit[d, 2 * UP + OTHER], now):
                 _park(port, state.parked[d], state.tag, burst, now)
                 continue
@@ -1499,7 +1605,12 @@ def _advance(state, links, host, tables, seed, latest):
             elif kind == DATA:
                 direction = DOWN
                 burst = key(d, step, number, DATA)
-                if way:
+                if way and row[SERVER] >= 0:
+                    # By the peer's link.
+                    served = row[SERVER]
+                    following = 0
+                    _wait_on_the_way(state, served, 2 * UP + BULK, burst)
+                elif way:
                     _depart(state, links, d, 2 * DOWN + BULK, burst, row[SEALED] != 0, now)
                 else:
                     _wait(port, waiting[d], 2 * DOWN + BULK, burst)
@@ -1568,7 +1679,7 @@ def resume(state, links, host, tables, seed):
 
 
 @inline_kernel
-def _load(state, d, first_class, reach, servers, most_bytes, steps, sealed):
+def _load(state, d, first_class, reach, servers, peers, most_bytes, steps, sealed):
     """As `load`."""
     heap, device, ring = state.heap, state.device, state.ring
     mask = ring.shape[1] - 1
@@ -1583,15 +1694,19 @@ def _load(state, d, first_class, reach, servers, most_bytes, steps, sealed):
         size = record["bytes"]
         if record["kind"] != DELAY and (size < 1 or size > most_bytes):
             return BAD_SIZE
-        if record["server"] >= servers:
-            return BAD_SERVER
+        server = record["server"]
+        if record["kind"] == DELAY:
+            if server >= servers:
+                return BAD_SERVER
+        elif server >= 0 and (server >= peers or server == d or record["kind"] == WRITE_DOWN):
+            return BAD_PEER
         row[ADDRESS] = record["address"]
         row[BYTES] = size
         row[NOT_BEFORE] = record["not_before_ps"]
         row[PAUSE] = record["delay_ps"]
         row[OCCUPY] = record["occupy_ps"]
         row[REQUEST] = record["request"]
-        row[SERVER] = record["server"]
+        row[SERVER] = server
         row[FLAGS] = record["flags"]
         row[KIND] = record["kind"]
         row[STAT] = first_class + record["stat"]
@@ -1627,17 +1742,18 @@ def _load(state, d, first_class, reach, servers, most_bytes, steps, sealed):
 
 
 @kernel
-def load(state, d, first_class, reach, servers, most_bytes, steps, sealed):
+def load(state, d, first_class, reach, servers, peers, most_bytes, steps, sealed):
     """Append a chunk to a device's ring and push its root steps. Modified in place.
 
     Parameters
     ----------
     first_class : row of `count` of the program's first request class.
-    reach, servers : what the program promised; most_bytes : of one transfer.
+    reach, servers : what the program promised; peers : devices there are if any has traffic with another
+    one, else 0; most_bytes : of one transfer.
     steps : STEP[n]; sealed : bool[n], the policy's decision per step.
 
     Returns
     -------
     LOADED_OK, or what is wrong with a step; the state is of no further use then.
     """
-    return _load(_bare(state), d, first_class, reach, servers, most_bytes, steps, sealed)
+    return _load(_bare(state), d, first_class, reach, servers, peers, most_bytes, steps, sealed)

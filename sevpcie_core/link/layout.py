@@ -115,7 +115,9 @@ PHASE_ON: Final = PHASE_FROM + 1
 PHASE_EVERY: Final = PHASE_ON + 1
 # 1 for a device that others run in the background of, until it is done.
 FOREGROUND: Final = PHASE_EVERY + 1
-DEVICE_COLUMNS: Final = FOREGROUND + 1
+# ps, when a device can begin with the next read of a peer.
+PEER_FREE: Final = FOREGROUND + 1
+DEVICE_COLUMNS: Final = PEER_FREE + 1
 
 # A device's timers: events that come in order need no heap. One per port, and the first of each flight.
 TIMER_PORT: Final = 0  # two columns by direction
@@ -128,6 +130,7 @@ AT_SWITCH: Final = 0  # from a device's link, or from an uplink
 TO_OPEN: Final = 1  # from a root port to the host's one engine
 TO_PORT: Final = 2  # from there to a root port
 TO_SEAL: Final = 3  # from the root complex there; one line for all
+TURN: Final = 4  # from a root port to another one, on the way to a peer
 # Columns of `line`, one row per burst: when it is there, its key, and when its last byte had left a wire,
 # ticks; of what is to be sealed when it set out, ps.
 THERE: Final = 0
@@ -146,7 +149,7 @@ NOT_BEFORE: Final = 2
 PAUSE: Final = 3  # delay_ps
 OCCUPY: Final = 4
 REQUEST: Final = 5
-SERVER: Final = 6
+SERVER: Final = 6  # of a delay; of a transfer the peer that it is with, or -1: the host
 FLAGS: Final = 7
 KIND: Final = 8
 STAT: Final = 9

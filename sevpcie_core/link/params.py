@@ -3,7 +3,7 @@
 Rule: rows of int64 with named columns; all times are ps, all sizes bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,7 +67,14 @@ SKID: Final = 54  # 1: a receiver releases a TLP before its MAC is checked
 FLIT: Final = 55
 WIDTH_SHIFT: Final = 56  # log2 of the width, or -1 where that is none
 IDO: Final = 57  # 1: unprotected requests of the device carry the IDO attribute
-LINK_COLUMNS: Final = 58
+# Traffic with peers, other devices.
+REDIRECTS: Final = (
+    58  # of an uplink, 1: it goes up to the root complex, for ACS redirects it
+)
+TURN_PS: Final = 59  # of a link to a root port: from there to another root port's queue
+PEER_READ: Final = 60  # of a device: from a peer's read request to its data, ps ...
+PEER_EVERY: Final = 61  # ... and between two requests that it begins with
+LINK_COLUMNS: Final = 62
 
 # A burst keeps other traffic of its direction waiting for no longer than this.
 _QUANTUM_PS: Final = 80_000
@@ -195,10 +202,13 @@ class Switch:
 
     latency_ps : from the moment that a burst may go on to its entry into the queue of the next port.
     cut_through : it may go on when it can leave without a gap on the next wire; else when all of it is there.
+    redirects : what goes from one of the devices to another one goes up to the root complex, too (PCIe Base
+    r6.x, section 6.12: ACS P2P Request Redirect and Completion Redirect); else it turns in the switch.
     """
 
     latency_ps: int = 0
     cut_through: bool = True
+    redirects: bool = True
 
 
 # What a set of TLPs waits for, in the order of `Credits`.
@@ -432,7 +442,7 @@ def link_row(
     return row
 
 
-# What both ends of a way must agree on: TLPs pass a switch as they are.
+# What the links of a way must agree on: TLPs pass a switch as they are, and a root complex too.
 _SAME: Final = {"mps": MPS, "rcb": RCB, "completion_bytes": CPL_MAX, "data link bytes": DATA_LINK}
 
 
@@ -455,6 +465,7 @@ def behind_switches(
         row[PATH] = 1
         row[SWITCH_PS] = switch.latency_ps
         row[STORES] = not switch.cut_through
+        row[REDIRECTS] = switch.redirects
         row[CREDITS + 4 : CREDITS + 8] = -1
     for d, above in enumerate(below):
         if above is None:
@@ -468,4 +479,46 @@ def behind_switches(
         row[UPLINK] = len(links) + above
         row[QUANTUM_BYTES] = min(row[QUANTUM_BYTES], uplink[QUANTUM_BYTES])
         row[CREDITS : CREDITS + 4] = -1
+    return table
+
+
+@dataclass(frozen=True)
+class Peer:
+    """What a device is to others that read and write its memory.
+
+    read_ps : from a request at the device to its data. every_ps : least time between two requests that it
+    begins with. It takes what is written at once.
+    """
+
+    read_ps: int = 0
+    every_ps: int = 0
+
+
+def with_peers(
+    links: np.ndarray, pairs: Collection[tuple[int, int]], peers: Sequence[Peer], turn_ps: int
+) -> np.ndarray:
+    """Return the links of devices that read and write each other's memory: all of them are parts of ways.
+
+    links : int64[R, LINK_COLUMNS], of the devices, then of the switches (`behind_switches`). pairs : who
+    reads or writes whose. peers : of each device. turn_ps : from one root port to another.
+
+    The root complex and switches take in whatever comes: credits of writes count on the links of the one who
+    writes and of the one who is written to, and come back from the root complex when it sends them on.
+
+    Raises MisuseError for links that differ in the size of TLPs.
+    """
+    table = links.copy()
+    table[:, PATH] = 1
+    table[:, TURN_PS] = turn_ps
+    for d, peer in enumerate(peers):
+        table[d, PEER_READ] = peer.read_ps
+        table[d, PEER_EVERY] = peer.every_ps
+    for d, peer_of in pairs:
+        ends = [d, peer_of]
+        rows = ends + [int(row) for row in links[ends, UPLINK] if row > 0]
+        for name, column in _SAME.items():
+            if len(set(links[rows, column].tolist())) > 1:
+                found = f"{name} {links[d, column]}, device {peer_of} on the way {links[rows, column].max()}"
+                raise MisuseError(f"device {d}: {found}; expected the same")
+        table[d, QUANTUM_BYTES] = min(table[d, QUANTUM_BYTES], *links[rows, QUANTUM_BYTES])
     return table

@@ -104,6 +104,7 @@ class Outcome:
 _REFUSED = {
     kernel.BAD_SIZE: "a transfer without bytes, or too large a one (over a gigabyte)",
     kernel.BAD_DEPENDENCY: "a step that waits for one beyond the reach of its program, or before its start",
+    kernel.BAD_PEER: "a transfer with a peer that its program does not have",
     kernel.BAD_SERVER: "a step that occupies a server which its program does not have",
 }
 
@@ -146,7 +147,8 @@ def _heap_and_queues(ring: np.ndarray, links: np.ndarray) -> tuple[np.ndarray, n
     """
     devices, size = ring.shape[:2]
     heap = np.zeros(2 * (1 + devices * size + int(links[:, TAGS].sum())), np.int64)
-    entries = size + int(links[:, TAGS].max())
+    # By the link of a peer come the answers to all who read from it.
+    entries = size + int(links[:, TAGS].sum() if links[:, PATH].any() else links[:, TAGS].max())
     return heap, np.zeros((len(links), 4, 1 << (entries - 1).bit_length()), np.int64)
 
 
@@ -206,6 +208,7 @@ def simulate(
     ----------
     programs : one per device.
     links : int64[D, LINK_COLUMNS], or with rows for the uplinks of switches behind: `params.behind_switches`.
+        Where programs have peers: `params.with_peers`.
     host_table : int64[4097], ps, see `stats.draw.quantile_table`: reads that find all in the cache.
     markers : per device, which steps are protected.
     iommu : before all devices; none by default. memory : what is not in the cache; all is by default.
@@ -219,9 +222,12 @@ def simulate(
     RunError : a request that never ended (a resource that is never returned).
     """
     devices = len(programs)
+    if any(p.peers for p in programs) and not links[:, PATH].all():
+        raise MisuseError("programs with peers, over links that are not made for them")
     if not 0 < devices <= layout.MAX_DEVICES:
         raise MisuseError(f"{devices} devices; 1 to {layout.MAX_DEVICES} can run together")
     rows = len(links)
+    peers = devices if any(p.peers for p in programs) else 0
     names = [(d, name) for d, p in enumerate(programs) for name in p.stats]
     first_class = np.cumsum([0, *[len(p.stats) for p in programs]])
     iterators = [p.chunks() for p in programs]
@@ -273,7 +279,7 @@ def simulate(
     heap[1] = stop_ps or FOREVER
     scalar = np.zeros(layout.SCALARS, np.int64)
     scalar[layout.WANTED] = sum(front) if mixed else 0
-    stations = 3 * rows + 1 if links[:, PATH].any() else 0
+    stations = 5 * rows if peers else 3 * rows + 1 if links[:, PATH].any() else 0
     state = layout.State(
         heap=heap,
         timer=np.full((rows * layout.TIMERS + stations, 2), FOREVER, np.int64),
@@ -341,7 +347,7 @@ def simulate(
         sealed = markers[d](steps)
         begin = time.thread_time()
         status = kernel.load(
-            state, d, int(first_class[d]), program.reach, program.servers, most, steps, sealed
+            state, d, int(first_class[d]), program.reach, program.servers, peers, most, steps, sealed
         )
         seconds += time.thread_time() - begin
         if status != kernel.LOADED_OK:

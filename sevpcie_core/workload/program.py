@@ -75,6 +75,7 @@ class Program:
         device's but cores of the host.
     open_loop : arrivals are given, so the load and not the device may set the pace.
     phase : when its requests begin.
+    peers : the devices that its transfers are with, beside the host.
     background : it runs for as long as the others do: no request of it begins after the end of the last of
         them. Where all are in the background, none of them is.
     """
@@ -89,6 +90,7 @@ class Program:
     cores: int = 0
     phase: Phase = ALWAYS
     background: bool = False
+    peers: frozenset[int] = frozenset()
 
 
 def remembered(program: Program) -> Program:

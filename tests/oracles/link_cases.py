@@ -26,10 +26,12 @@ from sevpcie_core.link.params import (
     EngineTiming,
     Iommu,
     Memory,
+    Peer,
     RootPort,
     Switch,
     behind_switches,
     link_row,
+    with_peers,
 )
 from sevpcie_core.link.run import Outcome, simulate
 from sevpcie_core.stats.draw import draw_u64, exponential_table, quantile, quantile_table
@@ -104,6 +106,8 @@ class Port:
     relaxed: bool = False
     ido: bool = False
     flit_check_ps: int = 0
+    peer: Peer = field(default_factory=Peer)
+    """What it is to other devices."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,8 @@ class Case:
     """When requests of each device begin; empty: always."""
     background: Sequence[bool] = ()
     """Of each device, whether it runs in the background; empty: none does."""
+    turn_ps: int = 0
+    """In the root complex, from one root port to another one."""
 
     def whole(self) -> "Case":
         """Return the same with every request run, whenever it is due."""
@@ -150,6 +156,11 @@ class Result:
     maintenance: list[tuple[int, int]] = field(default_factory=list)
     iotlb: tuple[int, int] = (0, 0)
     errors: list[tuple[int, int]] = field(default_factory=list)
+
+
+def peers_of(steps: Sequence[Step]) -> frozenset[int]:
+    """Return the devices that transfers are with."""
+    return frozenset(step.server for step in steps if step.kind != DELAY and step.server >= 0)
 
 
 def as_array(steps: Sequence[Step]) -> np.ndarray:
@@ -193,7 +204,8 @@ def as_program(steps: Sequence[Step], cuts: Sequence[int] = ()) -> Program:
         chunks=chunks,
         regions=np.zeros(0, spec.REGION),
         reach=max(max(step.after, step.after2) for step in steps),
-        servers=1 + max(step.server for step in steps),
+        servers=1 + max((step.server for step in steps if step.kind == DELAY), default=-1),
+        peers=peers_of(steps),
         open_loop=True,
     )
 
@@ -222,9 +234,11 @@ def link_table(case: Case) -> np.ndarray:
         )
 
     links = np.stack([row_of(port) for port in case.ports])
-    if not case.uplinks:
-        return links
-    return behind_switches(links, [(row_of(port), switch) for port, switch in case.uplinks], case.below)
+    if case.uplinks:
+        uplinks = [(row_of(port), switch) for port, switch in case.uplinks]
+        links = behind_switches(links, uplinks, case.below)
+    pairs = {(d, peer) for d, steps in enumerate(case.programs) for peer in peers_of(steps)}
+    return with_peers(links, pairs, [port.peer for port in case.ports], case.turn_ps) if pairs else links
 
 
 def requests_of(steps: Sequence[Step]) -> int:
@@ -385,6 +399,8 @@ def oracle_outcome(case: Case) -> link_heapq.Outcome:
             rmp_check_ps=port.root_port.rmp_check_ps,
             relaxed=port.relaxed,
             ido=port.ido,
+            peer_read_ps=port.peer.read_ps,
+            peer_every_ps=port.peer.every_ps,
         )
 
     engine = (
@@ -422,6 +438,7 @@ def oracle_outcome(case: Case) -> link_heapq.Outcome:
         refresh_ps=case.memory.refresh_ps,
         refresh_interval_ps=case.memory.refresh_interval_ps,
         refresh_at=refresh_at,
+        turn_ps=case.turn_ps,
     )
     return link_heapq.simulate(
         [link_of(port) for port in case.ports],
@@ -432,7 +449,7 @@ def oracle_outcome(case: Case) -> link_heapq.Outcome:
         case.seed,
         case.stop_ps,
         [link_of(port) for port, _ in case.uplinks],
-        [link_heapq.Switch(switch.latency_ps, switch.cut_through) for _, switch in case.uplinks],
+        [link_heapq.Switch(s.latency_ps, s.cut_through, s.redirects) for _, s in case.uplinks],
         case.below,
         [(p.from_ps, None if p.on_ps == FOREVER else p.on_ps, p.every_ps) for p in case.phases],
         case.background,

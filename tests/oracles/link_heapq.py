@@ -67,6 +67,9 @@ class Link:
     ido: bool = False
     """All requests of the device carry IDO; likewise."""
     rmp_check_ps: int = 0
+    peer_read_ps: int = 0
+    """From the read request of another device to its data, and between two that the device begins with."""
+    peer_every_ps: int = 0
 
     @property
     def way_ps(self) -> int:
@@ -115,11 +118,15 @@ class Switch:
 
     latency_ps: int = 0
     cut_through: bool = True
+    redirects: bool = True
+    """What goes from one of the devices to another one goes up to the root complex all the same."""
 
 
 @dataclass(frozen=True)
 class Host:
     """The root complex: `read_latency(seed, device, transfer, split)` and the least spacing of reads, ps.
+
+    turn_ps: from one root port to another one.
 
     iotlb_entries: 0 for no address translation; `walk` is the time of one walk, named alike. `misses` tells
     what is not in the cache: it takes cold_ps more, and waits while memory refreshes, in each interval once.
@@ -137,6 +144,7 @@ class Host:
     refresh_ps: int = 0
     refresh_interval_ps: int = 0
     refresh_at: Callable[[int, int], int] = lambda seed, number: 0
+    turn_ps: int = 0
 
 
 @dataclass(frozen=True)
@@ -174,7 +182,10 @@ Key = tuple[int | None, int | None, int]
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a program; `after` and `after2` are backward distances, 0 for none."""
+    """One step of a program; `after` and `after2` are backward distances, 0 for none.
+
+    server: of a delay what it occupies, of a transfer the device that it is with; -1: none, the host.
+    """
 
     kind: int
     address: int = 0
@@ -599,6 +610,7 @@ class Simulation:
         self.tag_queue: list[deque[int]] = [deque() for _ in range(count)]
         self.server_free: list[dict[int, int]] = [defaultdict(int) for _ in range(count)]
         self.rc_free_ps = 0
+        self.peer_free = [0 for _ in devices]
         self.splits: dict[tuple[int, int], list[tuple[int, int]]] = {}
         self.next_split: dict[tuple[int, int], int] = {}
         self.open_splits: dict[tuple[int, int], int] = {}
@@ -633,10 +645,53 @@ class Simulation:
         return None if switch is None else len(self.programs) + switch
 
     def route(self, device: int, way: int) -> list[int]:
-        """Return the links that a burst takes, in order."""
+        """Return the links between a device and the host, in order."""
         uplink = self.uplink(device)
         rows = [device] if uplink is None else [device, uplink]
         return rows if way == UP else rows[::-1]
+
+    def peer(self, burst: Burst) -> int | None:
+        """Return the device that a burst goes to or comes from, None for the host."""
+        server = self.programs[burst.device][burst.index].server
+        return None if server < 0 else server
+
+    def ends(self, burst: Burst) -> tuple[int | None, int | None]:
+        """Return from which device a burst goes to which; None is the host."""
+        there = self.peer(burst)
+        answers = burst.kind == wire_naive.CPLD
+        if there is None:
+            return (None, burst.device) if burst.way == DOWN else (burst.device, None)
+        return (there, burst.device) if answers else (burst.device, there)
+
+    def turns_below(self, source: int, target: int) -> bool:
+        """Return whether what goes from one device to another turns at a switch."""
+        switch = self.below[source]
+        return switch is not None and switch == self.below[target] and not self.switches[switch].redirects
+
+    def hops(self, burst: Burst) -> list[tuple[int, int]]:
+        """Return (link, direction) of all that a burst passes, in order."""
+        source, target = self.ends(burst)
+        if source is not None and target is not None and self.turns_below(source, target):
+            return [(source, UP), (target, DOWN)]
+        up = [] if source is None else [(row, UP) for row in self.route(source, UP)]
+        down = [] if target is None else [(row, DOWN) for row in self.route(target, DOWN)]
+        return up + down
+
+    def at_switch(self, burst: Burst, row: int, way: int) -> Switch | None:
+        """Return the switch at the end of a link that a burst passes, if there is one."""
+        source, target = self.ends(burst)
+        if way == UP and row == source:
+            number = self.below[row]
+        elif way == DOWN and row != target:
+            number = row - len(self.programs)
+        else:
+            number = None
+        return None if number is None else self.switches[number]
+
+    def quantum(self, device: int) -> int:
+        """Return the most bytes of a write of a device that enter together: what all its ways allow."""
+        ends = {device} | {s.server for s in self.programs[device] if s.kind != DELAY and s.server >= 0}
+        return min(self.links[row].quantum() for end in ends for row in self.route(end, UP))
 
     def make_directions(self, row: int) -> dict[int, Direction]:
         """Return both directions of a link. A switch takes in what comes: it has no credits to give."""
@@ -655,18 +710,27 @@ class Simulation:
             found[way] = make_direction(tx, rx, credits, link.replay_bytes)
         return found
 
-    def has_engine(self, device: int, way: int, row: int, *, sending: bool) -> bool:
-        """Return whether an engine stands at an end of a link that protected TLPs of a device pass."""
-        rows = self.route(device, way)
-        if row == rows[0] and sending:
-            return way == UP or not self.engine.shared
-        if row == rows[-1] and not sending:
-            return way == DOWN or not self.engine.shared
-        return self.engine.link_stream
+    def has_engine(self, burst: Burst, way: int, row: int, *, sending: bool) -> bool:
+        """Return whether an engine stands at an end of a link that protected TLPs pass.
 
-    def stream(self, device: int, row: int) -> int | None:
-        """Return which of the streams of a link a device's is: None if there is but one."""
-        return device if row >= len(self.programs) and not self.engine.link_stream else None
+        A stream ends at a device, at a root port, and a link stream at switches too.
+        """
+        hops = self.hops(burst)
+        at = hops.index((row, way))
+        if (hops[0] == (row, UP) and sending) or (hops[-1] == (row, DOWN) and not sending):
+            # The device's end.
+            return True
+        if sending:
+            by_switch = at > 0 and self.at_switch(burst, *hops[at - 1]) is not None
+        else:
+            by_switch = self.at_switch(burst, row, way) is not None
+        return self.engine.link_stream if by_switch else not self.engine.shared
+
+    def stream(self, burst: Burst, row: int, way: int) -> int | None:
+        """Return which of the streams of a link a burst's is: None if there is but one."""
+        source, target = self.ends(burst)
+        several = row >= len(self.programs) and not self.engine.link_stream
+        return (source if way == UP else target) if several else None
 
     def protects(self, burst: Burst) -> bool:
         """Return whether the policy protects a burst."""
@@ -684,7 +748,7 @@ class Simulation:
         """Return whether a ledger follows a burst over a link: of a write, the quantum that is waited for."""
         if burst.kind != wire_naive.MWR or self.is_last_quantum(burst):
             return True
-        return row == self.route(burst.device, burst.way)[0] and not self.by_engine(burst)
+        return row == self.hops(burst)[0][0] and not self.by_engine(burst)
 
     def units(self, burst: Burst) -> list[Unit]:
         """Return which TLPs of a burst share a MAC where no IDE Sync comes between."""
@@ -739,6 +803,8 @@ class Simulation:
                 self.handlers[kind](time, device, step, split)
                 self.issue_reads(time, device)
                 rows = self.route(device, UP)
+                if kind == DATA and self.programs[device][step].server >= 0:
+                    rows = [self.programs[device][step].server]
             for served in rows:
                 for way in (UP, DOWN):
                     self.serve_port(time, served, way)
@@ -843,7 +909,7 @@ class Simulation:
             self.tag_queue[device].append(index)
         else:
             self.splits[device, index] = split_naive.cut_at_multiples(
-                step.address, step.bytes, min(self.links[row].quantum() for row in self.route(device, UP))
+                step.address, step.bytes, self.quantum(device)
             )
             self.offer_quantum(now, device, index, 0)
 
@@ -874,15 +940,23 @@ class Simulation:
         if self.by_engine(burst):
             self.join(3 * len(self.links), now + self.engine.fabric_ps, burst)
         else:
-            self.queue(self.route(burst.device, burst.way)[0], burst)
+            row = self.hops(burst)[0][0] if burst.way == UP else self.down_from_root(burst)
+            self.queue(row, burst.way, burst)
 
-    def queue(self, row: int, burst: Burst) -> None:
+    def down_from_root(self, burst: Burst) -> int:
+        """Return the first link of a burst's way down from the root complex."""
+        _, target = self.ends(burst)
+        assert target is not None
+        return self.route(target, DOWN)[0]
+
+    def queue(self, row: int, way: int, burst: Burst) -> None:
         """Put a burst into the queue of a port."""
         step = self.programs[burst.device][burst.index]
-        port = self.directions[row][burst.way]
-        data = burst.way == UP and step.buffer == BUFFER_DATA and burst.kind == wire_naive.MWR
-        # Behind a switch nothing passes a posted write on the way up, from whichever device it is.
-        behind = burst.way == UP and row != burst.device
+        port = self.directions[row][way]
+        data = way == UP and step.buffer == BUFFER_DATA and burst.kind == wire_naive.MWR
+        # Behind a switch nothing passes a posted write on the way up, from whichever device it is; nor does
+        # anything on the way down to a peer.
+        behind = row != burst.device if way == UP else self.peer(burst) is not None
         if data or behind or burst.kind == wire_naive.CPLD:
             port.bulk.append(burst)
         else:
@@ -902,16 +976,24 @@ class Simulation:
         burst = passing.burst
         place, row = divmod(station, len(self.links))
         if place == 0:
-            # At a switch.
-            rows = self.route(burst.device, burst.way)
-            self.queue(rows[1], burst)
-            return [rows[1]]
+            # At a switch, from a device or from an uplink.
+            hops = self.hops(burst)
+            came = UP if row < len(self.programs) else DOWN
+            onward, way = hops[hops.index((row, came)) + 1]
+            self.queue(onward, way, burst)
+            return [onward]
         if place == 1:
             self.open_at_host(now, row, burst, passing.last)
             return []
         if place == 2:
-            self.queue(row, burst)
+            self.queue(row, DOWN, burst)
             return [row]
+        if place == 4:
+            # At the root complex, on the way to a peer.
+            if burst.kind == wire_naive.MRD and False in self.directions[row][UP].credits:
+                self.directions[row][UP].returning[False].append((now + self.links[row].credit_ps, 1, 0))
+            self.depart(now, replace(burst, way=DOWN))
+            return [self.down_from_root(burst)]
         self.seal_at_host(now, burst)
         return []
 
@@ -924,7 +1006,7 @@ class Simulation:
         if self.protects(burst):
             layouts = self.layouts(burst)
             works = [engine.occupancy_ps(labels) for labels in layouts]
-            gap, extra = engine.enter((burst.device, UP, burst.context))
+            gap, extra = engine.enter((self.ends(burst)[0], UP, burst.context))
             start = max(now, engine.free_ps + gap) + extra
             engine.free_ps = start + sum(works)
             for unit in self.units(burst):
@@ -942,15 +1024,15 @@ class Simulation:
             self.account(burst, row, checked - hold, "engine")
             self.account(burst, row, checked, "hold")
             self.account(burst, row, lane.last_delivered_ps, "ordering")
-        self.reach(now, row, burst, now, lane.last_delivered_ps, [] if spec.skid else units)
+        self.reach(now, row, UP, burst, now, lane.last_delivered_ps, [] if spec.skid else units)
 
     def seal_at_host(self, now: int, burst: Burst) -> None:
         """A burst for a device is at the host's one engine."""
         spec, engine = self.engine, self.shared_engine
-        row = self.route(burst.device, DOWN)[0]
+        row = self.down_from_root(burst)
         layouts = self.layouts(burst)
         works = [engine.occupancy_ps(labels) for labels in layouts]
-        gap, extra = engine.enter((burst.device, DOWN, burst.context))
+        gap, extra = engine.enter((self.ends(burst)[1], DOWN, burst.context))
         start = max(now, engine.free_ps + gap) + extra
         engine.free_ps = start + sum(works)
         # The wire starts with the first TLP, and does not run dry before the last.
@@ -967,9 +1049,10 @@ class Simulation:
         sealed = max(goes) + spec.pipe_ps
         at_port = self.join(2 * len(self.links) + row, sealed + spec.fabric_ps, burst)
         if burst.kind == wire_naive.MWR and not self.is_last_quantum(burst):
-            ledger = self.ledgers[burst.device][burst.index]
-            self.ledgers[burst.device][burst.index] = ledger.until(now, "engine")
-            self.offer_quantum(now, burst.device, burst.index, burst.split + 1)
+            if self.peer(burst) is None:
+                ledger = self.ledgers[burst.device][burst.index]
+                self.ledgers[burst.device][burst.index] = ledger.until(now, "engine")
+                self.offer_quantum(now, burst.device, burst.index, burst.split + 1)
         else:
             self.account(burst, row, at_port, "engine")
 
@@ -983,7 +1066,7 @@ class Simulation:
             tag = self.free_tags[device].pop()
             self.split_of[device, tag] = number
             request = self.splits[device, index][number]
-            self.queue(device, Burst(device, index, tag, wire_naive.MRD, NON_POSTED, [request], UP))
+            self.queue(device, UP, Burst(device, index, tag, wire_naive.MRD, NON_POSTED, [request], UP))
             mine = self.ledgers[device][index]
             self.tag_ledger[device, tag] = mine.until(now, "tags")
             if number + 1 < len(self.splits[device, index]):
@@ -1012,7 +1095,7 @@ class Simulation:
                 if port.returning[False]:
                     self.wake(port, port.returning[False][0][0], row, way)
                 return
-            if burst.kind == wire_naive.MRD:
+            if burst.kind == wire_naive.MRD and way == UP:
                 if not self.request_may_go(port, now):
                     self.account(burst, row, now, "arbitration")
                     port.set_aside.append(burst)
@@ -1032,13 +1115,18 @@ class Simulation:
             )
 
     def reach(
-        self, now: int, row: int, burst: Burst, first: int, time: int, units: Sequence[Unit] = ()
+        self, now: int, row: int, way: int, burst: Burst, first: int, time: int, units: Sequence[Unit] = ()
     ) -> int:
         """The last TLP of a burst can be used at the end of its way. Return when it leaves the buffer there.
 
         first: when its first TLP could be there. units: what its TLPs had to wait for, where they did.
         """
         device = burst.device
+        there = self.peer(burst)
+        if there is not None and way == UP:
+            return self.turn(row, burst, first, time)
+        if there is not None and burst.kind == wire_naive.MRD:
+            return self.answer(there, burst, time)
         link, link_of_device = self.links[row], self.links[device]
         # What has to be drained and visible before it: RO lets data writes pass all, IDO those of others.
         before, seen = self.drains[row].free, self.all_visible[row]
@@ -1058,7 +1146,7 @@ class Simulation:
             self.push(time, ANSWERED, device, burst.index, burst.split)
             return time
         freed = time
-        if burst.way == UP:
+        if way == UP:
             translated = first
             if self.host.iotlb_entries:
                 address, _ = self.splits[device, burst.index][burst.split]
@@ -1098,6 +1186,36 @@ class Simulation:
             ledger = self.ledgers[device][burst.index]
             self.tell(now, device, burst.index, time, early=False, ledger=ledger)
         return freed
+
+    def turn(self, row: int, burst: Burst, first: int, time: int) -> int:
+        """A burst for a peer is at a root port: return when it is at the other one."""
+        ready = time
+        if self.host.iotlb_entries and burst.kind != wire_naive.CPLD:
+            number = burst.split
+            since = first
+            if burst.kind == wire_naive.MRD:
+                number = self.split_of[burst.device, burst.split]
+                since = time
+            address, _ = self.splits[burst.device, burst.index][number]
+            ordinal = self.ordinal(burst.device, burst.index)
+            translated = self.iotlb.translate(self.seed, burst.device, ordinal, number, address, since)
+            ready = max(time, translated)
+        there = self.join(4 * len(self.links) + row, ready + self.host.turn_ps, burst)
+        if burst.kind != wire_naive.MWR or self.is_last_quantum(burst):
+            self.account(burst, row, ready, "iommu")
+            self.account(burst, row, ready + self.host.turn_ps, "host")
+            self.account(burst, row, there, "ordering")
+        return there
+
+    def answer(self, device: int, burst: Burst, time: int) -> int:
+        """A peer's read request is at a device: its data are ready after a while."""
+        link = self.links[device]
+        start = max(time, self.peer_free[device])
+        self.peer_free[device] = start + link.peer_every_ps
+        mine = self.tag_ledger[burst.device, burst.split]
+        self.tag_ledger[burst.device, burst.split] = mine.until(start + link.peer_read_ps, "device")
+        self.push(start + link.peer_read_ps, DATA, burst.device, burst.index, burst.split)
+        return time
 
     def request_may_go(self, port: Direction, now: int) -> bool:
         """Return whether a read request has a credit by now."""
@@ -1154,7 +1272,8 @@ class Simulation:
         link = self.links[device]
         address, size = self.splits[device, index][self.split_of[device, split]]
         tlps = split_naive.completions(address, size, link.rcb, link.cpl_max)
-        self.depart(now, Burst(device, index, split, wire_naive.CPLD, COMPLETION, tlps, DOWN))
+        way = DOWN if self.programs[device][index].server < 0 else UP
+        self.depart(now, Burst(device, index, split, wire_naive.CPLD, COMPLETION, tlps, way))
 
     def on_answered(self, now: int, device: int, index: int, split: int) -> None:
         self.free_tags[device].append(split)
@@ -1174,11 +1293,11 @@ class Simulation:
         posted = burst.context == POSTED
         # In which of them MACs are is seen only when they go out.
         layouts = self.layouts(burst)
-        rows = self.route(device, way)
-        stream = self.stream(device, row)
+        switch = self.at_switch(burst, row, way)
+        stream = self.stream(burst, row, way)
         key = (stream, None, burst.context)
-        tx = lane.tx if protected and self.has_engine(device, way, row, sending=True) else None
-        rx = lane.rx if protected and self.has_engine(device, way, row, sending=False) else None
+        tx = lane.tx if protected and self.has_engine(burst, way, row, sending=True) else None
+        rx = lane.rx if protected and self.has_engine(burst, way, row, sending=False) else None
         lane.keep_going(link, ready)
         before = max(lane.free, Fraction(ready))
         units = sum(
@@ -1186,7 +1305,9 @@ class Simulation:
             for labels in layouts
         )
         enters = ready
-        if burst.kind != wire_naive.MRD:
+        # No credits are kept for completions of peers at a root port.
+        limited = burst.kind == wire_naive.MWR or (burst.kind == wire_naive.CPLD and way == DOWN)
+        if limited:
             enters = max(ready, lane.acquire(posted, len(layouts), units))
         buffered = 0
         if lane.replay_free is not None:
@@ -1264,10 +1385,10 @@ class Simulation:
         ledger = base.until(enters, "credits").until(math.floor(begin), "arbitration")
         # Up to here, less the flight, it was on the wire or held up by the engine that sends.
         until = arrived
-        goes_on = row != rows[-1]
-        if goes_on and not (protected and spec.link_stream):
-            following = self.links[rows[1]]
-            if self.switch(device).cut_through:
+        if switch is not None and not (protected and spec.link_stream):
+            hops = self.hops(burst)
+            following = self.links[hops[hops.index((row, way)) + 1][0]]
+            if switch.cut_through:
                 head = sum(is_head(label) for label in layouts[0])
                 until = self.head_and_no_gap(link, following, last, carried, head)
             checked = until
@@ -1281,12 +1402,12 @@ class Simulation:
         ledger = ledger.until(until - link.way_ps, "engine").until(until, "wire")
         hold = spec.hold_ps + held if rx is not None else 0
         ledger = ledger.until(checked - hold, "engine").until(checked, "hold")
-        if goes_on:
-            checked += self.switch(device).latency_ps
+        if switch is not None:
+            checked += switch.latency_ps
             ledger = ledger.until(checked, "wire")
         # What is not protected goes there only to stay behind what is.
         busy = bool(self.lines[len(self.links) + row].bursts)
-        to_engine = spec.shared and way == UP and not goes_on and (protected or busy)
+        to_engine = spec.shared and way == UP and switch is None and (protected or busy)
         if not to_engine:
             lane.last_delivered_ps = max(checked, lane.last_delivered_ps)
             ledger = ledger.until(lane.last_delivered_ps, "ordering")
@@ -1299,11 +1420,12 @@ class Simulation:
                 # From its first TLP on.
                 there = link.there_before(last, carried - len(layouts[0])) + spec.fabric_ps
             self.join(len(self.links) + row, there, burst, last)
-        elif goes_on:
+        elif switch is not None:
             self.join(row, lane.last_delivered_ps, burst)
         else:
-            freed = self.reach(ready, row, burst, ready + link.way_ps, lane.last_delivered_ps, closed)
-        if posted in lane.credits and burst.kind != wire_naive.MRD:
+            first_there = ready + link.way_ps
+            freed = self.reach(ready, row, way, burst, first_there, lane.last_delivered_ps, closed)
+        if posted in lane.credits and limited:
             lane.returning[posted].append((freed + link.credit_ps, len(layouts), units))
             # A write that has passed others gives its credits back before them.
             lane.returning[posted] = deque(sorted(lane.returning[posted], key=lambda back: back[0]))
@@ -1320,19 +1442,13 @@ class Simulation:
             start = max(start, there - math.floor(before * following.ps_per_byte))
         return start
 
-    def switch(self, device: int) -> Switch:
-        """Return the switch that a device is behind."""
-        number = self.below[device]
-        assert number is not None
-        return self.switches[number]
-
     def entered(self, row: int, burst: Burst, now: int, entering: Ledger, ledger: Ledger) -> None:
         """A burst has entered a link: tell who waits for that of its first one, and keep its ledger."""
         device = burst.device
         if burst.kind != wire_naive.MWR:
             self.tag_ledger[device, burst.split] = ledger
             return
-        first = row == self.route(device, burst.way)[0]
+        first = row == self.hops(burst)[0][0]
         if not self.is_last_quantum(burst):
             if first and not self.by_engine(burst):
                 self.ledgers[device][burst.index] = entering

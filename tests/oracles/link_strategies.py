@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from sevpcie_core.link.params import Credits, DataLink, EngineTiming, Iommu, Memory, RootPort, Switch
+from sevpcie_core.link.params import Credits, DataLink, EngineTiming, Iommu, Memory, Peer, RootPort, Switch
 from sevpcie_core.workload.phase import ALWAYS, FOREVER, Phase
 
 from .link_cases import Case, Port
@@ -143,7 +143,12 @@ phases = st.one_of(
     ),
 )
 
-switches = st.builds(Switch, latency_ps=st.sampled_from([0, 1000, 110_000]), cut_through=st.booleans())
+switches = st.builds(
+    Switch,
+    latency_ps=st.sampled_from([0, 1000, 110_000]),
+    cut_through=st.booleans(),
+    redirects=st.booleans(),
+)
 
 
 @st.composite
@@ -443,4 +448,45 @@ def flits(draw: st.DrawFn) -> Case:
         case,
         ports=[in_flits(port) for port in case.ports],
         uplinks=[(in_flits(port), switch) for port, switch in case.uplinks],
+    )
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> Case:
+    """Up to three devices, some behind switches, that read and write each other's memory and the host's."""
+    case = draw(st.one_of(cases(max_devices=3, units=None), crowds()))
+    first = case.ports[0] if not case.uplinks else case.uplinks[0][0]
+
+    def alike(port: Port) -> Port:
+        """TLPs pass as they are from any link to any other; buffers hold them."""
+        fits = {name: getattr(first, name) for name in ("mps", "rcb", "completion_bytes", "mrrs")}
+        flit = first.generation >= 6
+        if (port.generation >= 6) != flit:
+            fits |= {"generation": first.generation, "flit_check_ps": first.flit_check_ps}
+        buffer = buffers(first.mps, first.mrrs, first.completion_bytes)
+        free = st.just(Credits())
+        return replace(
+            port,
+            **fits,
+            up=draw(free | buffer),
+            down=draw(free | buffer),
+            peer=draw(st.builds(Peer, st.sampled_from([0, 1000, 640_000]), st.sampled_from([0, 0, 50_000]))),
+        )
+
+    count = len(case.ports)
+    programs = [
+        [
+            replace(step, server=draw(st.sampled_from([-1, *[p for p in range(count) if p != d]])))
+            if step.kind in (READ_UP, WRITE_UP)
+            else step
+            for step in steps
+        ]
+        for d, steps in enumerate(case.programs)
+    ]
+    return replace(
+        case,
+        ports=[alike(port) for port in case.ports],
+        uplinks=[(alike(port), switch) for port, switch in case.uplinks],
+        programs=programs,
+        turn_ps=draw(st.sampled_from([0, 1000, 150_000])),
     )
