@@ -183,7 +183,18 @@ class GpuCopies(Table):
         return resolved.GpuCopiesTraffic(Copies(self.direction, self.size, self.queue_depth))
 
 
-JOBS: Final = ("training", "decode", "kv-swap", "weights", "checkpoint", "zero-copy", "copies")
+class GpuIdle(Table):
+    """Nothing: a GPU whose memory other devices read and write."""
+
+    kind: _Kind
+    job: Annotated[Literal["idle"], Choice(("idle",))]
+
+    def build(self, trace: resolved.TraceFile | None) -> resolved.GpuIdleTraffic:
+        """Return the frozen traffic."""
+        return resolved.GpuIdleTraffic()
+
+
+JOBS: Final = ("training", "decode", "kv-swap", "weights", "checkpoint", "zero-copy", "copies", "idle")
 """What the key `job` may be."""
 
 

@@ -9,8 +9,18 @@ from dataclasses import replace
 import numpy as np
 
 from ..link.hop import CONTEXTS_PER_DEVICE
-from ..link.params import CONTEXTS, NO_ENGINE, EngineTiming, Switch, behind_switches, engine_timing, link_row
-from .resolved import DeviceRun, Host, Link, Scheme, WorkloadRun, at_variant
+from ..link.params import (
+    CONTEXTS,
+    NO_ENGINE,
+    EngineTiming,
+    Peer,
+    Switch,
+    behind_switches,
+    engine_timing,
+    link_row,
+    with_peers,
+)
+from .resolved import DeviceRun, GpuDevice, Host, Link, Scheme, WorkloadRun, at_variant
 
 _PS_PER_NS = 1000
 
@@ -99,6 +109,28 @@ def rows_of(
 
     Raises MisuseError for buffers that no TLP fits, and for links of one way that differ in the size of TLPs.
     """
+    links = _host_ways(host, workload, engine, rmp_check_ps)
+    peers = peers_of(workload)
+    pairs = [(d, peer) for d, peer in enumerate(peers) if peer is not None]
+    if not pairs:
+        return links
+    memory = [
+        Peer(run.device.peer_read_ps, run.device.peer_interval_ps)
+        if isinstance(run.device, GpuDevice)
+        else Peer()
+        for run in workload.devices
+    ]
+    return with_peers(links, pairs, memory, host.peer_latency_ps)
+
+
+def peers_of(workload: WorkloadRun) -> list[int | None]:
+    """Return of each device the number of the one that its data lie in, None for the host."""
+    names = [run.name for run in workload.devices]
+    return [names.index(run.peer) if run.peer else None for run in workload.devices]
+
+
+def _host_ways(host: Host, workload: WorkloadRun, engine: EngineTiming, rmp_check_ps: int) -> np.ndarray:
+    """Return the rows of the ways between devices and the host."""
     links = np.stack([row_of(host, run, engine, rmp_check_ps) for run in workload.devices])
     if not workload.switches:
         return links
@@ -106,7 +138,7 @@ def rows_of(
     uplinks = [
         (
             uplink_row(host, switch.uplink, workload.devices[0], engine, rmp_check_ps),
-            Switch(switch.latency_ps, switch.cut_through),
+            Switch(switch.latency_ps, switch.cut_through, switch.acs_redirect),
         )
         for switch in workload.switches
     ]

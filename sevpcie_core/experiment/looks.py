@@ -22,7 +22,7 @@ from .fingerprint import versions
 from .model import Scenario
 from .problems import suggestion
 from .programs import Recording, build, recorded, trace_of, warnings_of
-from .resolved import Resolved, TraceFile, WorkloadRun
+from .resolved import GpuIdleTraffic, Resolved, TraceFile, WorkloadRun
 from .runner import region_shares
 from .scenario import load_scenario, scenario_from_trace
 from .traffic import SAMPLE, Reference, names_file, user_path
@@ -152,6 +152,7 @@ def document(
                 _traffic(tables[run.name].traffic),
             )
             for d, run in enumerate(workload.devices)
+            if not isinstance(run.traffic, GpuIdleTraffic)
         ]
         out.append({"workload": workload.name, "devices": devices})
     return {

@@ -21,6 +21,7 @@ from ..units import format_rate
 from ..workload import nvme, traces
 from . import presets, resolved
 from .fields import Choice, Name, Number, Text, Whole
+from .gpu_traffic import GpuIdle
 from .hardware import row_of, uplink_row
 from .problems import Origin, Place, first_problem, suggestion
 from .quantities import Time
@@ -246,6 +247,12 @@ class Scenario(Table):
                 row_of(host, run)
             except MisuseError as error:
                 raise fail(place, f"{error} (link {run.link.name}, host {host_name})") from None
+        workloads = tuple(
+            resolved.WorkloadRun(workload.name, tuple(devices), self._switches(i, devices, host))
+            for i, (workload, devices) in enumerate(zip(self.workload, runs, strict=True))
+        )
+        for i, workload in enumerate(workloads):
+            self._check_peers(i, workload)
         return resolved.Resolved(
             name=self.name,
             title=self.title,
@@ -256,10 +263,7 @@ class Scenario(Table):
             host=host,
             arms=self._arms(),
             regions=self.regions.build(),
-            workloads=tuple(
-                resolved.WorkloadRun(workload.name, tuple(devices), self._switches(i, devices, host))
-                for i, (workload, devices) in enumerate(zip(self.workload, runs, strict=True))
-            ),
+            workloads=workloads,
         )
 
     def _check_ends(self, runs: list[list[resolved.DeviceRun]]) -> None:
@@ -305,15 +309,37 @@ class Scenario(Table):
                     ", ".join(map(repr, built)) or "no such key, for the workload has no [workload.switch]"
                 )
                 raise fail(place, f"{run.switch!r}; expected {known}{suggestion(run.switch, list(built))}")
-            uplink = built[run.switch].uplink
-            # TLPs pass a switch as they are.
-            for key in ("mps", "rcb", "completion_bytes", "gen"):
-                here, there = getattr(run.link, key), getattr(uplink, key)
-                if here != there if key != "gen" else run.link.flit != uplink.flit:
-                    found = f"{key} {here} on {run.link.name}, {there} on its uplink {uplink.name}"
-                    both = "both with flit mode or both without" if key == "gen" else "the same"
-                    raise fail(place, f"{found}; expected {both}")
+            self._check_same(place, run.link, built[run.switch].uplink, "its uplink")
         return tuple(built.values())
+
+    def _check_same(self, place: Place, link: resolved.Link, other: resolved.Link, called: str) -> None:
+        """Refuse links whose TLPs differ: they pass from one to the other as they are."""
+        for key in ("mps", "rcb", "completion_bytes", "gen"):
+            here, there = getattr(link, key), getattr(other, key)
+            if here != there if key != "gen" else link.flit != other.flit:
+                found = f"{key} {here} on {link.name}, {there} on {called} {other.name}"
+                both = "both with flit mode or both without" if key == "gen" else "the same"
+                raise self._origin.error(place, f"{found}; expected {both}")
+
+    def _check_peers(self, i: int, workload: resolved.WorkloadRun) -> None:
+        """Check that devices whose data lie in another one name a GPU that they can reach."""
+        by_name = {run.name: run for run in workload.devices}
+        gpus = [run.name for run in workload.devices if run.device.kind == "gpu"]
+        for run in workload.devices:
+            if not run.peer:
+                continue
+            place: Place = ("workload", i, "device", run.name, "peer")
+            others = [name for name in gpus if name != run.name]
+            if run.peer not in others:
+                known = ", ".join(map(repr, others)) or "no such key, for the workload has no other GPU"
+                raise self._origin.error(
+                    place, f"{run.peer!r}; expected {known}{suggestion(run.peer, others)}"
+                )
+            self._check_same(place, run.link, by_name[run.peer].link, f"{run.peer}'s link")
+
+    def _peer(self) -> str:
+        """Return the first device whose data lie in another one, empty for none."""
+        return next((place[3] for place, entry in self._devices() if entry.peer), "")
 
     def _check_names(self) -> None:
         seen: set[str] = set()
@@ -344,6 +370,13 @@ class Scenario(Table):
                     place,
                     f"{name!r} protects nothing and always runs as baseline; expected a scheme that protects",
                 )
+            if table.mechanism == "bounce" and (peer := self._peer()):
+                if self.arm == _DEFAULT_ARMS:
+                    continue
+                found = (
+                    f"{name!r} stages data in the host's memory, and those of {peer} lie in another device"
+                )
+                raise self._origin.error(place, f"{found}; expected no such arm")
             if any((name, arm.policy) == (other.scheme.name, other.policy) for other in arms):
                 raise self._origin.error(
                     place, f"{name!r} with policy {arm.policy!r} twice; expected each pair once"
@@ -387,7 +420,9 @@ class Scenario(Table):
             raise fail((*place, "requests"), f"{entry.requests}{_BY_OTHERS}")
         if entry.phase and (problem := entry.phase.problem()):
             raise fail((*place, "phase", problem[0]), problem[1])
-        endless = self.duration or entry.background
+        # A GPU that does nothing is there for as long as the others.
+        background = entry.background or isinstance(traffic, GpuIdle)
+        endless = self.duration or background
         trace, requests = None, 0 if endless else entry.requests or self.requests
         key = ""
         if isinstance(traffic, NicSampled):
@@ -411,8 +446,9 @@ class Scenario(Table):
             traffic.build(trace),
             requests,
             entry.switch or "",
-            entry.background,
+            background,
             entry.phase.build() if entry.phase else None,
+            entry.peer or "",
         )
 
     def _link(self, place: Place, entry: DeviceEntry) -> resolved.Link:

@@ -15,11 +15,13 @@ from ..errors import FormatError, MisuseError
 from ..units import format_bytes
 from ..workload import gpu, gpu_jobs, nic, nvme, traces
 from ..workload.mix import phased
-from ..workload.program import Program
+from ..workload.peer import with_peer
+from ..workload.program import Program, idle
 from .resolved import (
     DeviceRun,
     GpuCopiesTraffic,
     GpuDevice,
+    GpuIdleTraffic,
     GpuJobTraffic,
     GpuTraffic,
     GpuZeroCopyTraffic,
@@ -252,12 +254,13 @@ def _gpu_generated(device: GpuDevice, traffic: GpuJobTraffic | GpuCopiesTraffic,
     return gpu_jobs.program(traffic.job, requests, launch_lead_ps=device.launch_lead_ps, **engine)
 
 
-def build(run: DeviceRun, index: int, seed: int, duration_ps: int) -> Program:
+def build(run: DeviceRun, index: int, seed: int, duration_ps: int, peer: int | None = None) -> Program:
     """Return the program of a device.
 
     Parameters
     ----------
     index : place of the device in its workload; seed : key of its draws.
+    peer : place of the device that its data lie in; None for the host.
     duration_ps : 0, or how long the workload runs: then the program does not end by itself.
 
     Raises
@@ -265,6 +268,8 @@ def build(run: DeviceRun, index: int, seed: int, duration_ps: int) -> Program:
     FormatError : a trace that cannot be used.
     """
     program = _build(run, index, seed, _ENDLESS if duration_ps or run.background else run.requests)
+    if peer is not None:
+        program = with_peer(program, peer)
     if run.phase is not None:
         program = phased(program, run.phase)
     return replace(program, background=True) if run.background else program
@@ -282,6 +287,8 @@ def _build(run: DeviceRun, index: int, seed: int, requests: int) -> Program:
         return _gpu(device, traffic)
     if isinstance(device, GpuDevice) and isinstance(traffic, GpuJobTraffic | GpuCopiesTraffic):
         return _gpu_generated(device, traffic, requests)
+    if isinstance(device, GpuDevice) and isinstance(traffic, GpuIdleTraffic):
+        return idle()
     if isinstance(device, GpuDevice) and isinstance(traffic, GpuZeroCopyTraffic):
         return traffic.accesses.program(requests, run.link.mrrs, seed, stream)
     raise MisuseError(f"{run.name}: a {device.kind} device cannot run {traffic.kind} traffic")

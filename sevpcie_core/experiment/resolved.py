@@ -77,6 +77,8 @@ class Host:
     credits: Credits
     """The root port's buffers."""
     iommu: Iommu
+    peer_latency_ps: int = field(default=0, metadata={"sparse": True})
+    """From one root port to another one, for what devices send each other."""
     name: str = _cosmetic()
 
 
@@ -195,6 +197,10 @@ class GpuDevice:
     """Its buffers."""
     id_based_ordering: bool = field(default=False, metadata={"sparse": True})
     """Whether all its requests carry the IDO attribute."""
+    peer_read_ps: int = field(default=0, metadata={"sparse": True})
+    """From another device's read request delivered there to its data ready."""
+    peer_interval_ps: int = field(default=0, metadata={"sparse": True})
+    """Smallest spacing of two such reads."""
     name: str = _cosmetic()
 
 
@@ -319,6 +325,13 @@ class GpuZeroCopyTraffic:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuIdleTraffic:
+    """Nothing of its own."""
+
+    kind: ClassVar[Kind] = "gpu"
+
+
+@dataclass(frozen=True, slots=True)
 class GpuCopiesTraffic:
     """Copies back to back."""
 
@@ -327,7 +340,13 @@ class GpuCopiesTraffic:
 
 
 Traffic: TypeAlias = (
-    NvmeTraffic | NicTraffic | GpuTraffic | GpuJobTraffic | GpuZeroCopyTraffic | GpuCopiesTraffic
+    NvmeTraffic
+    | NicTraffic
+    | GpuTraffic
+    | GpuJobTraffic
+    | GpuZeroCopyTraffic
+    | GpuCopiesTraffic
+    | GpuIdleTraffic
 )
 
 
@@ -483,6 +502,8 @@ class DeviceRun:
     """Whether it runs for as long as the devices that are not in the background."""
     phase: Phase | None = field(default=None, metadata={"sparse": True})
     """When its requests begin; None: always."""
+    peer: str = field(default="", metadata={"sparse": True})
+    """Name of the device whose memory its data lie in; empty for the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -495,6 +516,8 @@ class Switch:
     """From the moment that a TLP may go on to its entry into the next port."""
     cut_through: bool
     """Whether it may go on before its last byte is there."""
+    acs_redirect: bool = field(default=False, metadata={"sparse": True})
+    """Whether what devices behind it send each other goes up to the root complex."""
 
 
 @dataclass(frozen=True, slots=True)

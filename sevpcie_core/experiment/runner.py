@@ -17,7 +17,7 @@ from ..spec import BUFFER_NAMES
 from ..stats.draw import quantile_table
 from ..stats.hist import Histogram
 from ..workload.program import Program, remembered
-from .hardware import contexts_of, engine_of, host_work_of, rows_of
+from .hardware import contexts_of, engine_of, host_work_of, peers_of, rows_of
 from .programs import build
 from .resolved import Arm, Regions, Resolved, Scheme, WorkloadRun
 from .staged import hook_all, stage_all
@@ -85,6 +85,8 @@ def groups_of(workload: WorkloadRun, programs: Sequence[Program]) -> tuple[Group
     rows = [Group("all", tuple(pooled), jobs[0] if len(workload.devices) == 1 and jobs else None)]
     if len(programs) > 1:
         for d, run in enumerate(workload.devices):
+            if not programs[d].stats:
+                continue
             mine = tuple(pair for pair in pooled if pair[0] == d)
             rows.append(Group(run.name, mine, d if d in jobs else None))
             if len(programs[d].stats) > 1:
@@ -96,9 +98,12 @@ def groups_of(workload: WorkloadRun, programs: Sequence[Program]) -> tuple[Group
 
 def _wires(outcome: Outcome, workload: WorkloadRun, d: int) -> Mapping[str, float]:
     """Return the share of a device's time in which the wires of its way were in use, by name."""
+    run = workload.devices[d]
     ways = [("link", d)]
+    ways += [(f"link of {run.peer}", n) for n, other in enumerate(workload.devices) if other.name == run.peer]
+    ends = {other.switch for other in workload.devices if other.name in (run.name, run.peer)}
     for s, switch in enumerate(workload.switches):
-        if switch.name == workload.devices[d].switch:
+        if switch.name in ends:
             ways.append((f"uplink {switch.name}", len(workload.devices) + s))
     return {
         f"{name} {direction}": time / outcome.job_ps[d]
@@ -153,7 +158,10 @@ class Task:
     @classmethod
     def prepare(cls, scenario: Resolved, workload: WorkloadRun, seed: int) -> "Task":
         """Build the programs; short ones are kept, long ones made anew for every run."""
-        programs = tuple(build(run, d, seed, scenario.duration_ps) for d, run in enumerate(workload.devices))
+        programs = tuple(
+            build(run, d, seed, scenario.duration_ps, peer)
+            for d, (run, peer) in enumerate(zip(workload.devices, peers_of(workload), strict=True))
+        )
         short = all(0 < run.requests <= _KEPT_REQUESTS for run in workload.devices)
         if short and not scenario.duration_ps:
             programs = tuple(remembered(p) for p in programs)

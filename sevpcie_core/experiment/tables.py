@@ -233,6 +233,7 @@ class HostTable(Preset):
     read_latency: Annotated[resolved.Quantiles, Spread()]
     read_interval: Annotated[int, Time(_MS)]
     numa_hop: Annotated[int, Time(_MS)] = 0
+    peer_latency: Annotated[int, Time(_MS)] = 0
     root_port: RootPortTable = RootPortTable()
     credits: HostCreditsTable = HostCreditsTable()
     iommu: IommuTable | None = None
@@ -247,6 +248,7 @@ class HostTable(Preset):
             root_port=replace(port, write_latency_ps=port.write_latency_ps + hop),
             credits=self.credits.build(),
             iommu=NO_IOMMU if self.iommu is None else self.iommu.build(),
+            peer_latency_ps=self.peer_latency,
             name=name,
         )
 
@@ -432,6 +434,8 @@ class GpuTable(Preset):
     pushbuffer_bytes: Annotated[int, Size(4, 65536, 4)]
     launch_lead: Annotated[int, Time()]
     front_end: Annotated[int, Time()]
+    peer_read: Annotated[int, Time(_MS)] = 0
+    peer_interval: Annotated[int, Time(_MS)] = 0
     relaxed_ordering: Annotated[bool, Flag()] = False
     id_based_ordering: Annotated[bool, Flag()] = False
     credits: DeviceCreditsTable = DeviceCreditsTable()
@@ -445,6 +449,8 @@ class GpuTable(Preset):
             pushbuffer_bytes=self.pushbuffer_bytes,
             launch_lead_ps=self.launch_lead,
             front_end_ps=self.front_end,
+            peer_read_ps=self.peer_read,
+            peer_interval_ps=self.peer_interval,
             relaxed_ordering=self.relaxed_ordering,
             id_based_ordering=self.id_based_ordering,
             credits=self.credits.build(),

@@ -29,6 +29,7 @@ from .gpu_traffic import (
     GpuCheckpoint,
     GpuCopies,
     GpuDecode,
+    GpuIdle,
     GpuKvSwap,
     GpuTraining,
     GpuWeights,
@@ -346,6 +347,7 @@ Traffic: TypeAlias = Annotated[
     | Annotated[GpuKvSwap, Tag("gpu-kv-swap")]
     | Annotated[GpuWeights, Tag("gpu-weights")]
     | Annotated[GpuCheckpoint, Tag("gpu-checkpoint")]
+    | Annotated[GpuIdle, Tag("gpu-idle")]
     | Annotated[GpuZeroCopy, Tag("gpu-zero-copy")]
     | Annotated[GpuCopies, Tag("gpu-copies")],
     Discriminator(_tag),
@@ -422,6 +424,7 @@ class DeviceEntry(Table):
     preset: DeviceReference
     link: LinkReference | None = None
     switch: Annotated[str | None, Name()] = None
+    peer: Annotated[str | None, Name()] = None
     requests: Annotated[int | None, Whole(1, MAX_REQUESTS)] = None
     background: Annotated[bool, Flag()] = False
     phase: PhaseTable | None = None
@@ -436,10 +439,12 @@ class SwitchTable(Table):
     forwarding: Annotated[
         Literal["cut-through", "store-and-forward"], Choice(("cut-through", "store-and-forward"))
     ] = "cut-through"
+    acs_redirect: Annotated[bool, Flag()] = False
 
     def build(self, name: str, uplink: resolved.Link) -> resolved.Switch:
         """Return the frozen switch."""
-        return resolved.Switch(name, uplink, self.latency, self.forwarding == "cut-through")
+        through = self.forwarding == "cut-through"
+        return resolved.Switch(name, uplink, self.latency, through, self.acs_redirect)
 
 
 # Names of the rows that a result adds to those of the devices.

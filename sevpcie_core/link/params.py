@@ -68,9 +68,7 @@ FLIT: Final = 55
 WIDTH_SHIFT: Final = 56  # log2 of the width, or -1 where that is none
 IDO: Final = 57  # 1: unprotected requests of the device carry the IDO attribute
 # Traffic with peers, other devices.
-REDIRECTS: Final = (
-    58  # of an uplink, 1: it goes up to the root complex, for ACS redirects it
-)
+REDIRECTS: Final = 58  # of an uplink, 1: it goes up to the root complex, for ACS redirects it
 TURN_PS: Final = 59  # of a link to a root port: from there to another root port's queue
 PEER_READ: Final = 60  # of a device: from a peer's read request to its data, ps ...
 PEER_EVERY: Final = 61  # ... and between two requests that it begins with

@@ -459,7 +459,8 @@ def _outcome(
         # The others are cores of the host; of arrays as long as the most servers of any device.
         own = programs[d].servers - programs[d].cores
         # The links of its way. An engine that all share counts for each of them.
-        way = [d, *links[d : d + 1, UPLINK][links[d : d + 1, UPLINK] > 0].tolist()]
+        ends = [d, *sorted(programs[d].peers)]
+        way = ends + [int(row) for row in links[ends, UPLINK] if row > 0]
         busy.append(
             {
                 "link": max(max(wires[r]) / job for r in way),

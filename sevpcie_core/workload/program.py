@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from .._jit import kernel
+from ..spec import REGION
 from .phase import ALWAYS, Phase
 from .phase import FOREVER as FOREVER
 
@@ -91,6 +92,11 @@ class Program:
     phase: Phase = ALWAYS
     background: bool = False
     peers: frozenset[int] = frozenset()
+
+
+def idle() -> Program:
+    """Return the program of a device that asks for nothing."""
+    return Program((), 0, lambda: iter(()), np.zeros(0, REGION), reach=0, servers=0, open_loop=False)
 
 
 def remembered(program: Program) -> Program:
