@@ -223,10 +223,11 @@ def latencies(load, example: str) -> list[float]:
 
 
 def test_the_examples_of_the_page_run(load) -> None:
-    plain, phases, drives, shared = examples()
+    plain, phases, drives, peers, shared = examples()
     assert len(load(phases).resolve().workloads[0].devices) == 2
     assert "switch" not in plain
     assert len(latencies(load, plain)) == 5  # the arms that a scenario has by default
+    assert len(load(peers).resolve().arms) == 3  # without a bounce buffer
     # Selective streams pass the switch sealed, link streams do not.
     assert load(drives).resolve().arms[1].scheme.stream_kind == "link"
     taken = latencies(load, drives.replace("queue_depth = 8", "queue_depth = 1"))
