@@ -1,7 +1,8 @@
-"""What captures of packets share: link types, which end is ours, and the kernel that decodes one packet.
+"""What captures of packets share: packets as the formats' readers hand them on, and frames from them.
 
-Rule: sizes are those on an Ethernet, header included and FCS left out, whatever the link of the capture; the
-direction of a packet follows from its addresses and ports alone.
+Rule: a format's reader (`pcap`, `pcapng`) knows nothing of what packets hold; `frames` here and `tlps` do.
+Sizes of frames are those on an Ethernet, header included and FCS left out, whatever the link of the capture;
+the direction of a frame follows from its addresses and ports alone.
 
 Link types: Ethernet (VLAN tags are looked through), BSD loopback, raw IP and Linux cooked captures; sizes of
 the latter are those of the same packet behind an Ethernet header. Sizes are original lengths, so a capture
@@ -14,15 +15,18 @@ count as received.
 """
 
 import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._jit import inline_kernel
+from ..._jit import inline_kernel, kernel
 from ...errors import ConfigError
-from .records import NIC_RX, NIC_TX
+from .bad import Bad
+from .records import NIC_DTYPE, NIC_RX, NIC_TX, Records
 
 ETHERNET: Final = 1
 # https://www.tcpdump.org/linktypes.html: number: bytes before the network layer.
@@ -31,8 +35,58 @@ ETHERNET_HEADER: Final = 14
 
 # libpcap, MAXIMUM_SNAPLEN: what no captured packet exceeds; a larger length is garbage.
 MAX_PACKET: Final = 262144
-ROOM: Final = 1 << 16
-"""Most records of a batch."""
+ROOM: Final = 1 << 15
+"""Most packets of a batch."""
+
+PACKET: Final = np.dtype(
+    [
+        ("t_ps", np.int64),
+        ("place", np.int64),
+        ("start", np.int64),
+        ("captured", np.int32),
+        ("original", np.int32),
+        ("link", np.int16),
+        ("ethernet", np.uint8),
+        ("way", np.uint8),
+    ],
+    align=True,
+)
+"""One packet: its time; where in the data its record and its first byte are; bytes that were captured, and
+that there were; bytes before the network layer, whether they are an Ethernet header; a way of those below."""
+UNSAID: Final = 0
+INBOUND: Final = 1
+"""draft-ietf-opsawg-pcapng, section 4.3.1, epb_flags, bits 0 and 1."""
+OUTBOUND: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Link types whose packets are taken: bytes before the network layer by number; a note for people."""
+
+    headers: Mapping[int, int]
+    note: str
+
+    def expected(self) -> str:
+        """Return what is expected, for a message."""
+        return f"expected one of {', '.join(map(str, sorted(self.headers)))} ({self.note})"
+
+
+FRAMES: Final = Links(LINK_HEADERS, "1 is Ethernet")
+
+
+@dataclass(frozen=True, slots=True)
+class Packets:
+    """Some packets, until the next ones are asked for: PACKET[n] in `data`, uint8[:], which lies at `base`.
+
+    fcs : bytes of frame check sequence in every length.
+    """
+
+    data: NDArray[np.uint8]
+    base: int
+    rows: NDArray[np.void]
+    fcs: int = 0
+
+
 OTHER: Final = 255
 """Direction of a packet that `local` has no part in."""
 
@@ -191,6 +245,51 @@ def direction(data, start, end, link_header, ethernet, local):
     if from_it:
         return NIC_TX
     return NIC_RX if to_it else OTHER
+
+
+@kernel
+def _frames(data, rows, fcs, local, frames, places):
+    """Set NIC_DTYPE[n] from PACKET[n]; return how many `local` has a part in.
+
+    places : int64[n], set: where in data the record of each begins. The other arguments: `direction`,
+    `Packets`.
+    """
+    count = 0
+    for i in range(rows.size):
+        start = rows[i]["start"]
+        link = np.int64(rows[i]["link"])
+        end = start + rows[i]["captured"]
+        way = direction(data, start, end, link, rows[i]["ethernet"] != 0, local)
+        if way != OTHER:
+            frames[count]["t_ps"] = rows[i]["t_ps"]
+            frames[count]["bytes"] = max(rows[i]["original"] + (ETHERNET_HEADER - link) - fcs, 1)
+            frames[count]["direction"] = way
+            places[count] = rows[i]["place"]
+            count += 1
+    return count
+
+
+def frames(path: Path, packets: Iterable[Packets], bad: Bad, local: str | None) -> Iterator[Records]:
+    """Read packets as the frames of one adapter.
+
+    Parameters: local: this adapter, as `parse_local` reads it.
+    Yields: NIC_DTYPE[n], in file order. Raises: ConfigError: `local` is malformed or matches nothing.
+    """
+    side = ANY if local is None else parse_local(local).row()
+    places = np.empty(ROOM, np.int64)
+    count = matched = 0
+    for some in packets:
+        found = np.empty(len(some.rows), NIC_DTYPE)
+        taken = int(_frames(some.data, some.rows, some.fcs, side, found, places))
+        count += len(found)
+        matched += taken
+        if taken:
+            bad.place = lambda i, base=some.base: f"{path}: offset {base + places[i]}"
+            yield found[:taken]
+    if count and not matched:
+        raise ConfigError(
+            f"local: {local!r} is no end of any packet in {path}; expected an address or port that is"
+        )
 
 
 class Window:
