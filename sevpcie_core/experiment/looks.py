@@ -17,12 +17,13 @@ from ..errors import ConfigError
 from ..policy import decide, draw_map
 from ..stats.hist import Histogram, bucket_bounds
 from ..workload.look import Look, look
+from ..workload.tlps import Capture
 from . import presets
 from .fingerprint import versions
 from .model import Scenario
 from .problems import suggestion
-from .programs import Recording, build, recorded, trace_of, warnings_of
-from .resolved import Resolved, TraceFile, WorkloadRun
+from .programs import Recording, build, captured, recorded, trace_of, warnings_of
+from .resolved import Resolved, TlpTraffic, TraceFile, Traffic, WorkloadRun
 from .runner import region_shares
 from .scenario import load_scenario, scenario_from_trace
 from .traffic import SAMPLE, Reference, names_file, user_path
@@ -208,7 +209,7 @@ def _device(
             **{key: getattr(run.link, key) for key in ("completion_bytes", "flit")},
         },
         "traffic": traffic,
-        "trace": None if trace is None else _trace(trace, recorded(run.traffic)),
+        "trace": None if trace is None else _trace(trace, recorded(run.traffic), run.traffic),
         "arrivals": arrivals,
         **_told(found, shares, timed),
     }
@@ -218,7 +219,7 @@ def _selective(region_map: np.ndarray, steps: np.ndarray) -> np.ndarray:
     return decide("selective", steps, region_map)
 
 
-def _trace(trace: TraceFile, found: Recording) -> Document:
+def _trace(trace: TraceFile, found: Recording, traffic: Traffic) -> Document:
     """Return what is known of a recording as a file."""
     records = found.records
     out: Document = {
@@ -232,7 +233,23 @@ def _trace(trace: TraceFile, found: Recording) -> Document:
     for key, plural in (("stream", "streams"), ("queue", "queues")):
         if key in (records.dtype.names or ()):
             out[plural] = len(np.unique(records[key]))
+    if isinstance(traffic, TlpTraffic):
+        out |= _tlps(captured(traffic))
     return out
+
+
+def _tlps(found: Capture) -> Document:
+    """Return what of recorded TLPs is not replayed, and how the device's reads were answered."""
+    return {
+        "left_out": found.left_out,
+        "reads": {
+            "count": found.classes["read"].count,
+            "answered": found.answered,
+            "refused": found.refused,
+            "completions_of_no_read": found.stray,
+            "latency": _distribution(found.latency, "ns", _NS),
+        },
+    }
 
 
 def _told(found: Look, shares: Mapping[str, float], timed: bool) -> Document:

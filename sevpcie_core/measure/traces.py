@@ -112,13 +112,13 @@ def _pcapng(n: int) -> str:
 
 
 def _tlp(n: int) -> bytes:
-    """Return by turns a write of 64 B, a read of 512 B, and one of the completions of such a read."""
+    """Return by turns a write of 64 B, a read of 64 B, and the completion of that."""
     address = 0x1_2000_0000 + n * 7919 * 64 % _DISK
-    tag = n % 256
+    tag = n // 3 % 256
     if n % 3 == 0:
         return struct.pack(">IHBBQ", 0x6000_0010, 0x0100, tag, 0xFF, address) + bytes(range(64))
     if n % 3 == 1:
-        return struct.pack(">IHBBQ", 0x2000_0080, 0x0100, tag, 0xFF, address & -512)
+        return struct.pack(">IHBBQ", 0x2000_0010, 0x0100, tag, 0xFF, address)
     return struct.pack(">IHHHBB", 0x4A00_0010, 0, 64, 0x0100, tag, address & 0x40) + bytes(range(64))
 
 
