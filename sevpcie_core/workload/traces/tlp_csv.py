@@ -75,7 +75,7 @@ def batches(path: Path, bad: Bad, local: str | None = None) -> Iterator[Records]
         ways = np.zeros(len(values), np.int64)
         if at_way >= 0:
             good &= values[:, at_word] >= 0
-            ways = codes[values[:, at_word]]
+            ways = codes[np.where(good, values[:, at_word], -1)]
         # The first bytes of each, as they would stand in memory.
         data = values[:, at_size + 1 : at_word].astype(">u4").view(np.uint8).ravel()
         out = np.zeros(len(values), TLP_DTYPE)
