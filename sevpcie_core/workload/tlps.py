@@ -22,7 +22,7 @@ from typing import Final
 import numpy as np
 
 from .._jit import inline_kernel, kernel
-from ..errors import FormatError
+from ..errors import ConfigError, FormatError
 from ..spec import BUFFER_DATA, BUFFER_MMIO, BUFFER_MSI, BUFFER_NAMES, BUFFER_QUEUE, REGION
 from ..stats.hist import BUCKETS, Histogram, bucket
 from ..tlp import kinds
@@ -268,18 +268,25 @@ def regions_of(records: np.ndarray, named: Sequence[Named] = ()) -> np.ndarray:
         registers.rows(BUFFER_MMIO),
         data.rows(BUFFER_DATA),
     ]
-    edges = np.unique([edge for layer in layers for start, end, _ in layer for edge in (start, end)])
-    buffer = np.full(len(edges), -1)
+    rows = np.array([row for layer in layers for row in layer], np.int64)
+    edges = np.unique(rows[:, :2])
+    # From each edge on: whose row it is, -1 for nobody's.
+    owner = np.full(len(edges), -1)
+    behind = len(rows)
     for layer in reversed(layers):
         if not layer:
             continue
-        starts, ends, what = np.array(layer, np.int64).T
+        behind -= len(layer)
+        starts, ends, _ = rows[behind : behind + len(layer)].T
         at = np.searchsorted(starts, edges, "right") - 1
         inside = (at >= 0) & (edges < ends[np.maximum(at, 0)])
-        buffer[inside] = what[at[inside]]
-    used = np.flatnonzero(buffer[:-1] >= 0)
-    out = np.zeros(len(used), REGION)
-    out["start"], out["end"], out["buffer"] = edges[used], edges[used + 1], buffer[used]
+        owner[inside] = behind + at[inside]
+    new = np.flatnonzero(np.append(True, owner[1:] != owner[:-1]))
+    used = owner[new] >= 0
+    out = np.zeros(int(used.sum()), REGION)
+    out["start"] = edges[new[used]]
+    out["end"] = edges[np.append(new[1:], len(edges) - 1)[used]]
+    out["buffer"] = rows[owner[new[used]], 2]
     return out
 
 
@@ -355,7 +362,7 @@ def parse_named(text: str) -> Named:
     try:
         address = int(start, 0)
         count = int(size, 0) if _NUMBER.fullmatch(size) else parse_bytes(size)
-    except ValueError:
+    except (ValueError, ConfigError):
         raise ValueError(f"{place[:40]!r}; {_EXPECTED}") from None
     if address < 0 or count < 1 or address + count > 1 << 63:
         raise ValueError(f"{place[:40]!r}; {_EXPECTED}, 1 byte or more below 2^63")
