@@ -256,6 +256,14 @@ def test_what_seal_takes_is_a_column(capture, tmp_path):
     assert rows(records) == rows(traces.read_tlp(capture(text([(0, UP, MWR, WHOLE)]))))
 
 
+def test_what_receivers_do_not_enforce(capture):
+    # An address below 4 GiB with four DW, and a reserved bit of DW 0.
+    found = [bytes.fromhex("60000001 0100000f 00000000 10000040"), MRD[:1] + b"\x02" + MRD[2:]]
+    for make in MADE.values():
+        records = traces.read_tlp(capture(make([(n, UP, tlp, WHOLE) for n, tlp in enumerate(found)])))
+        assert records["address"].tolist() == [0x1000_0040, 0x1_1000_0000]
+
+
 def test_an_empty_capture(capture):
     with pytest.raises(FormatError, match="no packets; expected at least one"):
         traces.read_tlp(capture(pcap([])))
