@@ -17,13 +17,14 @@ from ..errors import ConfigError
 from ..policy import decide, draw_map
 from ..stats.hist import Histogram, bucket_bounds
 from ..workload.look import Look, look
-from ..workload.tlps import Capture
+from ..workload.tlps import Capture, capture
+from ..workload.traces import TLP_DTYPE
 from . import presets
 from .fingerprint import versions
 from .model import Scenario
 from .problems import suggestion
-from .programs import Recording, build, captured, recorded, trace_of, warnings_of
-from .resolved import Resolved, TlpTraffic, TraceFile, Traffic, WorkloadRun
+from .programs import Recording, build, recorded, trace_of, warnings_of
+from .resolved import Resolved, TraceFile, WorkloadRun
 from .runner import region_shares
 from .scenario import load_scenario, scenario_from_trace
 from .traffic import SAMPLE, Reference, names_file, user_path
@@ -209,7 +210,7 @@ def _device(
             **{key: getattr(run.link, key) for key in ("completion_bytes", "flit")},
         },
         "traffic": traffic,
-        "trace": None if trace is None else _trace(trace, recorded(run.traffic), run.traffic),
+        "trace": None if trace is None else _trace(trace, recorded(run.traffic)),
         "arrivals": arrivals,
         **_told(found, shares, timed),
     }
@@ -219,7 +220,7 @@ def _selective(region_map: np.ndarray, steps: np.ndarray) -> np.ndarray:
     return decide("selective", steps, region_map)
 
 
-def _trace(trace: TraceFile, found: Recording, traffic: Traffic) -> Document:
+def _trace(trace: TraceFile, found: Recording) -> Document:
     """Return what is known of a recording as a file."""
     records = found.records
     out: Document = {
@@ -233,8 +234,8 @@ def _trace(trace: TraceFile, found: Recording, traffic: Traffic) -> Document:
     for key, plural in (("stream", "streams"), ("queue", "queues")):
         if key in (records.dtype.names or ()):
             out[plural] = len(np.unique(records[key]))
-    if isinstance(traffic, TlpTraffic):
-        out |= _tlps(captured(traffic))
+    if records.dtype == TLP_DTYPE:
+        out |= _tlps(capture(records))
     return out
 
 

@@ -1,6 +1,6 @@
-"""What captures of packets share: packets as the formats' readers hand them on, and frames from them.
+"""What captures of packets share: packets as the formats' readers hand them on, and the way of a frame.
 
-Rule: a format's reader (`pcap`, `pcapng`) knows nothing of what packets hold; `frames` here and `tlps` do.
+Rule: a format's reader (`pcap`, `pcapng`) knows nothing of what packets hold; `frames` and `tlps` do.
 Sizes of frames are those on an Ethernet, header included and FCS left out, whatever the link of the capture;
 the direction of a frame follows from its addresses and ports alone.
 
@@ -15,18 +15,16 @@ count as received.
 """
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..._jit import inline_kernel, kernel
+from ..._jit import inline_kernel
 from ...errors import ConfigError
-from .bad import Bad
-from .records import NIC_DTYPE, NIC_RX, NIC_TX, Records
+from .records import NIC_RX, NIC_TX
 
 ETHERNET: Final = 1
 # https://www.tcpdump.org/linktypes.html: number: bytes before the network layer.
@@ -245,51 +243,6 @@ def direction(data, start, end, link_header, ethernet, local):
     if from_it:
         return NIC_TX
     return NIC_RX if to_it else OTHER
-
-
-@kernel
-def _frames(data, rows, fcs, local, frames, places):
-    """Set NIC_DTYPE[n] from PACKET[n]; return how many `local` has a part in.
-
-    places : int64[n], set: where in data the record of each begins. The other arguments: `direction`,
-    `Packets`.
-    """
-    count = 0
-    for i in range(rows.size):
-        start = rows[i]["start"]
-        link = np.int64(rows[i]["link"])
-        end = start + rows[i]["captured"]
-        way = direction(data, start, end, link, rows[i]["ethernet"] != 0, local)
-        if way != OTHER:
-            frames[count]["t_ps"] = rows[i]["t_ps"]
-            frames[count]["bytes"] = max(rows[i]["original"] + (ETHERNET_HEADER - link) - fcs, 1)
-            frames[count]["direction"] = way
-            places[count] = rows[i]["place"]
-            count += 1
-    return count
-
-
-def frames(path: Path, packets: Iterable[Packets], bad: Bad, local: str | None) -> Iterator[Records]:
-    """Read packets as the frames of one adapter.
-
-    Parameters: local: this adapter, as `parse_local` reads it.
-    Yields: NIC_DTYPE[n], in file order. Raises: ConfigError: `local` is malformed or matches nothing.
-    """
-    side = ANY if local is None else parse_local(local).row()
-    places = np.empty(ROOM, np.int64)
-    count = matched = 0
-    for some in packets:
-        found = np.empty(len(some.rows), NIC_DTYPE)
-        taken = int(_frames(some.data, some.rows, some.fcs, side, found, places))
-        count += len(found)
-        matched += taken
-        if taken:
-            bad.place = lambda i, base=some.base: f"{path}: offset {base + places[i]}"
-            yield found[:taken]
-    if count and not matched:
-        raise ConfigError(
-            f"local: {local!r} is no end of any packet in {path}; expected an address or port that is"
-        )
 
 
 class Window:

@@ -19,6 +19,7 @@ import numpy as np
 from ..._jit import kernel
 from ...errors import FormatError
 from .bad import Bad
+from .frames import frames
 from .packets import (
     ETHERNET,
     FRAMES,
@@ -29,7 +30,6 @@ from .packets import (
     Links,
     Packets,
     Window,
-    frames,
     word32,
 )
 from .packets import parse_local as parse_local

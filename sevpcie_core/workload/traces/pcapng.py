@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from ..._jit import inline_kernel, kernel
 from ...errors import FormatError
 from .bad import Bad
+from .frames import frames
 from .packets import (
     ETHERNET,
     FRAMES,
@@ -34,7 +35,6 @@ from .packets import (
     Links,
     Packets,
     Window,
-    frames,
     word16,
     word32,
 )
