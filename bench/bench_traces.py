@@ -1,4 +1,4 @@
-"""Trace readers: records per second on one core, by line format."""
+"""Trace readers: records per second on one core, by format."""
 
 
 class Traces:
@@ -16,6 +16,9 @@ class Traces:
         "nic-generic-csv",
         "gpu-csv",
         "gpu-generic-csv",
+        "tlp-csv",
+        "tlp-pcap",
+        "tlp-pcapng",
     )
     param_names = ("format",)
     unit = "million records/s"

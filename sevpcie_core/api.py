@@ -110,6 +110,7 @@ def compare(
     skip_bad: bool = False,
     local: str | None = None,
     pace: Literal["line", "recorded"] | None = None,
+    buffers: Sequence[str] | None = None,
     protect: Mapping[str, float] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Comparison:
@@ -123,11 +124,12 @@ def compare(
     budget_pct, requests, seeds, seed : instead of the scenarios' own values.
     quick : fewer requests; a first look.
     jobs : threads; all cores by default.
-    trace : replay this recording instead: a file, or sample:NAME; as_ : gpu, nic or nvme, by content if None;
-    link : like gen5x16.
+    trace : replay this recording instead: a file, or sample:NAME; as_ : gpu, nic, nvme or tlp, by content if
+    None; link : like gen5x16.
     limit, offset : of its records, the most that are taken and how many are left out before them.
     speed : its times are divided by it. skip_bad : leave malformed records out, with a warning in the record.
     local, pace : of a capture, which end is the adapter, and "line" (default) or "recorded" spacing.
+    buffers : of recorded TLPs, where buffers of a class lie: CLASS=ADDRESS+SIZE each.
     protect : protected share by class of buffers (data, queue, mmio, msi) under `selective`, instead of the
     scenarios' own.
     progress : called as (stage, done, total); total 0 means unknown.
@@ -157,6 +159,7 @@ def compare(
         "skip_bad": skip_bad,
         "local": local,
         "pace": pace,
+        "buffers": None if buffers is None else list(buffers),
     }
     return Comparison(compare_scenarios(_scenarios(scenarios, trace, as_, link, reading), **options))
 

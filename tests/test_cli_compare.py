@@ -72,6 +72,7 @@ DEFAULTS = {
     "skip_bad": False,
     "local": None,
     "pace": None,
+    "buffers": None,
     "protect": None,
 }
 
@@ -89,6 +90,8 @@ DEFAULTS = {
          {"trace": Path("x.pcap"), "limit": 9, "offset": 8, "speed": 0.5, "skip_bad": True}),
         (["--trace", "x.pcap", "--local", "10.0.0.1:80", "--pace", "recorded"], None,
          {"trace": Path("x.pcap"), "local": "10.0.0.1:80", "pace": "recorded"}),
+        (["--trace", "x.csv", "--buffers", "queue=1+2,msi=3+4KiB"], None,
+         {"trace": Path("x.csv"), "buffers": ["queue=1+2", "msi=3+4KiB"]}),
         (["--protect", "data,msi"], None, {"protect": {"data": 1.0, "queue": 0.0, "mmio": 0.0, "msi": 1.0}}),
         (["--protect", "none"], None, {"protect": dict.fromkeys(("data", "queue", "mmio", "msi"), 0.0)}),
         (["--requests", "7", "--seeds", "3", "--seed", "0", "--jobs", "2", "--quick"], None,

@@ -52,6 +52,7 @@ def test_what_is_shipped():
     assert set(found["links"]) == links
     assert set(found["hosts"]) == {"server", "server-remote"}
     assert set(found["devices"]) == {
+        "endpoint",
         "nvme-dram",
         "nvme-tlc",
         "nvme-gen4",

@@ -286,7 +286,7 @@ def test_a_trace_that_makes_no_scenario(tmp_path):
     path.write_text("t_us,dur_us,event,name,bytes\n0,1,kernel,k,0\n")
     with pytest.raises(ConfigError, match=r"x.csv: gpu-csv, of kind 'gpu'; expected a trace of kind 'nic'"):
         scenario_from_trace(path, "nic")
-    with pytest.raises(ConfigError, match="kind 'tape'; expected nvme, nic or gpu"):
+    with pytest.raises(ConfigError, match="kind 'tape'; expected nvme, nic, gpu or tlp"):
         scenario_from_trace(path, "tape")
     with pytest.raises(ConfigError, match="link: 'gen9x9'; expected one of gen3x8"):
         scenario_from_trace(path, link="gen9x9")

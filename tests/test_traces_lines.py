@@ -29,6 +29,7 @@ from sevpcie_core.workload.traces import (
     msr_csv,
     nvme_csv,
     qemu_nvme_log,
+    tlp_csv,
 )
 
 # Per format: its reader, its first line, and lines among which good and odd ones are.
@@ -191,11 +192,40 @@ CASES = {
         b"time_us,duration_us,kind,bytes,stream\n",
         [b"0,2.5,h2d,4096,7", b"9,1,kernel,,", b"3,1,d2h,0,7", b"3,1,d2d,5,7", b"3,1,x,5,7", b"4,-1,d2h,5,7"],
     ),
+    "tlp-csv": (
+        tlp_csv.batches,
+        b"time_ns,direction,tlp\n",
+        [
+            b"0,down,40000001 0000000f e0001000 00000020",
+            b"1.5,up,20000010010005ff0000000110000000",
+            b"2,,60:00:00:01 010000_0f 00000001 10000040 deadbeef",
+            b"3,rx,4a00000100000004 01000500 12345678",
+            b"4,tx,0x40000002 0100001e fee00000",
+            b"5,upstream,200000010100010000000001FFFFFFFC",
+            # Behind prefixes, one of IDE's: what it has is more than the kernel looks at.
+            b"6,,8e000000 92000104 90000001 91000002 9e000003 60000001 0100000f 00000001 10000040 deadbeef",
+            # ECRC; then a digit, and a byte, too many.
+            b"7,up,60008001 0100000f 00000001 10000040 deadbeef 01020304",
+            b"7,up,60000001 0100000f 00000001 10000040 deadbeef 0",
+            b"7,up,60000001 0100000f 00000001 10000040 deadbeef 00",
+            # Below 4 GiB with four DW; a reserved bit; across 4 KiB; no such TLP; cut off; no direction.
+            b"8,up,60000001 0100000f 00000000 10000040",
+            b"8,up,40020001 0100000f 10000040",
+            b"9,up,20000010 010005ff 00000001 10000ff0",
+            b"9,up,1f000010 010005ff 00000001 10000ff0",
+            b"9,up,20000010 010005ff 00000001",
+            b"9,sideways,20000010 010005ff 00000001 10000000",
+            b"9,up,",
+            b"9,up,20000010 010005ff 80000000 00000000",
+            b"9,down,04000001 0000000f 01000000",
+            b"9,down,74000000 0000007f 00000000 00000000",
+        ],
+    ),
 }
 NAMES = {"fio3": "fio-iolog", "fio2": "fio-iolog"}
 EVERYTHING = 10**9
 # Bytes that mean something in one of the formats.
-BYTES = b"0123456789.,+- \t\r\n\"'@:xeERWFDN\0\xff\xc3"
+BYTES = b"0123456789.,_+- \t\r\n\"'@:xeERWFDN\0\xff\xc3"
 
 
 def read(path, batches):
@@ -315,6 +345,7 @@ def test_plain_lines_take_the_fast_path(tmp_path, monkeypatch, name):
     plain = {"fio3": [1, 2, 5], "fio2": [0, 1, 6, 7, 8, 9], "nvme-csv": [0, 1, 3], "gpu-csv": [0, 1, 2, 3]}
     plain |= {"msr-csv": [0, 1], "blkparse": [0, 1, 3, 4, 5, 12, 13], "qemu-nvme-log": [0, 5, 6, 9, 10, 12]}
     plain |= {"nvme-generic-csv": [0, 4], "nic-generic-csv": [0, 1], "gpu-generic-csv": [0, 3]}
+    plain |= {"tlp-csv": [0, 1, 2, 3, 5, 7, 10, 11, 18]}
     (tmp_path / "trace").write_bytes(first + b"".join(some[i] + b"\n" for i in plain[name]))
 
     def never(layout, line):

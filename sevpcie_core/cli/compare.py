@@ -19,7 +19,8 @@ Traces:
   sevpcie compare --trace sample:redis
   sevpcie compare --trace capture.pcap --local 10.0.0.1 --pace recorded
   sevpcie compare --trace disk.iolog --offset 1000 --limit 50000 --speed 2
-  sevpcie compare --trace disk.iolog --skip-bad --protect data"""
+  sevpcie compare --trace disk.iolog --skip-bad --protect data
+  sevpcie compare --trace tlps.csv --link gen4x8 --buffers queue=0x1f0000000+64KiB"""
 
 
 def compare(
@@ -36,7 +37,7 @@ def compare(
         ),
     ] = None,
     as_: Annotated[
-        Literal["gpu", "nic", "nvme"] | None,
+        Literal["gpu", "nic", "nvme", "tlp"] | None,
         typer.Option("--as", help="What the recording is of. Default: by its content."),
     ] = None,
     link: Annotated[
@@ -48,6 +49,7 @@ def compare(
     skip_bad: options.SkipBad = False,
     local: options.Local = None,
     pace: options.Pace = None,
+    buffers: options.Buffers = None,
     protect: options.Protect = None,
     scheme: Annotated[
         list[str] | None, typer.Option("--scheme", metavar="NAME", help="Protection to compare; repeatable.")
@@ -99,8 +101,9 @@ def compare(
         "skip_bad": skip_bad,
         "local": local,
         "pace": pace,
+        "buffers": options.listed(buffers),
     }
-    for option, value in {"as": as_, "link": link, **reading}.items():
+    for option, value in {"as": as_, "link": link, **reading, "buffers": buffers}.items():
         if value is not None and value is not False and trace is None:
             told = f"--{option.replace('_', '-')}{'' if value is True else f' {value}'}"
             raise MisuseError(f"{told} without --trace; a scenario names its own")

@@ -46,14 +46,24 @@ Local: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--local",
-        metavar="ADDR[:PORT]",
-        help="Which end of a capture is the adapter: packets to it are received. Default: the lower port.",
+        metavar="ADDR[:PORT]|BDF",
+        help="Which end of a capture is the adapter: packets to it are received (default: the lower port); "
+        "of TLPs: the device's ID, as 41:00.0 (default: any but bus 0).",
     ),
 ]
 Pace: TypeAlias = Annotated[
     Literal["line", "recorded"] | None,
     typer.Option(
         "--pace", help="Frames of a capture: spaced to the adapter's line rate (default), or as recorded."
+    ),
+]
+Buffers: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--buffers",
+        metavar="LIST",
+        help="Of recorded TLPs: where buffers of a class lie, such as queue=0x1f0000000+64KiB; classes are "
+        "data, queue and msi. Default: data, and MSI at 0xfee00000.",
     ),
 ]
 Protect: TypeAlias = Annotated[
@@ -65,6 +75,11 @@ Protect: TypeAlias = Annotated[
     ),
 ]
 _BUFFERS: Final = ("data", "queue", "mmio", "msi")
+
+
+def listed(text: str | None) -> list[str] | None:
+    """Return the parts of a list of an option."""
+    return None if text is None else text.split(",")
 
 
 def protected(text: str | None) -> dict[str, float] | None:

@@ -56,7 +56,8 @@ Examples:
   sevpcie workload show nvme/randread4k         one of them
   sevpcie workload show my.toml                 those of a scenario file
   sevpcie workload show capture.pcap --local 10.0.0.1 --out results/runs/capture
-  sevpcie workload show disk.iolog --offset 1000 --limit 10000 --speed 2""",
+  sevpcie workload show disk.iolog --offset 1000 --limit 10000 --speed 2
+  sevpcie workload show tlps.pcapng --local 41:00.0 --link gen4x8""",
 )
 def show(
     name: Annotated[
@@ -88,6 +89,7 @@ def show(
     skip_bad: options.SkipBad = False,
     local: options.Local = None,
     pace: options.Pace = None,
+    buffers: options.Buffers = None,
     protect: options.Protect = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -129,6 +131,7 @@ def show(
             skip_bad=skip_bad,
             local=local,
             pace=pace,
+            buffers=options.listed(buffers),
         )
         if out is not None:
             progress("drawing", 0, 0)

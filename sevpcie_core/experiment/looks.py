@@ -17,6 +17,8 @@ from ..errors import ConfigError
 from ..policy import decide, draw_map
 from ..stats.hist import Histogram, bucket_bounds
 from ..workload.look import Look, look
+from ..workload.tlps import Capture, capture
+from ..workload.traces import TLP_DTYPE
 from . import presets
 from .fingerprint import versions
 from .model import Scenario
@@ -233,7 +235,23 @@ def _trace(trace: TraceFile, found: Recording) -> Document:
     for key, plural in (("stream", "streams"), ("queue", "queues")):
         if key in (records.dtype.names or ()):
             out[plural] = len(np.unique(records[key]))
+    if records.dtype == TLP_DTYPE:
+        out |= _tlps(capture(records))
     return out
+
+
+def _tlps(found: Capture) -> Document:
+    """Return what of recorded TLPs is not replayed, and how the device's reads were answered."""
+    return {
+        "left_out": found.left_out,
+        "reads": {
+            "count": found.classes["read"].count,
+            "answered": found.answered,
+            "refused": found.refused,
+            "completions_of_no_read": found.stray,
+            "latency": _distribution(found.latency, "ns", _NS),
+        },
+    }
 
 
 def _told(found: Look, shares: Mapping[str, float], timed: bool) -> Document:

@@ -45,6 +45,7 @@ from .traffic import (
     NvmeTrace,
     Reference,
     RegionsTable,
+    TlpTrace,
     WorkloadEntry,
     names_file,
 )
@@ -427,7 +428,7 @@ class Scenario(Table):
         key = ""
         if isinstance(traffic, NicSampled):
             key, given = "sizes_of", traffic.sizes_of
-        if isinstance(traffic, NvmeTrace | NicTrace | GpuTrace):
+        if isinstance(traffic, NvmeTrace | NicTrace | GpuTrace | TlpTrace):
             key, given = "trace", traffic.trace
             if entry.requests is not None:
                 found = f"{entry.requests} for a recorded workload"

@@ -110,7 +110,7 @@ def first_problem(error: ValidationError, data: object, origin: Origin, base: Pl
     if details["type"] == "union_tag_not_found":
         # Only traffic is a union, and its kind is missing or none of these.
         kind = details["input"].get("kind") if isinstance(details["input"], Mapping) else None
-        result = origin.error(place, f"kind = {shown(kind)}; expected 'nvme', 'nic' or 'gpu'", "kind")
+        result = origin.error(place, f"kind = {shown(kind)}; expected 'nvme', 'nic', 'gpu' or 'tlp'", "kind")
     elif cause is not None:
         result = origin.error(place, str(cause), getattr(cause, "key", ""))
     else:

@@ -4,7 +4,7 @@ Rule: a program depends on the scenario and the seed alone, never on scheme or p
 comparison see the same arrivals, addresses and device times.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import FormatError, MisuseError
 from ..units import format_bytes
-from ..workload import gpu, gpu_jobs, nic, nvme, traces
+from ..workload import gpu, gpu_jobs, nic, nvme, tlps, traces
 from ..workload.mix import phased
 from ..workload.peer import with_peer
 from ..workload.program import Program, idle
@@ -25,6 +25,7 @@ from .resolved import (
     GpuJobTraffic,
     GpuTraffic,
     GpuZeroCopyTraffic,
+    Link,
     NicDevice,
     NicRing,
     NicTraffic,
@@ -32,6 +33,8 @@ from .resolved import (
     NvmeTraffic,
     Reading,
     Resolved,
+    TlpDevice,
+    TlpTraffic,
     TraceFile,
     Traffic,
 )
@@ -63,6 +66,8 @@ def _read(
         return Recording(traces.read_gpu(path, cut=cut, bad=bad), bad)
     if reader == "nic":
         return Recording(traces.read_nic(path, local=local, cut=cut, bad=bad), bad)
+    if reader == "tlp":
+        return Recording(traces.read_tlp(path, local=local, cut=cut, bad=bad), bad)
     return Recording(traces.read_nvme(path, cut=cut, bad=bad), bad)
 
 
@@ -81,14 +86,14 @@ def recorded(traffic: Traffic) -> Recording:
         raise MisuseError(f"{traffic.kind}: generated traffic has no trace")
     # Whatever has a trace has these.
     limit, reading = getattr(traffic, "limit", 0), getattr(traffic, "reading", None)
-    local = traffic.local if isinstance(traffic, NicTraffic) else None
+    local = traffic.local if isinstance(traffic, NicTraffic | TlpTraffic) else None
     return _read(traffic.kind, trace.path, trace.sha256, limit, reading, local)
 
 
 def warnings_of(scenario: Resolved, workloads: Collection[str] = ()) -> list[str]:
     """Return what there is to warn of in the traces of some workloads, all by default, each trace once.
 
-    How many records were malformed and left out, and the first of them.
+    How many records were malformed and left out, and the first of them; of TLPs, what else is not replayed.
     """
     found = []
     for workload in scenario.workloads:
@@ -100,7 +105,21 @@ def warnings_of(scenario: Resolved, workloads: Collection[str] = ()) -> list[str
             if bad.count:
                 records = "1 malformed record" if bad.count == 1 else f"{bad.count} malformed records"
                 found.append(f"{trace.spec}: {records} left out; the first: {bad.examples[0]}")
+            if isinstance(run.traffic, TlpTraffic):
+                found += [f"{trace.spec}: {text}" for text in _unlike(captured(run.traffic), run.link)]
     return list(dict.fromkeys(found))
+
+
+def _unlike(found: tlps.Capture, link: Link) -> Iterator[str]:
+    """Yield in what a replay of recorded TLPs is not what was recorded."""
+    if found.left_out:
+        kinds = ", ".join(f"{count} {name}" for name, count in found.left_out.items())
+        yield f"TLPs that the model has no steps for are left out: {kinds}"
+    limits = (("read", link.mrrs, "MRRS"), ("write", link.mps, "MPS"), ("doorbell", link.mps, "MPS"))
+    for name, size, limit in limits:
+        largest = found.classes[name].largest
+        if largest > size:
+            yield f"{name}s of up to {largest} B are cut at {size} B, {limit} of the link {link.name}"
 
 
 def _nvme(device: NvmeDevice, traffic: NvmeTraffic, requests: int, seed: int, stream: int) -> Program:
@@ -254,6 +273,25 @@ def _gpu_generated(device: GpuDevice, traffic: GpuJobTraffic | GpuCopiesTraffic,
     return gpu_jobs.program(traffic.job, requests, launch_lead_ps=device.launch_lead_ps, **engine)
 
 
+def captured(traffic: TlpTraffic) -> tlps.Capture:
+    """Return what recorded TLPs consist of. Raises: as `recorded`."""
+    return _captured(traffic.trace.path, traffic.trace.sha256, traffic)
+
+
+@lru_cache(maxsize=8)
+def _captured(path: Path, sha256: str, traffic: TlpTraffic) -> tlps.Capture:
+    """Count a trace once per process."""
+    return tlps.capture(recorded(traffic).records)
+
+
+def _tlp(traffic: TlpTraffic) -> Program:
+    named = [tlps.parse_named(text) for text in traffic.buffers]
+    try:
+        return tlps.replay(recorded(traffic).records, captured(traffic), named)
+    except FormatError as error:
+        raise FormatError(f"{traffic.trace.spec}: {error}") from None
+
+
 def build(run: DeviceRun, index: int, seed: int, duration_ps: int, peer: int | None = None) -> Program:
     """Return the program of a device.
 
@@ -291,4 +329,6 @@ def _build(run: DeviceRun, index: int, seed: int, requests: int) -> Program:
         return idle()
     if isinstance(device, GpuDevice) and isinstance(traffic, GpuZeroCopyTraffic):
         return traffic.accesses.program(requests, run.link.mrrs, seed, stream)
+    if isinstance(device, TlpDevice) and isinstance(traffic, TlpTraffic):
+        return _tlp(traffic)
     raise MisuseError(f"{run.name}: a {device.kind} device cannot run {traffic.kind} traffic")

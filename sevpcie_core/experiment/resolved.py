@@ -17,8 +17,8 @@ from ..workload.gpu_jobs import Job
 from ..workload.gpu_raw import Copies, ZeroCopy
 from ..workload.phase import Phase
 
-Kind: TypeAlias = Literal["nvme", "nic", "gpu"]
-KINDS: tuple[Kind, ...] = ("nvme", "nic", "gpu")
+Kind: TypeAlias = Literal["nvme", "nic", "gpu", "tlp"]
+KINDS: tuple[Kind, ...] = ("nvme", "nic", "gpu", "tlp")
 Policy: TypeAlias = Literal["off", "selective", "all"]
 
 Quantiles: TypeAlias = tuple[tuple[float, int], ...]
@@ -204,7 +204,22 @@ class GpuDevice:
     name: str = _cosmetic()
 
 
-Device: TypeAlias = NvmeDevice | NicDevice | GpuDevice
+@dataclass(frozen=True, slots=True)
+class TlpDevice:
+    """A device of which nothing is known but its TLPs, as somebody recorded them."""
+
+    kind: ClassVar[Kind] = "tlp"
+    tags: int
+    relaxed_ordering: bool
+    """Whether its data carry the RO attribute."""
+    credits: Credits
+    """Its buffers."""
+    id_based_ordering: bool = field(default=False, metadata={"sparse": True})
+    """Whether all its requests carry the IDO attribute."""
+    name: str = _cosmetic()
+
+
+Device: TypeAlias = NvmeDevice | NicDevice | GpuDevice | TlpDevice
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +354,21 @@ class GpuCopiesTraffic:
     copies: Copies
 
 
+@dataclass(frozen=True, slots=True)
+class TlpTraffic:
+    """Recorded TLPs."""
+
+    kind: ClassVar[Kind] = "tlp"
+    trace: TraceFile
+    local: str | None
+    """Requester ID of the device, BUS:DEVICE.FUNCTION or BUS:; None: all but those of bus 0."""
+    buffers: tuple[str, ...]
+    """Where buffers of a class lie, CLASS=ADDRESS+SIZE each; the first that holds an address counts."""
+    limit: int
+    """Most records taken from the trace; 0: all."""
+    reading: Reading | None = field(default=None, metadata={"sparse": True})
+
+
 Traffic: TypeAlias = (
     NvmeTraffic
     | NicTraffic
@@ -347,6 +377,7 @@ Traffic: TypeAlias = (
     | GpuZeroCopyTraffic
     | GpuCopiesTraffic
     | GpuIdleTraffic
+    | TlpTraffic
 )
 
 

@@ -28,10 +28,15 @@ __all__ = [
 ]
 
 # The device and link behind a trace when nobody names one.
-_TRACE_DEVICE = {"nvme": "nvme-tlc", "nic": "nic-400g", "gpu": "gpu-gen5"}
-_TRACE_LINK = {"nvme": "gen5x4", "nic": "gen5x16", "gpu": "gen5x16"}
-# Keys of a traffic table that say nothing of any other kind.
-_NIC_KEYS = ("local", "pace", "direction")
+_TRACE_DEVICE = {"nvme": "nvme-tlc", "nic": "nic-400g", "gpu": "gpu-gen5", "tlp": "endpoint"}
+_TRACE_LINK = {"nvme": "gen5x4", "nic": "gen5x16", "gpu": "gen5x16", "tlp": "gen5x16"}
+# Keys of a traffic table that say nothing of other kinds, and what has them.
+_KEYS_OF = {
+    "local": (("nic", "tlp"), "captures of a NIC or of TLPs have"),
+    "pace": (("nic",), "captures of a NIC have"),
+    "direction": (("nic",), "captures of a NIC have"),
+    "buffers": (("tlp",), "recordings of TLPs have"),
+}
 
 
 def load_scenario(name_or_path: str | Path) -> Scenario:
@@ -65,7 +70,7 @@ def scenario_from_trace(
 
     Parameters
     ----------
-    path : of a file, or `sample:NAME`. kind : nvme, nic or gpu; by content if None.
+    path : of a file, or `sample:NAME`. kind : nvme, nic, gpu or tlp; by content if None.
     link : gen5x4 for nvme, else gen5x16, if None.
     reading : keys of a traffic table with a trace, such as `limit`; None for the usual value.
 
@@ -91,10 +96,11 @@ def scenario_from_trace(
     for key, value in reading.items():
         if value is None or value is False:
             continue
-        if key in _NIC_KEYS and kind != "nic":
-            option = f"--{key.replace('_', '-')} {value}"
+        kinds, having = _KEYS_OF.get(key, (resolved.KINDS, ""))
+        if kind not in kinds:
+            told = ",".join(value) if isinstance(value, list) else value
             raise ConfigError(
-                f"{option}: {file} is {found}, of kind {kind!r}; only captures of a NIC have it"
+                f"--{key.replace('_', '-')} {told}: {file} is {found}, of kind {kind!r}; only {having} it"
             )
         traffic[key] = value
     return Scenario.from_dict(

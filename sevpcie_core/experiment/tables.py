@@ -458,8 +458,33 @@ class GpuTable(Preset):
         )
 
 
-DeviceTable: TypeAlias = NvmeTable | NicTable | GpuTable
-DEVICES: dict[str, type[DeviceTable]] = {"nvme": NvmeTable, "nic": NicTable, "gpu": GpuTable}
+class TlpTable(Preset):
+    """A device whose TLPs were recorded."""
+
+    kind: Annotated[Literal["tlp"], Choice(("tlp",))]
+    tags: _Tags
+    relaxed_ordering: Annotated[bool, Flag()] = False
+    id_based_ordering: Annotated[bool, Flag()] = False
+    credits: DeviceCreditsTable = DeviceCreditsTable()
+
+    def build(self, name: str) -> resolved.TlpDevice:
+        """Return the frozen device."""
+        return resolved.TlpDevice(
+            tags=self.tags,
+            relaxed_ordering=self.relaxed_ordering,
+            id_based_ordering=self.id_based_ordering,
+            credits=self.credits.build(),
+            name=name,
+        )
+
+
+DeviceTable: TypeAlias = NvmeTable | NicTable | GpuTable | TlpTable
+DEVICES: dict[str, type[DeviceTable]] = {
+    "nvme": NvmeTable,
+    "nic": NicTable,
+    "gpu": GpuTable,
+    "tlp": TlpTable,
+}
 
 
 def _interval(name: str, low: int, high: int) -> Any:

@@ -316,6 +316,69 @@ class GpuTrace(_Recorded):
         return resolved.GpuTraffic(trace, self.limit or 0, self.reading())
 
 
+@dataclass(frozen=True, slots=True)
+class _LocalId(Rule):
+    """The requester ID of a device."""
+
+    def expected(self) -> str:
+        """Return what is allowed."""
+        from ..workload.traces.tlps import EXPECTED_LOCAL
+
+        return EXPECTED_LOCAL
+
+    def read(self, value: Any) -> str:
+        """Return the text, checked."""
+        from ..workload.traces.tlps import parse_local
+
+        if not isinstance(value, str):
+            raise self.refuse(value)
+        try:
+            parse_local(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        return {"type": "string"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Buffers(Rule):
+    """Where buffers lie."""
+
+    def expected(self) -> str:
+        """Return what is allowed."""
+        return "a list of CLASS=ADDRESS+SIZE, such as 'queue=0x1f0000000+64KiB'"
+
+    def read(self, value: Any) -> tuple[str, ...]:
+        """Return the texts, checked."""
+        from ..workload.tlps import parse_named
+
+        if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
+            raise self.refuse(value)
+        for one in value:
+            parse_named(one)
+        return tuple(value)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        return {"type": "array", "items": {"type": "string"}}
+
+
+class TlpTrace(_Recorded):
+    """Recorded TLPs at their recorded times."""
+
+    kind: Annotated[Literal["tlp"], Choice(("tlp",))]
+    local: Annotated[str | None, _LocalId()] = None
+    buffers: Annotated[tuple[str, ...], _Buffers()] = ()
+
+    def build(self, trace: resolved.TraceFile | None) -> resolved.TlpTraffic:
+        """Return the frozen traffic."""
+        assert trace is not None
+        return resolved.TlpTraffic(trace, self.local, self.buffers, self.limit or 0, self.reading())
+
+
 def _tag(data: Any) -> str | None:
     """Return which model reads a traffic table; None: nothing does."""
     if isinstance(data, Mapping):
@@ -331,7 +394,7 @@ def _tag(data: Any) -> str | None:
         return "nic-sampled"
     if kind == "gpu" and not recorded and (job := job_of(data)):
         return f"gpu-{job}"
-    return f"{kind}-trace" if recorded or kind == "gpu" else str(kind)
+    return f"{kind}-trace" if recorded or kind in ("gpu", "tlp") else str(kind)
 
 
 Traffic: TypeAlias = Annotated[
@@ -349,7 +412,8 @@ Traffic: TypeAlias = Annotated[
     | Annotated[GpuCheckpoint, Tag("gpu-checkpoint")]
     | Annotated[GpuIdle, Tag("gpu-idle")]
     | Annotated[GpuZeroCopy, Tag("gpu-zero-copy")]
-    | Annotated[GpuCopies, Tag("gpu-copies")],
+    | Annotated[GpuCopies, Tag("gpu-copies")]
+    | Annotated[TlpTrace, Tag("tlp-trace")],
     Discriminator(_tag),
 ]
 

@@ -111,6 +111,43 @@ def _pcapng(n: int) -> str:
     return (body + _frame(n) + struct.pack("<I", 128)).decode("latin-1")
 
 
+def _tlp(n: int) -> bytes:
+    """Return by turns a write of 64 B, a read of 64 B, and the completion of that."""
+    address = 0x1_2000_0000 + n * 7919 * 64 % _DISK
+    tag = n // 3 % 256
+    if n % 3 == 0:
+        return struct.pack(">IHBBQ", 0x6000_0010, 0x0100, tag, 0xFF, address) + bytes(range(64))
+    if n % 3 == 1:
+        return struct.pack(">IHBBQ", 0x2000_0010, 0x0100, tag, 0xFF, address)
+    return struct.pack(">IHHHBB", 0x4A00_0010, 0, 64, 0x0100, tag, address & 0x40) + bytes(range(64))
+
+
+def _tlp_line(n: int) -> str:
+    return f"{17 * n}.250,{'down' if n % 3 == 2 else 'up'},{_tlp(n).hex(' ', -4)}\n"
+
+
+def _tlp_pcap(n: int) -> str:
+    seconds, rest = divmod(17 * n, 10**9)
+    content = _tlp(n)
+    header = struct.pack("<IIII", 1_700_000_000 + seconds, rest, len(content), len(content))
+    return (header + content).decode("latin-1")
+
+
+def _tlp_pcapng(n: int) -> str:
+    high, low = divmod(1_700_000_000 * 10**9 + 17 * n, 2**32)
+    content = _tlp(n)
+    length = 32 + len(content) + 12
+    body = struct.pack("<IIIIIII", 6, length, 0, high, low, len(content), len(content)) + content
+    # epb_flags: inbound to the device, or outbound.
+    flags = struct.pack("<HHIHH", 2, 4, 1 if n % 3 == 2 else 2, 0, 0)
+    return (body + flags + struct.pack("<I", length)).decode("latin-1")
+
+
+def _of_link(header: bytes, at: int) -> str:
+    """Return the header of a capture with link type USER0, 147, in place of the one at a byte of it."""
+    return (header[:at] + struct.pack("<H", 147) + header[at + 2 :]).decode("latin-1")
+
+
 _PCAP_HEADER: Final = struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262144, 1)
 _PCAPNG_HEADER: Final = struct.pack("<IIIHHqI", 0x0A0D0D0A, 28, 0x1A2B3C4D, 1, 0, -1, 28) + struct.pack(
     # An Ethernet with if_tsresol 9, nanoseconds.
@@ -167,8 +204,16 @@ FORMATS: Final = (
     Format("kineto-json", "[\n", _kineto),
     Format("gpu-csv", "t_us,dur_us,event,name,bytes,stream,correlation\n", _gpu_csv),
     Format("gpu-generic-csv", "time_us,duration_us,kind,bytes,stream\n", _gpu_plain),
+    Format("tlp-csv", "time_ns,direction,tlp\n", _tlp_line),
+    Format("tlp-pcap", _of_link(_PCAP_HEADER, 20), _tlp_pcap, binary=True),
+    Format("tlp-pcapng", _of_link(_PCAPNG_HEADER, 36), _tlp_pcapng, binary=True),
 )
-_READERS: Final = {"nvme": traces.read_nvme, "nic": traces.read_nic, "gpu": traces.read_gpu}
+_READERS: Final = {
+    "nvme": traces.read_nvme,
+    "nic": traces.read_nic,
+    "gpu": traces.read_gpu,
+    "tlp": traces.read_tlp,
+}
 
 
 @dataclass(frozen=True)

@@ -161,6 +161,25 @@ def _trace(device: Document) -> Iterable[tuple[str, str]]:
             "left out",
             f"{_count(trace['bad'], 'malformed record')}; the first: {view.clean(trace['bad_examples'][0])}",
         )
+    if trace.get("left_out"):
+        yield (
+            "left out",
+            ", ".join(f"{count:,} {view.clean(name)}" for name, count in trace["left_out"].items()),
+        )
+    yield from _reads(trace.get("reads"))
+
+
+def _reads(reads: Mapping[str, Any] | None) -> Iterable[tuple[str, str]]:
+    """Yield how the device's reads were answered where TLPs were recorded."""
+    if reads is None or not reads["count"]:
+        return
+    text = f"{reads['answered']:,} of {reads['count']:,} are answered in full"
+    if reads["latency"]["samples"]:
+        took = reads["latency"]["ns"]
+        text += f", as captured p50 {view.time_text(took['p50'])}, p99 {view.time_text(took['p99'])}"
+    if reads["refused"]:
+        text += f"; {reads['refused']:,} without data"
+    yield "reads", text
 
 
 def _facts(device: Document, signs: Signs) -> Iterable[tuple[str, str]]:

@@ -145,43 +145,48 @@ def parse_all(data, offsets, framed, flit, max_payload, tlps):
 
 
 @inline_kernel
-def _parse_one(data, start, stop, flit, tlps, i):
-    """Read one TLP at data[start:stop] into row i. Return (the broken rule, where the TLP ends)."""
+def parse_header(data, start, stop, flit, tlps, i):
+    """Read prefixes and header of the TLP at data[start:stop] into row i; what lies behind is not looked at.
+
+    Return (the broken rule, where the payload begins, bytes of payload, of digest, of trailer). Where only a
+    reserved bit is set, all of them are right.
+    """
+    nothing = np.int64(0)
     at = start
     ide = np.int64(-1)
     tlps[i]["local_at"] = start
     while at < stop and np.int64(data[at]) >= _FMT_PREFIX and not flit:
         family = TRAITS[data[at]] & FAMILY_MASK
         if at + 4 > stop:
-            return _TRUNCATED, at
+            return _TRUNCATED, at, nothing, nothing, nothing
         if family == LOCAL_PREFIX:
             if tlps[i]["end_prefixes"] > 0 or ide >= 0:
-                return _PREFIX_ORDER, at
+                return _PREFIX_ORDER, at, nothing, nothing, nothing
             if tlps[i]["local_prefixes"] == 255:
-                return _PREFIX_COUNT, at
+                return _PREFIX_COUNT, at, nothing, nothing, nothing
             tlps[i]["local_prefixes"] += 1
         elif family == END_PREFIX:
             if data[at] == _IDE:
                 if tlps[i]["end_prefixes"] > 0 or ide >= 0:
-                    return _PREFIX_ORDER, at
+                    return _PREFIX_ORDER, at, nothing, nothing, nothing
                 ide = at
                 tlps[i]["ide"] = word(data, at)
             else:
                 tlps[i]["end_prefixes"] += 1
             if np.int64(tlps[i]["end_prefixes"]) + (ide >= 0) > MAX_END_PREFIXES:
-                return _PREFIX_COUNT, at
+                return _PREFIX_COUNT, at, nothing, nothing, nothing
         else:
-            return _PREFIX_KIND, at
+            return _PREFIX_KIND, at, nothing, nothing, nothing
         at += 4
     if at >= stop:
-        return _TRUNCATED, at
+        return _TRUNCATED, at, nothing, nothing, nothing
     tlps[i]["end_at"] = at - 4 * np.int64(tlps[i]["end_prefixes"])
     kind = kind_of(np.int64(data[at])) if flit else np.int64(data[at])
     if not is_request_or_completion(kind):
-        return _KIND, at
+        return _KIND, at, nothing, nothing, nothing
     size = header_bytes(kind)
     if at + size > stop:
-        return _TRUNCATED, at
+        return _TRUNCATED, at, nothing, nothing, nothing
     trailer = np.int64(0)
     digest = np.int64(0)
     if flit:
@@ -189,10 +194,10 @@ def _parse_one(data, start, stop, flit, tlps, i):
         ts = head >> 13 & 7
         words = trailer_words(ts)
         if words < 0:
-            return _TS, at
+            return _TS, at, nothing, nothing, nothing
         ohc = 4 * ohc_words(head >> 16 & 0x1F)
         if at + size + ohc > stop:
-            return _TRUNCATED, at
+            return _TRUNCATED, at, nothing, nothing, nothing
         broken = decode_flit(data, at, size, tlps, i)
         size += ohc
         if words == 1:
@@ -204,10 +209,16 @@ def _parse_one(data, start, stop, flit, tlps, i):
         if ide >= 0:
             trailer = _trailer_bytes(np.int64(data[ide + 3]))
         digest = 4 * np.int64(tlps[i]["td"])
+    payload = 4 * np.int64(tlps[i]["length"]) if TRAITS[kind] & DATA != 0 else 0
+    return broken, at + size, np.int64(payload), digest, trailer
+
+
+@inline_kernel
+def _parse_one(data, start, stop, flit, tlps, i):
+    """Read one TLP at data[start:stop] into row i. Return (the broken rule, where the TLP ends)."""
+    broken, at, payload, digest, trailer = parse_header(data, start, stop, flit, tlps, i)
     if broken != _KEPT:
         return broken, at
-    payload = 4 * np.int64(tlps[i]["length"]) if TRAITS[kind] & DATA != 0 else 0
-    at += size
     if at + payload + digest + trailer > stop:
         return _TRUNCATED, at
     tlps[i]["data_at"] = at

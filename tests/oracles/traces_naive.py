@@ -10,6 +10,8 @@ import re
 from decimal import Decimal
 from fractions import Fraction
 
+from oracles import tlp_records
+
 READ, WRITE, FLUSH, TRIM, ZEROES = range(5)
 H2D, D2H, WORK = range(3)
 RX, TX = range(2)
@@ -279,7 +281,23 @@ def gpu_plain(number, text, header):
     return t, took, kind, size, stream
 
 
+def tlp(number, text, header):
+    cell = named(number, text, header)
+    if cell is None:
+        return None
+    names = {"up": 2, "upstream": 2, "tx": 2, "down": 1, "downstream": 1, "rx": 1, "": 0}
+    way = names.get(cell.get("direction", "").strip())
+    need(way is not None)
+    t = ps(cell["time_ns"], 10**3)
+    digits = re.sub(r"[\s:_]", "", cell["tlp"].strip().removeprefix("0x"))
+    need(re.fullmatch(r"([0-9a-fA-F]{2})+", digits))
+    record = tlp_records.record(bytes.fromhex(digits), way=way)
+    need(record is not None)
+    return t, *record
+
+
 FORMATS = {
+    "tlp-csv": tlp,
     "nvme-csv": nvme_csv,
     "gpu-csv": gpu_csv,
     "msr-csv": msr,
@@ -289,7 +307,7 @@ FORMATS = {
     "nic-generic-csv": nic_plain,
     "gpu-generic-csv": gpu_plain,
 }
-UNITS = {"msr-csv": 10**5, "blkparse": 10**12, "qemu-nvme-log": 10**12}
+UNITS = {"tlp-csv": 10**3, "msr-csv": 10**5, "blkparse": 10**12, "qemu-nvme-log": 10**12}
 
 
 def read(format, data):

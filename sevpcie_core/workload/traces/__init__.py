@@ -23,6 +23,8 @@ from . import (
     pcap,
     pcapng,
     qemu_nvme_log,
+    tlp_csv,
+    tlp_pcap,
 )
 from .bad import Bad
 from .collect import Cut, collect
@@ -41,6 +43,7 @@ from .records import (
     NVME_TRIM,
     NVME_WRITE,
     NVME_WRITE_ZEROES,
+    TLP_DTYPE,
     Records,
 )
 from .source import head, opened
@@ -62,6 +65,7 @@ __all__ = [
     "NVME_TRIM",
     "NVME_WRITE",
     "NVME_WRITE_ZEROES",
+    "TLP_DTYPE",
     "WHOLE",
     "Bad",
     "Cut",
@@ -73,6 +77,7 @@ __all__ = [
     "read_gpu",
     "read_nic",
     "read_nvme",
+    "read_tlp",
 ]
 
 FORMATS: dict[str, str] = {
@@ -89,6 +94,9 @@ FORMATS: dict[str, str] = {
     "gpu-generic-csv": "gpu",
     "kineto-json": "gpu",
     "nsys-sqlite": "gpu",
+    "tlp-csv": "tlp",
+    "tlp-pcap": "tlp",
+    "tlp-pcapng": "tlp",
 }
 """Format as `detect` names it: the device class whose work it records."""
 
@@ -100,12 +108,15 @@ Reader: TypeAlias = Callable[..., Iterator[Records]]
 Options: TypeAlias = dict[str, object]
 
 _SNIFFED = 4096
+# As far as the first interface of a pcapng file is looked for.
+_SNIFFED_BLOCKS = 1 << 16
 _EXPECTED = "expected one of " + ", ".join(FORMATS)
 
 # Enough of a CSV's header to know what is meant; its reader says what is missing.
 _HEADERS: tuple[tuple[str, frozenset[str]], ...] = (
     ("gpu-csv", frozenset({"event", "t_us"})),
     ("gpu-csv", frozenset({"event", "dur_us"})),
+    *(("tlp-csv", frozenset({unit, "tlp"})) for unit in tlp_csv.UNITS),
     ("nvme-csv", frozenset({"event", "time_us"})),
     ("nvme-generic-csv", frozenset({"time_us", "op"})),
     ("nic-generic-csv", frozenset({"time_us", "direction"})),
@@ -145,9 +156,10 @@ def detect(path: Path) -> str:
     """
     start = head(path, _SNIFFED)
     if start[:4] in pcap.MAGICS:
-        return "pcap"
+        return "tlp-pcap" if pcap.link_type(start) in tlp_pcap.USER.headers else "pcap"
     if start[:4] == pcapng.MAGIC:
-        return "pcapng"
+        link = pcapng.link_type(head(path, _SNIFFED_BLOCKS))
+        return "tlp-pcapng" if link in tlp_pcap.USER.headers else "pcapng"
     if start.startswith(nsys_sqlite.MAGIC):
         return "nsys-sqlite"
     if b"\0" in start:
@@ -188,6 +200,11 @@ _NVME: dict[str, Reader] = {
     "nvme-generic-csv": generic_csv.nvme,
     "qemu-nvme-log": qemu_nvme_log.batches,
 }
+_TLP: dict[str, Reader] = {
+    "tlp-csv": tlp_csv.batches,
+    "tlp-pcap": tlp_pcap.from_pcap,
+    "tlp-pcapng": tlp_pcap.from_pcapng,
+}
 
 
 def _batches(
@@ -224,6 +241,16 @@ def read_nic(
     path, bad = Path(path), bad or Bad()
     batches = _batches(path, "nic", _NIC, bad, pcap={"local": local}, pcapng={"local": local})
     return collect(path, batches, cut, bad, what="frame")
+
+
+def read_tlp(
+    path: str | Path, *, cut: Cut = WHOLE, bad: Bad | None = None, local: str | None = None
+) -> Records:
+    """Read TLPs: TLP_DTYPE[n]. `local`: as `tlp_csv.batches`. The rest as `read_gpu`."""
+    path, bad = Path(path), bad or Bad()
+    only: dict[str, Options] = {name: {"local": local} for name in _TLP}
+    batches = _batches(path, "tlp", _TLP, bad, **only)
+    return collect(path, batches, cut, bad, what="TLP")
 
 
 def content_sha256(path: str | Path) -> str:

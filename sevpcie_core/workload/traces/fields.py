@@ -27,6 +27,12 @@ NUMBER: Final = 3
 DIRECTION: Final = 4
 """The first of HtoD, DtoH, DtoD, PtoP, HtoH that stands by itself in a text, in any case: 0 to 4, or -1."""
 
+HEX: Final = 5
+"""Hexadecimal digits, two a byte, blanks, colons and underscores between them or not: how many bytes, and in
+the next HEX_WORDS slots the first of them, four a slot, the first one highest; what is missing there is 0 or
+of another line."""
+HEX_WORDS: Final = 8
+
 # Classes of bytes in a line.
 ORDINARY: Final = 0
 SEPARATOR: Final = 1
@@ -66,6 +72,23 @@ _UNDERSCORE: Final = ord("_")
 _LOWER: Final = 32
 _MOST_DIGITS: Final = 18
 _HEX_DIGITS: Final = 15
+
+# Of each byte its value as a hexadecimal digit; _PASSED: it does not count; _NO_DIGIT.
+_PASSED: Final = 16
+_NO_DIGIT: Final = 17
+
+
+def _digits() -> np.ndarray:
+    """Return uint8[256]."""
+    table = np.full(256, _NO_DIGIT, np.uint8)
+    table[[ord(c) for c in " \t:_"]] = _PASSED
+    for value, pair in enumerate(zip("0123456789abcdef", "0123456789ABCDEF", strict=True)):
+        table[[ord(c) for c in pair]] = value
+    return table
+
+
+# Kernels take it in as a constant.
+_DIGITS: Final = _digits()
 
 _T: Final = ord("t")
 _O: Final = ord("o")
@@ -109,6 +132,39 @@ def _number(data, a, b):
         else:
             return ODD
     return value
+
+
+@inline_kernel
+def _hex(data, a, b, values, line, slot):
+    """Set the number of bytes and the first of them, or ODD."""
+    values[line, slot] = ODD
+    count = np.int64(0)
+    value = np.int64(0)
+    i = a
+    while i < b and count < 8 * HEX_WORDS:
+        digit = _DIGITS[data[i]]
+        if digit < _PASSED:
+            value = (value << 4 | np.int64(digit)) & 0xFFFFFFFF
+            count += 1
+            if count & 7 == 0:
+                values[line, slot + (count >> 3)] = value
+        elif digit == _NO_DIGIT:
+            return
+        i += 1
+    # Of the rest only the number counts.
+    odd = np.int64(0)
+    for j in range(i, b):
+        digit = _DIGITS[data[j]]
+        count += digit < _PASSED
+        odd += digit == _NO_DIGIT
+    if odd > 0:
+        return
+    if count & 1 or count == 0:
+        return
+    rest = count & 7
+    if rest > 0 and count < 8 * HEX_WORDS:
+        values[line, slot + (count >> 3) + 1] = (value << 4 * (8 - rest)) & 0xFFFFFFFF
+    values[line, slot] = count >> 1
 
 
 @inline_kernel
@@ -319,6 +375,8 @@ def _value(data, bounds, slots, which, words, word_at, values, line):
         values[line, slot] = _word(data, a, b, words, word_at, argument, slots[which, WORDS])
     elif kind == NUMBER:
         values[line, slot] = _number(data, a, b)
+    elif kind == HEX:
+        _hex(data, a, b, values, line, slot)
     else:
         values[line, slot] = _direction(data, a, b)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ...errors import FormatError
 from . import fields as _fields
 from .bad import Bad
-from .fields import CLOCK, LEFT_OUT, NEWLINE, ORDINARY, QUOTE, SEPARATOR, STRANGE, WORD
+from .fields import CLOCK, HEX, HEX_WORDS, LEFT_OUT, NEWLINE, ORDINARY, QUOTE, SEPARATOR, STRANGE, WORD
 from .records import Records
 from .source import MAX_CLOCK_PS, MAX_LINE, opened
 
@@ -55,8 +55,9 @@ class Layout:
     Attributes
     ----------
     separators : one character for CSV; several for formats with runs of any of them between fields.
-    columns : in the order of their slots in `values`; a clock takes two slots. One may be a gate: lines with
-    another word than those kept hold no record if the columns before it are what they should be.
+    columns : in the order of their slots in `values`; a clock takes two slots, HEX one more than HEX_WORDS.
+    One may be a gate: lines with another word than those kept hold no record if the columns before it are
+    what they should be.
     width : fields of every line of a CSV; of others, those that a line without a record has at least.
     """
 
@@ -189,7 +190,7 @@ def blocks(path: Path, layout: Layout) -> Iterator[Block]:
         gate = column.keep, int(column.unknown)
         slots.append((column.index, column.kind, argument, len(column.words), width, *gate))
         words += [word.encode() for word in column.words]
-        width += 2 if column.kind == CLOCK else 1
+        width += {CLOCK: 2, HEX: 1 + HEX_WORDS}.get(column.kind, 1)
     joined = np.frombuffer(b"".join(words) or b"\0", np.uint8)
     word_at = np.cumsum([0, *map(len, words)], dtype=np.int64)
     classes = byte_classes(layout)

@@ -1,7 +1,8 @@
-"""What captures of packets share: link types, which end is ours, and the kernel that decodes one packet.
+"""What captures of packets share: packets as the formats' readers hand them on, and the way of a frame.
 
-Rule: sizes are those on an Ethernet, header included and FCS left out, whatever the link of the capture; the
-direction of a packet follows from its addresses and ports alone.
+Rule: a format's reader (`pcap`, `pcapng`) knows nothing of what packets hold; `frames` and `tlps` do.
+Sizes of frames are those on an Ethernet, header included and FCS left out, whatever the link of the capture;
+the direction of a frame follows from its addresses and ports alone.
 
 Link types: Ethernet (VLAN tags are looked through), BSD loopback, raw IP and Linux cooked captures; sizes of
 the latter are those of the same packet behind an Ethernet header. Sizes are original lengths, so a capture
@@ -14,6 +15,7 @@ count as received.
 """
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
@@ -31,8 +33,58 @@ ETHERNET_HEADER: Final = 14
 
 # libpcap, MAXIMUM_SNAPLEN: what no captured packet exceeds; a larger length is garbage.
 MAX_PACKET: Final = 262144
-ROOM: Final = 1 << 16
-"""Most records of a batch."""
+ROOM: Final = 1 << 15
+"""Most packets of a batch."""
+
+PACKET: Final = np.dtype(
+    [
+        ("t_ps", np.int64),
+        ("place", np.int64),
+        ("start", np.int64),
+        ("captured", np.int32),
+        ("original", np.int32),
+        ("link", np.int16),
+        ("ethernet", np.uint8),
+        ("way", np.uint8),
+    ],
+    align=True,
+)
+"""One packet: its time; where in the data its record and its first byte are; bytes that were captured, and
+that there were; bytes before the network layer, whether they are an Ethernet header; a way of those below."""
+UNSAID: Final = 0
+INBOUND: Final = 1
+"""draft-ietf-opsawg-pcapng, section 4.3.1, epb_flags, bits 0 and 1."""
+OUTBOUND: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Link types whose packets are taken: bytes before the network layer by number; a note for people."""
+
+    headers: Mapping[int, int]
+    note: str
+
+    def expected(self) -> str:
+        """Return what is expected, for a message."""
+        return f"expected one of {', '.join(map(str, sorted(self.headers)))} ({self.note})"
+
+
+FRAMES: Final = Links(LINK_HEADERS, "1 is Ethernet")
+
+
+@dataclass(frozen=True, slots=True)
+class Packets:
+    """Some packets, until the next ones are asked for: PACKET[n] in `data`, uint8[:], which lies at `base`.
+
+    fcs : bytes of frame check sequence in every length.
+    """
+
+    data: NDArray[np.uint8]
+    base: int
+    rows: NDArray[np.void]
+    fcs: int = 0
+
+
 OTHER: Final = 255
 """Direction of a packet that `local` has no part in."""
 

@@ -1,8 +1,8 @@
-"""Packet captures in the classic pcap format, as frames of one network adapter.
+"""Packet captures in the classic pcap format.
 
 File: 24-byte header, then per packet 16 bytes (seconds, fraction, captured length, original length) and the
 captured bytes; the magic number gives byte order and the fraction's unit. Source: draft-ietf-opsawg-pcap,
-sections 4 and 5. Link types, sizes and directions: `packets`.
+sections 4 and 5. Link types, and what packets hold: `packets`, `tlps`.
 
 Malformed records are skipped where asked, except behind a captured length that cannot be or a record that
 the file cuts off: nothing says where the next one begins, so reading ends there.
@@ -17,22 +17,23 @@ from typing import Final
 import numpy as np
 
 from ..._jit import kernel
-from ...errors import ConfigError, FormatError
+from ...errors import FormatError
 from .bad import Bad
+from .frames import frames
 from .packets import (
-    ANY,
     ETHERNET,
-    ETHERNET_HEADER,
-    LINK_HEADERS,
+    FRAMES,
     MAX_PACKET,
-    OTHER,
+    PACKET,
     ROOM,
+    UNSAID,
+    Links,
+    Packets,
     Window,
-    direction,
     word32,
 )
 from .packets import parse_local as parse_local
-from .records import NIC_DTYPE, Records
+from .records import Records
 from .source import MAX_CLOCK_PS, opened, span_problem
 
 MAGICS: dict[bytes, tuple[str, int]] = {
@@ -69,7 +70,14 @@ class _Format:
     """Bytes of frame check sequence in every length."""
 
 
-def _file_header(path: Path, data: bytes) -> _Format:
+def link_type(start: bytes) -> int:
+    """Return the link type of a capture from its first bytes, -1 if it does not begin one."""
+    if start[:4] not in MAGICS or len(start) < _FILE_HEADER:
+        return -1
+    return int(struct.unpack_from(MAGICS[start[:4]][0] + "I", start, 20)[0]) & 0xFFFF
+
+
+def _file_header(path: Path, data: bytes, links: Links) -> _Format:
     if data[:4] not in MAGICS:
         raise FormatError(f"{path}: offset 0: magic {data[:4].hex()}; expected a pcap file")
     if len(data) < _FILE_HEADER:
@@ -81,39 +89,33 @@ def _file_header(path: Path, data: bytes) -> _Format:
     if major != 2:
         raise FormatError(f"{path}: offset 4: pcap version {major}.{minor}; expected 2.4")
     (network,) = struct.unpack_from(order + "I", data, 20)
-    link_type = network & 0xFFFF
-    if link_type not in LINK_HEADERS:
-        known = ", ".join(str(number) for number in sorted(LINK_HEADERS))
-        raise FormatError(
-            f"{path}: offset 20: link type {link_type}; expected one of {known} (1 is Ethernet)"
-        )
+    link = network & 0xFFFF
+    if link not in links.headers:
+        raise FormatError(f"{path}: offset 20: link type {link}; {links.expected()}")
     # Section 4: bit 26 says that bits 28 to 31 hold the length of the FCS in units of 16 bits.
     fcs = 2 * (network >> 28) if network & 0x0400_0000 else 0
-    return _Format(order, fraction_ps, LINK_HEADERS[link_type], link_type == ETHERNET, fcs)
+    return _Format(order, fraction_ps, links.headers[link], link == ETHERNET, fcs)
 
 
 @kernel
-def _walk(data, at, end, big, fraction_ps, link_header, ethernet, extra, epoch, local, frames, places, out):
+def _walk(data, at, end, big, fraction_ps, link_header, ethernet, epoch, rows, out):
     """Decode the records that lie complete in data[at:end].
 
     Parameters
     ----------
     big : byte order. fraction_ps : ps per unit of the fraction.
-    link_header, ethernet, local : as `direction`.
-    extra : bytes to add to a length for that on an Ethernet. epoch : second that is time 0, -1: the first.
-    frames : NIC_DTYPE[room], set. places : int64[room], set: where in data each begins.
-    out : int64[4], set: frames; records seen; where the next record begins; epoch.
+    link_header, ethernet : of every packet. epoch : second that is time 0, -1: the first.
+    rows : PACKET[room], set. out : int64[3], set: packets; where the next record begins; epoch.
 
     Returns
     -------
-    _ROOM_ENDS, _DATA_ENDS or _MALFORMED: then a record that cannot be begins at out[2].
+    _ROOM_ENDS, _DATA_ENDS or _MALFORMED: then a record that cannot be begins at out[1].
     """
     units = _SECOND_PS // fraction_ps
     count = 0
-    seen = 0
     why = _DATA_ENDS
     while at + _RECORD_HEADER <= end:
-        if count == frames.size:
+        if count == rows.size:
             why = _ROOM_ENDS
             break
         seconds = word32(data, at, big)
@@ -134,19 +136,19 @@ def _walk(data, at, end, big, fraction_ps, link_header, ethernet, extra, epoch, 
         if abs(seconds - epoch) >= _MAX_CLOCK_S:
             why = _MALFORMED
             break
-        seen += 1
-        way = direction(data, start, start + captured, link_header, ethernet, local)
-        if way != OTHER:
-            frames[count]["t_ps"] = (seconds - epoch) * _SECOND_PS + fraction * fraction_ps
-            frames[count]["bytes"] = max(original + extra, 1)
-            frames[count]["direction"] = way
-            places[count] = at
-            count += 1
+        rows[count]["t_ps"] = (seconds - epoch) * _SECOND_PS + fraction * fraction_ps
+        rows[count]["place"] = at
+        rows[count]["start"] = start
+        rows[count]["captured"] = captured
+        rows[count]["original"] = original
+        rows[count]["link"] = link_header
+        rows[count]["ethernet"] = ethernet
+        rows[count]["way"] = UNSAID
+        count += 1
         at = start + captured
     out[0] = count
-    out[1] = seen
-    out[2] = at
-    out[3] = epoch
+    out[1] = at
+    out[2] = epoch
     return why
 
 
@@ -168,25 +170,20 @@ def _problem(path: Path, form: _Format, header: bytes, offset: int, epoch: int) 
     return f"{path}: offset {what}", _RECORD_HEADER + captured
 
 
-def batches(path: Path, bad: Bad, local: str | None = None) -> Iterator[Records]:
-    """Read the frames of a capture.
+def packets(path: Path, bad: Bad, links: Links) -> Iterator[Packets]:
+    """Read the packets of a capture of one of some link types, in file order.
 
-    Parameters: local: this adapter, as `parse_local` reads it.
-    Yields: NIC_DTYPE[n], in file order.
-    Raises: FormatError: naming file, offset and field; ConfigError: `local` is malformed or matches nothing.
+    Raises: FormatError: naming file, offset and field.
     """
-    side = ANY if local is None else parse_local(local).row()
-    places = np.empty(ROOM, np.int64)
-    out = np.empty(4, np.int64)
+    out = np.empty(3, np.int64)
     epoch = -1
-    count = matched = 0
+    count = 0
     with opened(path) as file:
         window = Window(file, _CHUNK + _LONGEST)
-        form = _file_header(path, window.bytes(0, _FILE_HEADER))
-        extra = ETHERNET_HEADER - form.link_header - form.fcs
+        form = _file_header(path, window.bytes(0, _FILE_HEADER), links)
         at = _FILE_HEADER
+        rows = np.empty(ROOM, PACKET)
         while True:
-            frames = np.empty(ROOM, NIC_DTYPE)
             why = _walk(
                 window.data,
                 at,
@@ -195,19 +192,14 @@ def batches(path: Path, bad: Bad, local: str | None = None) -> Iterator[Records]
                 form.fraction_ps,
                 form.link_header,
                 form.ethernet,
-                extra,
                 epoch,
-                side,
-                frames,
-                places,
+                rows,
                 out,
             )
-            found, seen, at, epoch = out.tolist()
-            count += seen
-            matched += found
+            found, at, epoch = out.tolist()
+            count += found
             if found:
-                bad.place = lambda i, base=window.base: f"{path}: offset {base + places[i]}"
-                yield frames[:found]
+                yield Packets(window.data, window.base, rows[:found], form.fcs)
             if why == _MALFORMED:
                 message, length = _problem(
                     path, form, window.bytes(at, _RECORD_HEADER), window.base + at, epoch
@@ -229,7 +221,8 @@ def batches(path: Path, bad: Bad, local: str | None = None) -> Iterator[Records]
             )
     if not count and not bad.count:
         raise FormatError(f"{path}: offset {_FILE_HEADER}: no packets; expected at least one")
-    if count and not matched:
-        raise ConfigError(
-            f"local: {local!r} is no end of any packet in {path}; expected an address or port that is"
-        )
+
+
+def batches(path: Path, bad: Bad, local: str | None = None) -> Iterator[Records]:
+    """Read the frames of a capture: `frames` of its packets. Raises: FormatError, ConfigError."""
+    return frames(path, packets(path, bad, FRAMES), bad, local)

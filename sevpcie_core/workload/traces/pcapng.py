@@ -1,12 +1,12 @@
-"""Packet captures in the pcapng format, as frames of one network adapter.
+"""Packet captures in the pcapng format.
 
 File: blocks of type, length, body and the length again, a multiple of four. Section header blocks give the
 byte order, interface descriptions the link type and clock of each interface, and three kinds of block hold
 packets: enhanced, simple and (obsolete) packet blocks. Source: draft-ietf-opsawg-pcapng, sections 3 and 4.
-Link types, sizes and directions: `packets`. Files hold any number of sections and interfaces.
+Link types, and what packets hold: `packets`, `tlps`. Files hold any number of sections and interfaces.
 
-Left out: blocks of other types; packets of interfaces whose link type `packets` does not know. Options other
-than if_tsresol and if_tsoffset are ignored. A simple packet block has no time: it takes that of the packet
+Left out: blocks of other types; packets of interfaces with another link type. Options other than if_tsresol,
+if_tsoffset and epb_flags are ignored. A simple packet block has no time: it takes that of the packet
 before it.
 
 Malformed packets are skipped where asked; behind a block whose two lengths disagree, nothing says where the
@@ -22,23 +22,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._jit import inline_kernel, kernel
-from ...errors import ConfigError, FormatError
+from ...errors import FormatError
 from .bad import Bad
+from .frames import frames
 from .packets import (
-    ANY,
     ETHERNET,
-    ETHERNET_HEADER,
-    LINK_HEADERS,
+    FRAMES,
     MAX_PACKET,
-    OTHER,
+    PACKET,
     ROOM,
+    UNSAID,
+    Links,
+    Packets,
     Window,
-    direction,
-    parse_local,
     word16,
     word32,
 )
-from .records import NIC_DTYPE, Records
+from .records import Records
 from .source import MAX_CLOCK_PS, opened
 
 MAGIC: Final = b"\x0a\x0d\x0d\x0a"
@@ -56,6 +56,10 @@ _ORDERS: Final = {b"\x4d\x3c\x2b\x1a": "<", b"\x1a\x2b\x3c\x4d": ">"}
 _END_OF_OPTIONS: Final = 0
 _TSRESOL: Final = 9
 _TSOFFSET: Final = 14
+# Section 4.3.1: flags of an enhanced packet block, and their bits that tell the direction.
+_FLAGS: Final = 2
+_FLAGS_BYTES: Final = 4
+_DIRECTION: Final = 3
 # Section 4.2: without if_tsresol times are microseconds.
 _DEFAULT_TSRESOL: Final = 6
 
@@ -125,28 +129,41 @@ def _fraction_ps(rest, units, power):
     return ((rest >> 20) * _FIVE_12 + (((rest & _HALF_WORD) * _FIVE_12) >> 20)) >> 8
 
 
+@inline_kernel
+def _way(data, at, end, big):
+    """Return the direction that the options of an enhanced packet block in data[at:end] tell."""
+    while at + 4 <= end:
+        code = word16(data, at, big)
+        size = word16(data, at + 2, big)
+        if code == _END_OF_OPTIONS or at + 4 + size > end:
+            break
+        if code == _FLAGS and size == _FLAGS_BYTES:
+            return word32(data, at + 4, big) & _DIRECTION
+        at += 4 + ((size + 3) & -4)
+    return np.int64(UNSAID)
+
+
 @kernel
-def _walk(data, at, end, capacity, big, faces, face_count, clock, local, frames, places, out):
+def _walk(data, at, end, capacity, big, faces, face_count, clock, rows, out):
     """Decode the blocks that lie complete in data[at:end].
 
     Parameters
     ----------
     capacity : longest block that data can hold. big : byte order.
-    faces : int64[n, _COLUMNS], of which `face_count` are known. local : as `direction`.
+    faces : int64[n, _COLUMNS], of which `face_count` are known.
     clock : int64[3], modified: second that is time 0; ps of the last packet; whether the first is known.
-    frames : NIC_DTYPE[room], set. places : int64[room], set: where in data the block of each begins.
-    out : int64[4], set: frames; packets of known interfaces; where the next block begins; packets left out.
+    rows : PACKET[room], set.
+    out : int64[3], set: packets of known interfaces; where the next block begins; packets left out.
 
     Returns
     -------
-    Why it stopped: at a block that Python handles, or that cannot be, it begins at out[2].
+    Why it stopped: at a block that Python handles, or that cannot be, it begins at out[1].
     """
     count = 0
-    seen = 0
     left_out = 0
     why = _DATA_ENDS
     while at + _LEAST <= end:
-        if count == frames.size:
+        if count == rows.size:
             why = _ROOM_ENDS
             break
         kind = word32(data, at, big)
@@ -223,28 +240,31 @@ def _walk(data, at, end, capacity, big, faces, face_count, clock, local, frames,
                 left_out += 1
             else:
                 clock[1] = time
-                seen += 1
-                header = faces[which, _LINK]
-                way = direction(data, start, start + captured, header, faces[which, _IS_ETHERNET] != 0, local)
-                if way != OTHER:
-                    frames[count]["t_ps"] = time
-                    frames[count]["bytes"] = max(original + (ETHERNET_HEADER - header), 1)
-                    frames[count]["direction"] = way
-                    places[count] = at
-                    count += 1
+                way = np.int64(UNSAID)
+                if kind == _ENHANCED:
+                    way = _way(data, start + ((captured + 3) & -4), at + length - 4, big)
+                rows[count]["t_ps"] = time
+                rows[count]["place"] = at
+                rows[count]["start"] = start
+                rows[count]["captured"] = captured
+                rows[count]["original"] = original
+                rows[count]["link"] = faces[which, _LINK]
+                rows[count]["ethernet"] = faces[which, _IS_ETHERNET]
+                rows[count]["way"] = way
+                count += 1
         at += length
     out[0] = count
-    out[1] = seen
-    out[2] = at
-    out[3] = left_out
+    out[1] = at
+    out[2] = left_out
     return why
 
 
 class _Section:
     """Byte order and interfaces, as the header blocks say."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, links: Links) -> None:
         self.path = path
+        self.links = links
         self.order = "<"
         self.faces: NDArray[np.int64] = np.zeros((_MAX_INTERFACES, _COLUMNS), np.int64)
         self.count = 0
@@ -314,11 +334,10 @@ class _Section:
             raise self._refuse(
                 offset, f"if_tsresol: {'2' if binary else '10'}^-{power} s; expected 10^-18, 2^-62 or coarser"
             )
-        known = link_type in LINK_HEADERS
-        if not known:
+        if link_type not in self.links.headers:
             self.strange.add(link_type)
         self.faces[self.count] = (
-            LINK_HEADERS.get(link_type, -1),
+            self.links.headers.get(link_type, -1),
             link_type == ETHERNET,
             snap,
             2**power if binary else 10**power,
@@ -359,19 +378,29 @@ def _problem(why: int, block: bytes, offset: int, section: _Section) -> str:
     return f"{offset + 12}: time: more than {days} days from the first packet; expected one recording"
 
 
-def batches(path: Path, bad: Bad, local: str | None = None) -> Iterator[Records]:
-    """Read the frames of a capture.
+def link_type(start: bytes) -> int:
+    """Return the link type of the first interface that the first bytes of a file describe, -1 for none."""
+    order = _ORDERS.get(start[8:12]) if start[:4] == MAGIC else None
+    at = 0
+    while order is not None and at + 10 <= len(start):
+        kind, length, found = struct.unpack_from(order + "IIH", start, at)
+        if kind == _INTERFACE:
+            return int(found)
+        if length < _LEAST:
+            break
+        at += length
+    return -1
 
-    Parameters: local: this adapter, as `parse_local` reads it.
-    Yields: NIC_DTYPE[n], in file order.
-    Raises: FormatError: naming file, offset and field; ConfigError: `local` is malformed or matches nothing.
+
+def packets(path: Path, bad: Bad, links: Links) -> Iterator[Packets]:
+    """Read the packets of a capture, in file order, of interfaces of some link types.
+
+    Raises: FormatError: naming file, offset and field.
     """
-    side = ANY if local is None else parse_local(local).row()
-    places = np.empty(ROOM, np.int64)
-    out = np.empty(4, np.int64)
+    out = np.empty(3, np.int64)
     clock = np.zeros(3, np.int64)
-    section = _Section(path)
-    count = matched = left_out = 0
+    section = _Section(path, links)
+    count = left_out = 0
     with opened(path) as file:
         window = Window(file, _CAPACITY)
         start = window.bytes(0, _SECTION_LEAST)
@@ -379,8 +408,8 @@ def batches(path: Path, bad: Bad, local: str | None = None) -> Iterator[Records]
             raise FormatError(f"{path}: offset 0: magic {start[:4].hex()}; expected a pcapng file")
         section.begin(start, 0)
         at = 0
+        rows = np.empty(ROOM, PACKET)
         while True:
-            frames = np.empty(ROOM, NIC_DTYPE)
             why = _walk(
                 window.data,
                 at,
@@ -390,16 +419,13 @@ def batches(path: Path, bad: Bad, local: str | None = None) -> Iterator[Records]
                 section.faces,
                 section.count,
                 clock,
-                side,
-                frames,
-                places,
+                rows,
                 out,
             )
-            found, seen, at, strange = out.tolist()
-            matched, count, left_out = matched + found, count + seen, left_out + strange
+            found, at, strange = out.tolist()
+            count, left_out = count + found, left_out + strange
             if found:
-                bad.place = lambda i, base=window.base: f"{path}: offset {base + places[i]}"
-                yield frames[:found]
+                yield Packets(window.data, window.base, rows[:found])
             if why == _DATA_ENDS:
                 if window.ended:
                     break
@@ -424,16 +450,14 @@ def batches(path: Path, bad: Bad, local: str | None = None) -> Iterator[Records]
             )
     if left_out and not count:
         kinds = ", ".join(map(str, sorted(section.strange)))
-        known = ", ".join(map(str, sorted(LINK_HEADERS)))
-        raise FormatError(
-            f"{path}: only packets of link type {kinds}; expected one of {known} (1 is Ethernet)"
-        )
+        raise FormatError(f"{path}: only packets of link type {kinds}; {links.expected()}")
     if not count and not bad.count:
         raise FormatError(f"{path}: offset 0: no packets; expected at least one")
-    if count and not matched:
-        raise ConfigError(
-            f"local: {local!r} is no end of any packet in {path}; expected an address or port that is"
-        )
+
+
+def batches(path: Path, bad: Bad, local: str | None = None) -> Iterator[Records]:
+    """Read the frames of a capture: `frames` of its packets. Raises: FormatError, ConfigError."""
+    return frames(path, packets(path, bad, FRAMES), bad, local)
 
 
 def _header(window: Window, at: int, section: _Section) -> int:

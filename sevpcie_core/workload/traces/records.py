@@ -45,5 +45,20 @@ NVME_TRIM = 3
 NVME_WRITE_ZEROES = 4
 """Its bytes are written by the device, not moved."""
 
+TLP_DTYPE = np.dtype(
+    [
+        ("t_ps", np.int64),
+        ("address", np.int64),
+        ("bytes", np.int32),
+        ("requester", np.uint16),
+        ("tag", np.uint16),
+        ("kind", np.uint8),
+        ("down", np.uint8),
+        ("at", np.uint8),
+    ]
+)
+"""One TLP: recorded time, first byte (0 where it has no address), bytes that it carries or asks for,
+requester ID, tag, kind (`tlp.kinds`), whether it goes to the device, and its address type."""
+
 Records: TypeAlias = NDArray[np.void]
 """Structured array[n] of one of the dtypes above."""

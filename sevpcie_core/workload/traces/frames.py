@@ -1,0 +1,61 @@
+"""Packets of a capture as the frames of one network adapter.
+
+Rule: sizes and directions are those of `packets`; here they become records, and a capture without this
+adapter in it becomes an error.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..._jit import kernel
+from ...errors import ConfigError
+from .bad import Bad
+from .packets import ANY, ETHERNET_HEADER, OTHER, ROOM, Packets, direction, parse_local
+from .records import NIC_DTYPE, Records
+
+
+@kernel
+def _frames(data, rows, fcs, local, frames, places):
+    """Set NIC_DTYPE[n] from PACKET[n]; return how many `local` has a part in.
+
+    places : int64[n], set: where in data the record of each begins. The other arguments: `direction`,
+    `Packets`.
+    """
+    count = 0
+    for i in range(rows.size):
+        start = rows[i]["start"]
+        link = np.int64(rows[i]["link"])
+        end = start + rows[i]["captured"]
+        way = direction(data, start, end, link, rows[i]["ethernet"] != 0, local)
+        if way != OTHER:
+            frames[count]["t_ps"] = rows[i]["t_ps"]
+            frames[count]["bytes"] = max(rows[i]["original"] + (ETHERNET_HEADER - link) - fcs, 1)
+            frames[count]["direction"] = way
+            places[count] = rows[i]["place"]
+            count += 1
+    return count
+
+
+def frames(path: Path, packets: Iterable[Packets], bad: Bad, local: str | None) -> Iterator[Records]:
+    """Read packets as the frames of one adapter.
+
+    Parameters: local: this adapter, as `parse_local` reads it.
+    Yields: NIC_DTYPE[n], in file order. Raises: ConfigError: `local` is malformed or matches nothing.
+    """
+    side = ANY if local is None else parse_local(local).row()
+    places = np.empty(ROOM, np.int64)
+    count = matched = 0
+    for some in packets:
+        found = np.empty(len(some.rows), NIC_DTYPE)
+        taken = int(_frames(some.data, some.rows, some.fcs, side, found, places))
+        count += len(found)
+        matched += taken
+        if taken:
+            bad.place = lambda i, base=some.base: f"{path}: offset {base + places[i]}"
+            yield found[:taken]
+    if count and not matched:
+        raise ConfigError(
+            f"local: {local!r} is no end of any packet in {path}; expected an address or port that is"
+        )
