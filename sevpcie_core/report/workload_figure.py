@@ -118,10 +118,14 @@ def _share(percent: float) -> str:
 
 def _size_label(octave: Document) -> str:
     least, most = octave["least_bytes"], octave["most_bytes"]
-    return _short(least) if least == most else f"{_short(least).removesuffix(' B')}\nto {_short(most)}"
+    return (
+        short_size(least)
+        if least == most
+        else f"{short_size(least).removesuffix(' B')}\nto {short_size(most)}"
+    )
 
 
-def _short(size: int) -> str:
+def short_size(size: int) -> str:
     """Write a size as short as it goes without rounding, else rounded to three digits."""
     for scale, unit in ((1 << 40, "Ti"), (1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")):
         if size >= scale and size % scale == 0:
