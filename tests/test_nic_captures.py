@@ -23,8 +23,6 @@ def page(root: Path) -> str:
     return (root / "docs" / "workloads.md").read_text()
 
 
-
-
 @pytest.mark.parametrize("name", CAPTURES)
 def test_sizes_of_a_capture_come_close_and_mixes_do_not(
     name: str, page: str, tmp_path: Path, request: pytest.FixtureRequest

@@ -8,6 +8,7 @@ trace is replayed on the other side's device and link, so that what differs is t
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ..errors import ConfigError
@@ -24,11 +25,11 @@ from .looks import (
     distribution,
     find,
     names_scenario,
-    names_toml,
     refuse_reading,
     views_of,
 )
 from .programs import warnings_of
+from .traffic import SAMPLE
 
 SCHEMA_VERSION: Final = 1
 # Of gaps over their mean: each gap is told by the lower end of a bucket of 0.1 %, and the mean is not.
@@ -72,16 +73,27 @@ def document(
         found = find(asked, **({} if names_scenario(asked) else reading))
         found = found._replace(scenario=found.scenario.with_options(seed=seed, regions=protect))
         resolved = found.scenario.resolve()
-        views = list(views_of(found, resolved, requests or (QUICK_REQUESTS if quick else 0)))
-        sides.append(_Side(asked, views, found.recorded))
-        warnings += warnings_of(resolved, {view.workload.name for view in views})
+        devices = list(views_of(found, resolved, requests or (QUICK_REQUESTS if quick else 0)))
+        sides.append(_Side(asked, found.base, devices, found.recorded))
+        warnings += warnings_of(resolved, {view.workload.name for view in devices})
     matched = list(_matched(*sides))
     if reading.get("link") is None:
         matched = [_on_one_device(*pair, sides) for pair in matched]
-    pairs = []
-    for at, (one, other) in enumerate(matched):
+    pairs: list[Document] = []
+    apart: list[str] = []
+    for at, views in enumerate(matched):
         progress("looking", at, len(matched))
-        pairs.append(_pair(one, other, sides))
+        looks = [view.look() for view in views]
+        classes = [_classes(look, view) for look, view in zip(looks, views, strict=True)]
+        if classes[0].keys() & classes[1].keys():
+            titles = [side.title(view) for side, view in zip(sides, views, strict=True)]
+            pairs.append(_pair(views, titles, looks, classes))
+        else:
+            told = zip(sides, views, classes, strict=True)
+            has = ", ".join(f"{side.called(view)} has {' and '.join(c)}" for side, view, c in told)
+            apart.append(f"--against: {has}; expected some of the same kind")
+    if not pairs:
+        raise ConfigError(apart[0])
     return {
         "schema_version": SCHEMA_VERSION,
         "command": "workload show",
@@ -93,15 +105,16 @@ def document(
             "quick": quick,
             "seed": sides[0].views[0].resolved.seed,
         },
-        "warnings": list(dict.fromkeys(warnings)),
+        "warnings": list(dict.fromkeys([*warnings, *apart])),
         "pairs": pairs,
     }
 
 
 class _Side(NamedTuple):
-    """One of the two: what it is called, its devices, and whether it is a trace."""
+    """One of the two: what was asked for, the scenario or trace alone, its devices, whether it is a trace."""
 
     name: str
+    base: str
     views: Sequence[View]
     recorded: bool
 
@@ -111,12 +124,19 @@ class _Side(NamedTuple):
 
     def called(self, view: View) -> str:
         """Return by which name one of its devices is asked for."""
-        if self.recorded:
-            return self.name
-        workload, device = view.workload.name, view.run.name
-        parts = [device] if len(view.workload.devices) > 1 else []
-        base = self.name if names_toml(self.name) else view.resolved.name
-        return "/".join([base, workload, *parts])
+        return self.base if self.recorded else f"{self.base}/{_part(view)}"
+
+    def title(self, view: View) -> str:
+        """Return what one of its devices is called above its numbers: without folders."""
+        if not self.recorded:
+            return f"{view.resolved.name}/{_part(view)}"
+        return self.base if self.base.startswith(SAMPLE) else Path(self.base).name
+
+
+def _part(view: View) -> str:
+    """Return which device of a scenario it is."""
+    several = len(view.workload.devices) > 1
+    return f"{view.workload.name}/{view.run.name}" if several else view.workload.name
 
 
 def _matched(one: _Side, other: _Side) -> Iterator[tuple[View, View]]:
@@ -152,24 +172,20 @@ def _moved(trace: View, to: View) -> View:
     return replace(trace, workload=replace(trace.workload, devices=(run,)))
 
 
-def _pair(one: View, other: View, sides: Sequence[_Side]) -> Document:
-    """Return two devices side by side. Raises ConfigError: they have nothing in common."""
-    views = (one, other)
-    looks = [view.look() for view in views]
-    classes = [_classes(look, view) for look, view in zip(looks, views, strict=True)]
-    if not classes[0].keys() & classes[1].keys():
-        told = [
-            f"{side.called(view)} has {' and '.join(mine)}"
-            for side, view, mine in zip(sides, views, classes, strict=True)
-        ]
-        raise ConfigError(f"--against: {', '.join(told)}; expected some of the same kind")
-    facts = [{"name": side.called(view), **view.facts()} for side, view in zip(sides, views, strict=True)]
+def _pair(
+    views: Sequence[View],
+    titles: Sequence[str],
+    looks: Sequence[Look],
+    classes: Sequence[Mapping[str, ClassLook]],
+) -> Document:
+    """Return two devices side by side."""
+    facts = [{"name": name, **view.facts()} for name, view in zip(titles, views, strict=True)]
     # The shared ones first, in the order of the first.
     names = sorted(
         dict.fromkeys([*classes[0], *classes[1]]), key=lambda name: any(name not in c for c in classes)
     )
     return {
-        "kind": one.run.device.kind,
+        "kind": views[0].run.device.kind,
         **dict(zip(_SIDES, facts, strict=True)),
         "classes": [_class(name, views, [mine.get(name) for mine in classes]) for name in names],
         "all": {

@@ -43,6 +43,8 @@ class Found(NamedTuple):
     """What a name means: a scenario, and the one workload and the one device of it, None for all."""
 
     scenario: Scenario
+    base: str
+    """The scenario or trace alone, as it was named."""
     workload: str | None
     device: str | None
     recorded: bool
@@ -65,7 +67,7 @@ def find(name: str, link: str | None = None, **reading: Any) -> Found:
     base, only = _parts(name, scenarios)
     if base is None:
         if name.startswith(SAMPLE) or user_path(name).exists() or names_file(name):
-            return Found(scenario_from_trace(name, None, link, **reading), None, None, recorded=True)
+            return Found(scenario_from_trace(name, None, link, **reading), name, None, None, recorded=True)
         known = [*scenarios, *(f"{SAMPLE}{sample}" for sample in presets.names("samples"))]
         raise ConfigError(
             f"{name!r}: no such workload; expected one of {', '.join(known)}, SCENARIO/WORKLOAD, or the path "
@@ -82,7 +84,7 @@ def find(name: str, link: str | None = None, **reading: Any) -> Found:
             )
         devices = devices[part]
     workload, device = [*only, None, None][:2]
-    return Found(scenario, workload, device, recorded=False)
+    return Found(scenario, base, workload, device, recorded=False)
 
 
 def _parts(name: str, scenarios: Collection[str]) -> tuple[str | None, list[str]]:
@@ -307,7 +309,10 @@ def _told(found: Look, shares: Mapping[str, float], timed: bool) -> Document:
     data = sum(found.data_bytes.values())
     span_ps = found.last_ps - found.first_ps
     pooled = sum(found.operations[name] for name in found.pooled)
-    wire = sum(t.wire_bytes for t in found.tlps)
+    wire, added = (
+        {way: sum(getattr(t, key) for t in found.tlps if t.direction == way) for way in ("up", "down")}
+        for key in ("wire_bytes", "ide_bytes")
+    )
     tlps = sum(t.count for t in found.tlps)
     payload = sum(t.payload_bytes for t in found.tlps)
     moved = sum(t.sizes.total for t in found.transactions)
@@ -335,7 +340,8 @@ def _told(found: Look, shares: Mapping[str, float], timed: bool) -> Document:
             "shares": dict(shares),
             "tlps_pct": percent(sum(t.protected for t in found.tlps), tlps),
             "payload_pct": percent(sum(t.protected_payload_bytes for t in found.tlps), payload),
-            "wire_added_pct": percent(sum(t.ide_bytes for t in found.tlps), wire),
+            "wire_added_pct": percent(sum(t.ide_bytes for t in found.tlps), sum(wire.values())),
+            **{f"wire_added_{way}_pct": percent(added[way], wire[way]) for way in wire},
         },
         "transactions": [
             {

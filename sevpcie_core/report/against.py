@@ -25,6 +25,7 @@ from sevpcie_core.report.workload import (
     fact,
     per_text,
     percent,
+    planned,
     si_text,
     table,
     trace_facts,
@@ -121,8 +122,12 @@ def _pair(pairs: Sequence[Document], width: int, signs: Signs) -> Iterable[Text]
 def _described(pairs: Sequence[Document], side: str) -> str:
     mine = pairs[0][side]
     presets = joined(pairs, side, "preset")
-    parts = [f"{presets} on {view.clean(mine['link']['name'])}", traffic(mine)]
+    parts = [f"{presets} on {view.clean(mine['link']['name'])}", f"{traffic(mine)}{_as_planned(mine)}"]
     return "; ".join([*parts, *(text for _, text in trace_facts(mine))])
+
+
+def _as_planned(device: Document) -> str:
+    return ", gaps are as planned: copies take no time" if planned(device) else ""
 
 
 def _class(pair: Document, found: Document, named: Sequence[str], width: int, signs: Signs) -> Iterable[Text]:

@@ -171,7 +171,8 @@ def _facts(device: Document, signs: Signs) -> Iterable[tuple[str, str]]:
     count = device["operations"]["count"]
     parts = [f"{n:,} {view.clean(name)}" for name, n in by_class.items() if n]
     classes = f": {', '.join(parts)}" if len(by_class) > 1 else ""
-    yield "operations", f"{count:,}{classes}"
+    endless = "; so many are looked at: in the background it goes on as long as the others"
+    yield "operations", f"{count:,}{classes}{endless if device['background'] else ''}"
     data = device["data"]
     yield "data", f"{bytes_text(data['bytes'])}, {per_text(data['bytes_per_operation'])} B per operation"
     rate = device["rate"]
@@ -180,7 +181,7 @@ def _facts(device: Document, signs: Signs) -> Iterable[tuple[str, str]]:
         yield (
             "rate",
             f"{si_text(rate['operations_per_s'], 'per second', ' ')}{_of(device)}, "
-            f"{si_text(1e9 * rate['data_gbps'], 'b/s')} of data, over {span}",
+            f"{si_text(1e9 * rate['data_gbps'], 'b/s')} of data, over {span}{planned(device)}",
         )
     rung, raised = device["doorbells_per_operation"], device["interrupts_per_operation"]
     yield "doorbells", f"{per_text(rung)} per operation; interrupts: {per_text(raised)} per operation"
@@ -191,8 +192,14 @@ def _facts(device: Document, signs: Signs) -> Iterable[tuple[str, str]]:
         return
     text = f"by policy selective ({' and '.join(shares)}): "
     text += f"{percent(protected['tlps_pct'])} of TLPs, {percent(protected['payload_pct'])} of payload; "
-    text += f"a prefix and a MAC on each add {percent(protected['wire_added_pct'])} to the wire"
+    up, down = (percent(protected[f"wire_added_{way}_pct"]) for way in ("up", "down"))
+    text += f"a prefix and a MAC on each add {up} to the wire up and {down} down"
     yield "protected", text
+
+
+def planned(device: Document) -> str:
+    """Say of intended starts that they are a plan, where nobody recorded them and the link decides."""
+    return " as planned (copies take no time)" if device["arrivals"] == "generated job" else ""
 
 
 def _of(device: Document) -> str:
@@ -435,7 +442,7 @@ def _sizes(device: Document, signs: Signs) -> _Bars:
 
 def _gaps(device: Document, signs: Signs) -> _Bars:
     found = device["gaps"]
-    title = "time from one arrival to the next"
+    title = f"time from one arrival to the next{planned(device)}"
     if found is None:
         return _Bars(title, [], "none are given: the next operation starts when one is complete")
     rows = _few([(b["from_ns"], b["to_ns"], b["count"]) for b in found["bins"]])

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from sevpcie_core.report import view
 from sevpcie_core.report.figures import time_axis
 from sevpcie_core.report.style import INK, MUTED, Drawing, shorten, styled
-from sevpcie_core.report.workload import alike, names, title
+from sevpcie_core.report.workload import alike, names, planned, title
 
 Document = Mapping[str, Any]
 
@@ -178,7 +178,7 @@ def _draw_gaps(axes: Axes, device: Document) -> None:
                 ha="right" if late else "left",
             )
     below = f", {none:.3g} % are 0" if none else ""
-    axes.set_xlabel(f"time from one arrival to the next{below}", size=8.5)
+    axes.set_xlabel(f"time from one arrival to the next{planned(device)}{below}", size=8.5)
 
 
 def _say(axes: Axes, text: str) -> None:
