@@ -19,7 +19,7 @@ from ..stats.hist import Histogram
 from . import overhead
 from .fingerprint import host_facts, versions
 from .hardware import contexts_of, engine_of
-from .limits import limited_by
+from .limits import in_bursts, limited_by
 from .model import Scenario
 from .programs import warnings_of
 from .resolved import Arm, Resolved, Scheme, WorkloadRun, at_variant
@@ -195,20 +195,27 @@ def _ledger(samples: Sequence[Sample]) -> dict[str, float]:
 
 def _limit(samples: Sequence[Sample]) -> str:
     """Return the resource that limits, over all seeds."""
-    first = samples[0]
-    busy = [
+    return limited_by(_busy(samples), samples[0].open_loop, _ledger(samples))
+
+
+def _busy(samples: Sequence[Sample]) -> list[dict[str, float]]:
+    """Return per device the share of its time in which each resource is in use, mean over the seeds."""
+    return [
         {name: sum(s.busy[d][name] for s in samples) / len(samples) for name in device}
-        for d, device in enumerate(first.busy)
+        for d, device in enumerate(samples[0].busy)
     ]
-    return limited_by(busy, first.open_loop, _ledger(samples))
 
 
-def _limited_at(samples: Sequence[Sample]) -> str | None:
-    """Return which wire of its way is in use most, of a row of one device."""
-    if len(samples[0].wires) > 1:
+def _limited_at(samples: Sequence[Sample], limit: str) -> str | None:
+    """Return, of a row of one device, which wire of its way limits, or for what a load queues in bursts."""
+    if len(samples[0].wires) > 1 or limit not in ("link", "load"):
         return None
     shares = {name: sum(s.wires[0][name] for s in samples) for name in samples[0].wires[0]}
-    return max(shares, key=lambda name: shares[name])
+    wire = max(shares, key=lambda name: shares[name])
+    if limit == "link":
+        return wire
+    queued = in_bursts(_busy(samples)[0], _ledger(samples))
+    return queued and f"{wire if queued == 'link' else queued} in bursts"
 
 
 def _saturated(base: Sequence[Sample], runs: Mapping[str, Sequence[Sample]]) -> list[str]:
@@ -306,14 +313,12 @@ def _row(cell: Cell, arm_index: int, group: str) -> dict[str, Any]:
         "overhead": None,
         "verdict": None,
         "decided_by": None,
-        "limited_by": _limit(samples),
-        "limited_at": None,
+        "limited_by": (limit := _limit(samples)),
+        "limited_at": _limited_at(samples, limit),
         "saturated": [],
         "cdf": _cdf(latency),
         "io_path_cdf": _cdf(io_path),
     }
-    if row["limited_by"] == "link":
-        row["limited_at"] = _limited_at(samples)
     if arm_index > 0:
         base = [s[group] for s in cell.samples[0]]
         ends = [[s[group] for s in seeds] for seeds in cell.ends[arm_index]]
