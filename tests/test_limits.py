@@ -225,9 +225,7 @@ def test_of_a_way_over_a_switch_the_busiest_link_is_named(own: int, uplink: int,
     assert "limited_at" not in row_of(device={"controller": "20us"})
 
 
-@pytest.mark.parametrize(
-    ("iops", "at"), [(2000, None), (20_000, None), (40_000, "link upstream in bursts")]
-)
+@pytest.mark.parametrize(("iops", "at"), [(2000, None), (20_000, None), (40_000, "link upstream in bursts")])
 def test_a_load_that_queues_is_told(iops: int, at: str | None) -> None:
     """Reads at random moments on a lane that carries some 51,000 of them per second."""
     found = row_of(link=SLOW, traffic={"iops": iops})
