@@ -59,7 +59,9 @@ def test_devices_have_numbers_of_requests_of_their_own(capsys, tmp_path):
     assert found["two", "a"]["operations"]["count"] == 700
     assert found["two", "b"]["operations"]["count"] == 10_000
     found = shown(capsys, str(path), "--quick")
-    assert found["two", "a"]["operations"]["count"] == found["two", "b"]["operations"]["count"] == 1000
+    # A first look is never longer than the whole.
+    assert found["two", "a"]["operations"]["count"] == 700
+    assert found["two", "b"]["operations"]["count"] == 1000
 
 
 # --- list ---------------------------------------------------------------------------------------------------

@@ -19,7 +19,6 @@ from ..workload.nvme_steps import TRIM_BYTES
 from ..workload.traces.pace import LINE_OVERHEAD, MIN_FRAME
 from .fingerprint import versions
 from .looks import (
-    QUICK_REQUESTS,
     Document,
     View,
     distribution,
@@ -73,7 +72,7 @@ def document(
         found = find(asked, **({} if names_scenario(asked) else reading))
         found = found._replace(scenario=found.scenario.with_options(seed=seed, regions=protect))
         resolved = found.scenario.resolve()
-        devices = list(views_of(found, resolved, requests or (QUICK_REQUESTS if quick else 0)))
+        devices = list(views_of(found, resolved, requests, quick))
         sides.append(_Side(asked, found.base, devices, found.recorded))
         warnings += warnings_of(resolved, {view.workload.name for view in devices})
     matched = list(_matched(*sides))

@@ -22,14 +22,13 @@ from .hardware import contexts_of, engine_of
 from .limits import in_bursts, limited_by
 from .model import Scenario
 from .programs import warnings_of
+from .quick import first_look
 from .resolved import Arm, Resolved, Scheme, WorkloadRun, at_variant
 from .runner import Sample, Task, ranged, shortened
 from .scenario import load_scheme
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 
-# Requests per generating device of a quick look; traces are replayed whole.
-QUICK_REQUESTS = 1000
 
 _ENDS = ("favourable", "unfavourable")
 _NS = 1e-3
@@ -446,7 +445,7 @@ def compare_scenarios(
     schemes, policies : protections instead of the scenarios' own.
     baseline : scheme that overheads are measured against.
     budget_pct, requests, seeds, seed : instead of the scenarios' own.
-    quick : QUICK_REQUESTS requests where none are asked for.
+    quick : where no number of requests is asked for, few, see `quick.first_look`; traces are replayed whole.
     jobs : threads; all cores by default.
     regions : protected share of the buffers of each class under `selective`, instead of the scenarios' own.
 
@@ -460,10 +459,10 @@ def compare_scenarios(
     threads = jobs or (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    count = requests if requests is not None else (QUICK_REQUESTS if quick else None)
+    few = quick and requests is None
     adjusted = [
-        s.with_options(
-            requests=count,
+        (first_look(s) if few else s).with_options(
+            requests=requests,
             seeds=seeds,
             seed=seed,
             budget_pct=budget_pct,

@@ -23,6 +23,7 @@ from .fingerprint import versions
 from .model import Scenario
 from .problems import suggestion
 from .programs import Recording, build, recorded, trace_of, warnings_of
+from .quick import QUICK_REQUESTS
 from .resolved import DeviceRun, Resolved, TraceFile, WorkloadRun
 from .runner import region_shares
 from .scenario import load_scenario, scenario_from_trace
@@ -31,8 +32,6 @@ from .traffic import SAMPLE, Reference, names_file, user_path
 Document: TypeAlias = dict[str, Any]
 
 SCHEMA_VERSION: Final = 1
-# Operations of a device that generates: of a first look, and where nobody says how many.
-QUICK_REQUESTS: Final = 1000
 _NS: Final = 1e-3
 _PERCENTILES: Final = (1, 50, 90, 99)
 # Lower ends of bins of gaps, ps: 0 alone, below 1 ns, then 1, 2 and 5 of every decade up to 2000 s.
@@ -160,14 +159,15 @@ def document(
 
     Parameters
     ----------
-    name, link, reading : see `find`. requests : of each device that generates; quick : QUICK_REQUESTS.
+    name, link, reading : see `find`. requests : of each device that generates; quick : at most
+        QUICK_REQUESTS.
     protect : protected share of the buffers of each class, instead of the scenario's.
     """
     progress("reading", 0, 0)
     found = find(name, link, **reading)
     found = found._replace(scenario=found.scenario.with_options(seed=seed, regions=protect))
     resolved = found.scenario.resolve()
-    views = list(views_of(found, resolved, requests or (QUICK_REQUESTS if quick else 0)))
+    views = list(views_of(found, resolved, requests, quick))
     out: list[Document] = []
     for at, view in enumerate(views):
         progress("looking", at, len(views))
@@ -270,16 +270,17 @@ class View:
         }
 
 
-def views_of(found: Found, resolved: Resolved, requests: int) -> Iterator[View]:
+def views_of(found: Found, resolved: Resolved, requests: int | None, quick: bool) -> Iterator[View]:
     """Yield what a name means, device by device.
 
-    Parameters: resolved : the scenario of `found`; requests : of each device that generates; 0: its own.
+    Parameters: resolved : the scenario of `found`; requests, quick : as `document` has them.
     """
     for entry, workload in zip(found.scenario.workload, resolved.workloads, strict=True):
         for index, run in enumerate(workload.devices):
             if found.workload in (None, workload.name) and found.device in (None, run.name):
-                own = requests or run.requests or found.scenario.requests
-                yield View(resolved, workload, index, own, _traffic(entry.device[run.name].traffic))
+                own = run.requests or found.scenario.requests
+                count = requests or (min(own, QUICK_REQUESTS) if quick else own)
+                yield View(resolved, workload, index, count, _traffic(entry.device[run.name].traffic))
 
 
 def _selective(region_map: np.ndarray, steps: np.ndarray) -> np.ndarray:

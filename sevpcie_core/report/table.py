@@ -343,8 +343,8 @@ def _stacked_arm(record: Record, line: Line, arm: Arm, glyphs: Glyphs) -> list[t
 
 
 def _has_job(line: Line) -> bool:
-    """Return whether a line is all of a GPU job."""
-    return line.baseline is not None and line.baseline.get("job_ms") is not None and line.cls == "all"
+    """Return whether a line is all of a GPU job, alone or beside others."""
+    return line.baseline is not None and line.baseline.get("job_ms") is not None
 
 
 # The wide table: one row per workload, class and protection; where it is too wide, several of them below each
