@@ -314,9 +314,9 @@ def test_a_foreign_folder_is_left_alone(capsys, tmp_path):
         (["nvme", "--skip-bad"], "--skip-bad with the scenario nvme"),
         (["nvme", "--link", "gen5x4"], "--link with the scenario nvme"),
         (["sample:kv_swap", "--pace", "line"], "--pace line: sample:kv_swap is gpu-csv"),
-        (["sample:redis", "--speed", "-1"], "traffic.speed: -1.0; expected a number from"),
+        (["sample:redis", "--speed", "-1"], "--speed -1; expected a number from 0.000001"),
         (["nvme", "--requests", "0"], "--requests"),
-        (["nvme", "--protect", "all"], "--protect 'all': 'all'; expected some of data, queue"),
+        (["nvme", "--protect", "all"], "--protect 'all'; expected some of data, queue"),
         ([], "NAME|FILE"),
     ],
 )  # fmt: skip

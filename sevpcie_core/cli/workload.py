@@ -89,7 +89,9 @@ def show(
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer operations: a first look.")] = False,
-    seed: Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="Key of all draws.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="N", min=0, max=2**62, help="Key of all draws.")
+    ] = None,
     link: Annotated[
         str | None, typer.Option("--link", metavar="LINK", help="Link of a trace, such as gen5x16.")
     ] = None,

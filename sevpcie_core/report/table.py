@@ -191,6 +191,8 @@ def _legend(record: Record, glyphs: Glyphs, wide: bool, body: Sequence[Text]) ->
         said.append(f"{SATURATED}: more arrives than is carried, so latency grows as long as the run")
     if not wide:
         said.append(f"limited by: without {glyphs.arrow} with protection")
+        if " in bursts" in shown:
+            said.append("in bursts: full for moments only, but there requests queue")
         over = glyphs.symbols["over"]
         names = [name for name in ("throughput", "I/O path") if f"{over} {name}" in shown]
         if names:

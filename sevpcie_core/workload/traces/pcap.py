@@ -17,8 +17,9 @@ from typing import Final
 import numpy as np
 
 from ..._jit import kernel
-from ...errors import ConfigError, FormatError
+from ...errors import FormatError
 from .bad import Bad
+from .ends import no_end
 from .packets import (
     ANY,
     ETHERNET,
@@ -230,6 +231,4 @@ def batches(path: Path, bad: Bad, local: str | None = None) -> Iterator[Records]
     if not count and not bad.count:
         raise FormatError(f"{path}: offset {_FILE_HEADER}: no packets; expected at least one")
     if count and not matched:
-        raise ConfigError(
-            f"local: {local!r} is no end of any packet in {path}; expected an address or port that is"
-        )
+        raise no_end(path, local)

@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..._jit import inline_kernel, kernel
-from ...errors import ConfigError, FormatError
+from ...errors import FormatError
 from .bad import Bad
+from .ends import no_end
 from .packets import (
     ANY,
     ETHERNET,
@@ -431,9 +432,7 @@ def batches(path: Path, bad: Bad, local: str | None = None) -> Iterator[Records]
     if not count and not bad.count:
         raise FormatError(f"{path}: offset 0: no packets; expected at least one")
     if count and not matched:
-        raise ConfigError(
-            f"local: {local!r} is no end of any packet in {path}; expected an address or port that is"
-        )
+        raise no_end(path, local)
 
 
 def _header(window: Window, at: int, section: _Section) -> int:
