@@ -458,7 +458,7 @@ def test_what_leaves_a_result_open_is_said_in_words(
     record, row = one_line(latency_p50=p50, latency_p99=p99)
     row["verdict"]["end_to_end"], row["decided_by"] = "inconclusive", decided_by
     record["seeds"] = record["seeds"][:seeds]
-    assert f"What leaves results inconclusive: {said}" in sentence(record)
+    assert said in sentence(record).partition("What leaves results inconclusive: ")[2]
 
 
 def test_another_baseline_is_named() -> None:
