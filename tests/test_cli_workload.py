@@ -120,6 +120,12 @@ def test_a_read_of_4_kib(capsys):
     assert protected["payload_pct"] == pytest.approx(100 * (4096 + 16 + 64) / (4096 + 16 + 64 + 4 + 8))
     wire = sum(t["wire_bytes"] for t in device["tlps"])
     assert protected["wire_added_pct"] == pytest.approx(100 * 1900 * 16 / wire)
+    # Up: data, completion and the request for the command; down: the completion that brings it.
+    for way, sealed in (("up", 1800), ("down", 100)):
+        mine = sum(t["wire_bytes"] for t in device["tlps"] if t["direction"] == way)
+        assert protected[f"wire_added_{way}_pct"] == pytest.approx(100 * sealed * 16 / mine)
+    text = " ".join(show(capsys, "nvme/randread4k", "--requests", "100").split())
+    assert "a prefix and a MAC on each add 6.3 % to the wire up and 12.1 % down" in text
     # The device sets the pace.
     assert (device["arrivals"], device["gaps"], device["rate"]) == ("closed loop", None, None)
     assert device["sizes"]["bytes"]["p50"] == device["sizes"]["bytes"]["max"] == 4096
@@ -208,6 +214,20 @@ def test_streams_of_a_recording(capsys):
     assert device["trace"]["file"] == "sample:kv_swap"
     assert device["trace"]["streams"] == 2
     assert "768 records, 2 streams" in show(capsys, "sample:kv_swap")
+
+
+def test_what_is_planned_and_what_has_no_end_of_its_own_says_so(capsys):
+    """Intended starts of a generated job are those of a plan; in the background a number means nothing."""
+    found = shown(capsys, "kv-offload")
+    assert [d["background"] for d in found.values()] == [False, True]
+    lines = show(capsys, "kv-offload").splitlines()
+    told = " ".join(" ".join(lines).split())
+    assert "10.1 ms as planned (copies take no time)" in told
+    assert "time from one arrival to the next as planned (copies take no time)" in told
+    assert "; so many are looked at: in the background it goes on as long as the others" in told
+    assert told.count("so many are looked at") == 1
+    assert "as planned" not in show(capsys, "sample:kv_swap")
+    assert "as planned" not in show(capsys, "nic/imix_rx", "--quick")
 
 
 # --- layout -------------------------------------------------------------------------------------------------

@@ -106,6 +106,11 @@ def test_samples_of_one_distribution_stay_below_the_limit() -> None:
     assert above <= 6
 
 
+def test_of_a_few_values_there_is_no_limit() -> None:
+    assert ks_limit(4, 4) == 1
+    assert ks_limit(100, 100) < 0.24
+
+
 def test_an_empty_sample_is_refused() -> None:
     with pytest.raises(MisuseError, match="0 values"):
         Sample.of([])

@@ -16,6 +16,7 @@ from sevpcie_core.report import view
 from sevpcie_core.report.against import SIDES, distinct, joined
 from sevpcie_core.report.figures import time_axis
 from sevpcie_core.report.style import GRID, INK, MUTED, Drawing, shorten, styled
+from sevpcie_core.report.workload import planned
 from sevpcie_core.report.workload_figure import short_size
 
 Document = Mapping[str, Any]
@@ -71,13 +72,13 @@ def fig_against(document: Document) -> Drawing:
             f"data of {view.clean(found['class'])} operations",
             "no data",
         )
-        _draw(
-            gaps, found["gaps"], "ns", time_axis, "time from one arrival to the next", "no arrivals are given"
-        )
+        plan = " and ".join(view.clean(pairs[0][s]["name"]) for s in SIDES if planned(pairs[0][s]))
+        label = "time from one arrival to the next" + (f"; of {plan} as planned" if plan else "")
+        _draw(gaps, found["gaps"], "ns", time_axis, label, "no arrivals are given")
     told = distinct(document)
-    title = (
-        f"{joined(told[0], 'one')} against {joined(told[0], 'other')}" if len(told) == 1 else "side by side"
-    )
+    title = f"{view.clean(document['options']['name'])} against {view.clean(document['options']['against'])}"
+    if len(told) == 1:
+        title = f"{joined(told[0], 'one')} against {joined(told[0], 'other')}"
     figure.text(0.18 / _WIDTH, 1 - 0.14 / height, shorten(title, 110), va="top", weight="bold", size=11)
     figure.legend(
         handles=[
@@ -152,7 +153,7 @@ def _size_axis(axes: Axes, reach: Sequence[float]) -> None:
     axes.set_xscale("log")
     pad = max((high / low) ** 0.03, 1.01)
     axes.set_xlim(low / pad, high * pad)
-    if high / low < 4:
+    if high / low < 2:
         ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)
         axes.xaxis.set_major_locator(FixedLocator([t for t in ticks if low <= t <= high]))
     else:

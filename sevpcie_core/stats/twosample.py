@@ -82,10 +82,10 @@ def ks_distance(one: Sample, other: Sample, slack: float = 0.0) -> Largest:
 def ks_limit(n: int, m: int) -> float:
     """Return what the distance of two samples of one distribution exceeds once in a hundred times.
 
-    True of values that do not depend on each other.
+    True of values that do not depend on each other. Of a few values it is 1, which no distance exceeds.
     Source: the asymptotic distribution, sqrt(-ln(0.01 / 2) / 2) = 1.6276 (Smirnov 1948).
     """
-    return 1.6276 * math.sqrt((n + m) / (n * m))
+    return min(1.6276 * math.sqrt((n + m) / (n * m)), 1.0)
 
 
 def total_variation(one: Sample, other: Sample) -> float:
