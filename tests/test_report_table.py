@@ -443,12 +443,12 @@ def test_no_protections_and_one_workload() -> None:
 @pytest.mark.parametrize(
     ("decided_by", "p50", "p99", "seeds", "said"),
     [
-        ("engine.keystream_ahead", NEAR, NEAR, 5, "the range of engine.keystream_ahead (1)"),
-        ("samples", NEAR, NEAR, 5, "too few samples for p50 (1)"),
-        ("seeds", (2.0, (-3.0, 7.0), (1.0, 3.0)), NEAR, 5, "how p50 differs from seed to seed (1)"),
-        ("seeds", (2.0, (1.0, 7.0), (1.0, 6.0)), NEAR, 5, "from seed to seed and its range (1)"),
+        ("engine.keystream_ahead", NEAR, NEAR, 5, "each over its range: engine.keystream_ahead (1)."),
+        ("samples", NEAR, NEAR, 5, "too few samples for p50 (1)."),
+        ("seeds", (2.0, (-3.0, 7.0), (1.0, 3.0)), NEAR, 5, "what differs from seed to seed: p50 (1)."),
+        ("seeds", (2.0, (1.0, 7.0), (1.0, 6.0)), NEAR, 5, "from seed to seed: p50 beside its range (1)."),
         # The line shows what the engine does to p50; what is open is p99.
-        ("seeds", (2.0, (1.0, 3.0), (1.0, 6.0)), (2.0, (-9.0, 9.0), (1.0, 3.0)), 5, "how p99 differs from"),
+        ("seeds", (2.0, (1.0, 3.0), (1.0, 6.0)), (2.0, (-9.0, 9.0), (1.0, 3.0)), 5, "seed to seed: p99 (1)."),
         ("seeds", NEAR, NEAR, 3, "fewer than 5 seeds, so no interval (1)"),
     ],
 )  # fmt: skip

@@ -33,6 +33,8 @@ Document: TypeAlias = dict[str, Any]
 
 SCHEMA_VERSION: Final = 1
 _NS: Final = 1e-3
+# Records of a trace that are looked at together.
+_PIECE: Final = 1 << 16
 _PERCENTILES: Final = (1, 50, 90, 99)
 # Lower ends of bins of gaps, ps: 0 alone, below 1 ns, then 1, 2 and 5 of every decade up to 2000 s.
 _EDGES_PS: Final = (0, 1, *(step * 10**k for k in range(3, 16) for step in (1, 2, 5)), 10**16)
@@ -300,8 +302,16 @@ def _trace(trace: TraceFile, found: Recording) -> Document:
     }
     for key, plural in (("stream", "streams"), ("queue", "queues")):
         if key in (records.dtype.names or ()):
-            out[plural] = len(np.unique(records[key]))
+            out[plural] = _distinct(records, key)
     return out
+
+
+def _distinct(records: np.ndarray, key: str) -> int:
+    """Return how many values a column has; it is read piece by piece, for it may be longer than memory."""
+    seen: set[int] = set()
+    for first in range(0, len(records), _PIECE):
+        seen.update(np.unique(records[key][first : first + _PIECE]).tolist())
+    return len(seen)
 
 
 def _told(found: Look, shares: Mapping[str, float], timed: bool) -> Document:

@@ -57,28 +57,33 @@ def meaning(record: Record) -> list[str]:
         for row in line.protected.values()
         if row.get("decided_by") and view.verdict(row) == "inconclusive"
     )
-    if deciders:
-        what = ", ".join(f"{name} ({count})" for name, count in deciders.most_common())
-        out.append(f"What leaves results inconclusive: {what}.")
+    reasons = list(dict.fromkeys(reason for (reason, _), _ in deciders.most_common()))
+    if reasons:
+        what = [
+            reason + ", ".join(f"{name} ({n})" for (of, name), n in deciders.most_common() if of == reason)
+            for reason in reasons
+        ]
+        out.append(f"What leaves results inconclusive: {'; '.join(what)}.")
     return out
 
 
-def _decider(record: Record, row: Row) -> str:
-    """Say what leaves a result open: the range of a parameter, or how far the seeds are apart."""
+def _decider(record: Record, row: Row) -> tuple[str, str]:
+    """Say what leaves a result open: a kind of reason in words, and which of its kind it is."""
     name = row["decided_by"]
     if name == "samples":
-        return "too few samples for p50"
+        return "", "too few samples for p50"
     if name != "seeds":
-        return f"the range of {view.clean(name)}"
+        return "unknown parameters, each over its range: ", view.clean(name)
     if len(record["seeds"]) < MIN_SEEDS:
-        return f"fewer than {MIN_SEEDS} seeds, so no interval"
+        return "", f"fewer than {MIN_SEEDS} seeds, so no interval"
+    kind = "what differs from seed to seed: "
     # Of p50 and p99, whose interval holds the budget; the line may show a range, its own or the other's.
     for percentile in ("p50", "p99"):
         entry = view.overhead(row, f"latency_{percentile}")
         if _holds(entry, "ci", view.budget_pct(record)):
-            both = " and its range" if _holds(entry, "range", view.budget_pct(record)) else ""
-            return f"how {percentile} differs from seed to seed{both}"
-    return "how results differ from seed to seed"
+            both = " beside its range" if _holds(entry, "range", view.budget_pct(record)) else ""
+            return kind, f"{percentile}{both}"
+    return kind, "latency"
 
 
 def _holds(entry: Mapping[str, Any] | None, ends: str, budget: float) -> bool:
