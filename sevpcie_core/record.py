@@ -136,7 +136,8 @@ class Row(_Part):
     limited_by: Resource
     limited_at: str | None = None
     """Where `link` limits a row of one device: which link of its way, its own or a switch's uplink, and which
-    direction. Not written where there is none."""
+    direction. Where `load` does and its requests queue although nothing is full over the whole run: for what,
+    such as `link upstream in bursts`. Not written where there is none."""
     saturated: list[Literal["favourable", "typical", "unfavourable"]] = Field(default_factory=list)
     """Where more arrives than is carried: with the unknown parameters typical, or at one end. A queue grows
     there as long as the run does, so that an added latency has no bound. Not written where it is empty."""

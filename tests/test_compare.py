@@ -12,6 +12,7 @@ from sevpcie_core.experiment.hardware import engine_of
 from sevpcie_core.experiment.resolved import Arm, GpuTraffic
 from sevpcie_core.experiment.runner import Task
 from sevpcie_core.experiment.scenario import load_scenario, load_scheme
+from sevpcie_core.report.table import summary_text
 from sevpcie_core.workload.traces import read_gpu
 
 SMALL: dict[str, Any] = {
@@ -441,3 +442,31 @@ def test_recorded_jobs_take_as_long_as_recorded() -> None:
         job = samples["all"].job_ps
         assert job is not None
         assert job == pytest.approx(recorded, rel=0.03), workload.name
+
+
+def test_a_gpu_job_beside_others_has_its_time():
+    """In a mix as alone, in the record and in the table; not where others end it."""
+    mix = load_scenario("inference").to_dict()
+    (workload,) = mix["workload"]
+    workload["device"]["gpu"]["requests"] = 600
+    alone = copy.deepcopy(mix)
+    del alone["workload"][0]["device"]["clients"]
+    ended = copy.deepcopy(mix)
+    ended["duration"] = "2ms"
+    del ended["requests"]
+    del ended["workload"][0]["device"]["gpu"]["requests"]
+    behind = copy.deepcopy(mix)
+    devices = behind["workload"][0]["device"]
+    del devices["gpu"]["requests"], devices["clients"]["background"]
+    devices["gpu"]["background"] = True
+    times = {}
+    for name, data in (("mix", mix), ("alone", alone), ("ended", ended), ("behind", behind)):
+        ended_by = {} if name == "ended" else {"requests": 600}
+        record = compare(Scenario.from_dict(data | ended_by), seeds=1, schemes=["sev-pcie"]).record.to_dict()
+        rows = [r for r in record["results"] if r["class"] == ("all" if name == "alone" else "gpu")]
+        times[name] = [row["job_ms"] for row in rows]
+        assert ("job time" in summary_text(record)) == (times[name][0] is not None)
+        assert all((row["overhead"] or {}).get("job") is None for row in rows) == (times[name][0] is None)
+    assert times["ended"] == times["behind"] == [None] * 3
+    # The clients' frames are few: the job takes as long beside them.
+    assert times["mix"] == pytest.approx(times["alone"], rel=0.01)

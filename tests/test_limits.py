@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sevpcie_core import Scenario, compare
-from sevpcie_core.experiment.limits import PLACES_OF, limited_by, spent
+from sevpcie_core.experiment.limits import PLACES_OF, in_bursts, limited_by, spent
 from sevpcie_core.link.places import PLACES
 
 # A drive on a link, a host and with media that are all too fast to be seen.
@@ -59,6 +59,8 @@ def row_of(
         data["host"][name] = {**table, **value} if isinstance(table, dict) and "p0" not in table else value
     ssd = data["workload"][0]["device"]["ssd"]
     ssd["preset"] |= device or {}
+    if "iops" in (traffic or {}):
+        del ssd["traffic"]["queue_depth"]
     ssd["traffic"] |= traffic or {}
     if engine is not None:
         data["arm"] = [{"policy": "all", "scheme": {"base": "pcie-ide", "name": "e", "engine": engine}}]
@@ -221,6 +223,44 @@ def test_of_a_way_over_a_switch_the_busiest_link_is_named(own: int, uplink: int,
     # Of rows of several devices it is not said, nor where another resource limits.
     assert "limited_at" not in by_class["all"]
     assert "limited_at" not in row_of(device={"controller": "20us"})
+
+
+@pytest.mark.parametrize(("iops", "at"), [(2000, None), (20_000, None), (40_000, "link upstream in bursts")])
+def test_a_load_that_queues_is_told(iops: int, at: str | None) -> None:
+    """Reads at random moments on a lane that carries some 51,000 of them per second."""
+    found = row_of(link=SLOW, traffic={"iops": iops})
+    assert (found["limited_by"], found.get("limited_at")) == ("load", at)
+
+
+def test_a_recording_with_bursts_is_limited_in_them(tmp_path: Any, capsys: Any) -> None:
+    from sevpcie_core import cli
+
+    path = tmp_path / "bursts.csv"
+    rows = [f"{1000 * (i // 16)},read,0,65536\n" for i in range(320)]
+    path.write_text("time_us,event,address,length\n" + "".join(rows))
+    argv = ["compare", "--trace", str(path), "--link", "gen1x1", "--seeds", "1", "--scheme", "sev-pcie", "-q"]
+    assert cli.main([*argv, "--speed", "0.1"]) == 0
+    out = capsys.readouterr().out
+    assert "link upstream in bursts" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("busy", "ledger", "found"),
+    [
+        ({}, {"media": 51, "arbitration": 49}, None),
+        ({}, {"media": 49, "arbitration": 51}, "link"),
+        ({"engine": 0.6}, {"media": 40, "arbitration": 60}, "engine"),
+        ({}, {"media": 40, "credits": 60}, "credits"),
+        ({}, {"media": 40, "tags": 60}, "tags"),
+        # Own time of a place is no queue.
+        ({}, {"host": 90, "serialisation": 10}, None),
+        ({}, {}, None),
+    ],
+)
+def test_queues_are_seen_by_their_share(
+    busy: dict[str, float], ledger: dict[str, float], found: str | None
+) -> None:
+    assert in_bursts(IDLE | busy, ledger) == found
 
 
 def test_every_place_of_the_ledger_belongs_to_one_resource() -> None:

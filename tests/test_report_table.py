@@ -440,6 +440,27 @@ def test_no_protections_and_one_workload() -> None:
     assert "over 1 line:" in sentence(one)
 
 
+@pytest.mark.parametrize(
+    ("decided_by", "p50", "p99", "seeds", "said"),
+    [
+        ("engine.keystream_ahead", NEAR, NEAR, 5, "each over its range: engine.keystream_ahead (1)."),
+        ("samples", NEAR, NEAR, 5, "too few samples for p50 (1)."),
+        ("seeds", (2.0, (-3.0, 7.0), (1.0, 3.0)), NEAR, 5, "what differs from seed to seed: p50 (1)."),
+        ("seeds", (2.0, (1.0, 7.0), (1.0, 6.0)), NEAR, 5, "from seed to seed: p50 beside its range (1)."),
+        # The line shows what the engine does to p50; what is open is p99.
+        ("seeds", (2.0, (1.0, 3.0), (1.0, 6.0)), (2.0, (-9.0, 9.0), (1.0, 3.0)), 5, "seed to seed: p99 (1)."),
+        ("seeds", NEAR, NEAR, 3, "fewer than 5 seeds, so no interval (1)"),
+    ],
+)  # fmt: skip
+def test_what_leaves_a_result_open_is_said_in_words(
+    decided_by: str, p50: Any, p99: Any, seeds: int, said: str
+) -> None:
+    record, row = one_line(latency_p50=p50, latency_p99=p99)
+    row["verdict"]["end_to_end"], row["decided_by"] = "inconclusive", decided_by
+    record["seeds"] = record["seeds"][:seeds]
+    assert said in sentence(record).partition("What leaves results inconclusive: ")[2]
+
+
 def test_another_baseline_is_named() -> None:
     record = make_record(["nvme"])
     record["options"]["baseline"] = "bounce-buffer"

@@ -255,6 +255,52 @@ def test_recorded_traffic(load, tmp_path, old, new, line, said):
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        # Beside what rules it out, in a table of another kind, above, below, and in a preset.
+        ("queue_depth = 4", "queue_depth = 4\niops = 100", "'queue_depth'; allowed: kind, .*; it belongs in traffic of kind 'nvme' without iops and trace$"),
+        ("queue_depth = 4", "coalesce = 8", "'coalesce'; .*; it belongs in the device of kind 'nvme': preset = { base = NAME, coalesce = ... }$"),
+        ("queue_depth = 4", 'rate = "1Gb/s"', "'rate'; .*; it belongs in traffic of kind 'nic' without trace$"),
+        ("queue_depth = 4", "seeds = 3", "'seeds'; .*; it belongs at the top of the file$"),
+        ("queue_depth = 4", 'link = "gen5x4"', "'link'; .*; it belongs at the top of the file, or in \\[workload.device.NAME\\]$"),
+        ("queue_depth = 4", "offset = 5", "'offset'; .*; it belongs in traffic with a trace$"),
+        ("queue_depth = 4", 'prompt = 5', "'prompt'; .*; it belongs in traffic of kind 'gpu' with job = 'decode'$"),
+        ('name = "mine"', 'name = "mine"\nblock = 512', "'block'; .*; it belongs in traffic of kind 'nvme' without trace, or in traffic of kind 'gpu' with job = 'kv-swap'$"),
+        ('preset = "nvme-dram"', 'preset = "nvme-dram"\nmps = 512', "'mps'; .*; it belongs in the link: link = { base = NAME, mps = ... }$"),
+        ('link = "gen5x4"', 'link = { base = "gen5x4", keystream_ahead = false }', "'keystream_ahead'; .*; it belongs in engine of the scheme$"),
+        ('link = "gen5x4"', 'link = { base = "gen5x4", entries = 0 }', "'entries'; .*; it belongs in iommu of the host$"),
+        # What is near is still told, where no table has the key.
+        ("queue_depth = 4", "queue_dept = 4", "'queue_dept'; .*; did you mean 'queue_depth'\\?$"),
+        ("queue_depth = 4", 'source = "x"', "'source'; allowed: .*think$"),
+    ],
+)  # fmt: skip
+def test_a_key_in_the_wrong_table_is_told_where_it_belongs(load, old, new, said):
+    with pytest.raises(ConfigError, match=f"unknown key {said}"):
+        load(TEXT.replace(old, new))
+
+
+def test_every_table_of_a_scenario_is_known_to_have_its_keys():
+    """No key of a scenario file is without a hint in a table that lacks it."""
+    from sevpcie_core.experiment.homes import belongs
+    from sevpcie_core.experiment.tables import Preset, Table
+
+    def every(model):
+        for child in model.__subclasses__():
+            yield child
+            yield from every(child)
+
+    ours = [
+        m
+        for m in every(Table)
+        if m.__module__.split(".")[-1] in ("tables", "traffic", "gpu_traffic", "model")
+    ]
+    assert len(ours) > 40
+    keys = {key for model in ours for key in model.model_fields} - set(Preset.model_fields)
+    silent = {key for key in keys if not belongs(key, None)}
+    assert silent == {"kind", "name", "trace"}
+
+
+@pytest.mark.parametrize(
     ("trace", "said"),
     [
         ("nope.pcap", "nope.pcap: no such file; expected a trace file"),

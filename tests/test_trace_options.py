@@ -177,14 +177,24 @@ def test_protected_buffers(disk, protect, pcts):
         (["--pace", "line"], "--pace line without --trace"),
         (["--speed", "2"], "--speed 2.0 without --trace"),
         (["--trace", "sample:kv_swap", "--local", "80"], "sample:kv_swap is gpu-csv, of kind 'gpu'"),
-        (["--trace", "sample:redis", "--speed", "0"], "traffic.speed: 0.0; expected a number from 1e-06"),
-        (["--trace", "sample:redis", "--speed", "nan"], "traffic.speed: nan; expected a number"),
+        (["--trace", "sample:redis", "--speed", "0"], "--speed 0; expected a number from 0.000001 to 100"),
+        (["--trace", "sample:redis", "--speed", "nan"], "--speed nan; expected a number"),
         (["--trace", "sample:redis", "--speed", "0.1234567891"], "1e+06, with fewer than ten digits"),
-        (["--trace", "sample:redis", "--local", "x"], "traffic.local: 'x'; expected ADDRESS"),
+        (["--trace", "sample:redis", "--local", "x"], "error: --local 'x'; expected ADDRESS"),
         (["--trace", "sample:rdis"], "'sample:rdis'; expected one of kv_swap"),
         (["--trace", "sample:redis", "--as", "gpu"], "of kind 'nic'; expected a trace of kind 'gpu'"),
-        (["--trace", "sample:redis", "--pace", "slow"], "'slow' is not one of 'line', 'recorded'"),
-        (["--trace", "sample:redis", "--limit", "0"], "--limit"),
+        (["--trace", "sample:redis", "--pace", "slow"], "--pace slow; expected one of 'line', 'recorded'"),
+        (["--trace", "sample:redis", "--limit", "0"], "--limit 0; expected a whole number from 1 to 10000"),
+        (["--trace", "sample:redis", "--limit", "x"], "--limit x; expected a whole number from 1 to"),
+        (["--trace", "sample:redis", "--offset", "-1"], "--offset -1; expected a whole number from 0 to"),
+        (["--trace", "sample:redis", "--link", "gen9"], "error: --link 'gen9'; expected one of gen3x8"),
+        (["nvme", "--jobs", "0"], "--jobs 0; expected a whole number of 1 or more (see 'sevpcie compare"),
+        (["nvme", "--seeds", "2000"], "--seeds 2000; expected a whole number from 1 to 1000"),
+        (["nvme", "--budget", "0"], "--budget 0; expected a number above 0, up to 1000"),
+        (["nvme", "--budget", "x"], "--budget x; expected a number (see"),
+        (["nvme", "--policy", "al"], "--policy al; expected selective or all"),
+        (["nvme", "--fail-on", "no"], "--fail-on no; expected one of 'over', 'inconclusive'"),
+        (["nvme", "--protect", "data=0.5"], "error: --protect 'data=0.5'; expected some of data,"),
         (["--trace", "sample:redis", "--protect", "data,dta"], "'dta'; expected some of data, queue"),
         (["--trace", "sample:redis", "--protect", ""], "''; expected some of data"),
         (["nvme", "--protect", "data", "--policy", "all"], "only selective looks at buffers"),
@@ -196,6 +206,7 @@ def test_one_clear_line(argv, said, capsys):
     assert captured.out == ""
     assert said in captured.err
     assert captured.err.count("\n") == 1
+    assert "Input should" not in captured.err
 
 
 def test_the_api_refuses_the_same():

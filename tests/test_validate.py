@@ -53,6 +53,20 @@ def test_errors_of_a_set():
     assert DataSet("a", "", "", "", 2.6, None, points=points).ok is False
 
 
+def test_absent_sets_are_counted_in_one_line(data, capsys):
+    folder = data(row(64))
+    assert cli.main(["validate", "--data", str(folder), "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert cli.main(["validate", "--data", str(folder), "--quiet", "--json"]) == 0
+    sets = json.loads(capsys.readouterr().out)["datasets"]
+    absent = [one["name"] for one in sets if one["ok"] is None]
+    assert len(absent) > 10
+    assert f"{len(absent)} more sets absent from this folder (--json names each)\n" in out
+    # Only sets that are there have a row.
+    rows = out.partition("\n\n")[0].splitlines()[1:]
+    assert [line.split()[0] for line in rows[:-1]] == [one["name"] for one in sets if one["ok"] is not None]
+
+
 def test_an_absent_set_has_no_verdict():
     found = DataSet("a", "", "", "", 1, 1).to_dict()
     assert (found["points"], found["mean_abs_error_pct"], found["ok"]) == (0, None, None)

@@ -14,6 +14,7 @@ from oracles.link_heapq import DELAY, READ_UP, WRITE_DOWN, WRITE_UP, Step
 from sevpcie_core import spec
 from sevpcie_core.experiment.programs import build, trace_of
 from sevpcie_core.experiment.scenario import load_scenario
+from sevpcie_core.stats.hist import bucket_bounds
 from sevpcie_core.tlp.size import padded_payload_bytes, wire_bytes
 from sevpcie_core.workload.expand import KINDS, MRD, Sizes, expand
 from sevpcie_core.workload.look import look
@@ -146,8 +147,52 @@ def test_chunks_change_nothing(drawn, data):
     whole, cut = (look(program(steps, c), LINK, timed=True) for c in ((), cuts))
     assert whole.sizes.total_ps == cut.sizes.total_ps
     assert whole.gaps.index.tolist() == cut.gaps.index.tolist()
-    strip = lambda found: replace(found, sizes=None, gaps=None)  # noqa: E731
+    strip = lambda found: replace(found, sizes=None, gaps=None, classes={})  # noqa: E731
     assert strip(whole) == strip(cut)
+    assert [told(c) for c in whole.classes.values()] == [told(c) for c in cut.classes.values()]
+
+
+def told(found):
+    """Return what a look tells of a class, as plain data."""
+    return (
+        found.count,
+        found.moved,
+        *((h.index.tolist(), h.count.tolist(), h.total_ps) for h in (found.sizes, found.gaps)),
+    )
+
+
+def values(histogram):
+    """Return the values of a histogram, each by the lower end of its bucket."""
+    low, _ = bucket_bounds(histogram.index)
+    return np.repeat(low, histogram.count).tolist()
+
+
+@settings(max_examples=80, deadline=None)
+@given(operations())
+def test_classes_are_counted_apart(drawn):
+    steps, _ = drawn
+    found = look(program(steps), LINK, timed=True)
+    assert set(found.classes) == {"abc"[step.stat] for step in steps if step.begin}
+    for name, mine in found.classes.items():
+        begun = [step for step in steps if step.begin and "abc"[step.stat] == name]
+        assert mine.count == len(begun) == mine.sizes.samples
+        moved = Counter()
+        for step in steps:
+            if step.kind != DELAY and step.buffer == spec.BUFFER_DATA:
+                moved[step.request] += step.bytes
+        sizes = sorted(moved[step.request] for step in begun)
+        assert mine.sizes.total_ps == sum(sizes)
+        assert values(mine.sizes) == pytest.approx(sizes, rel=1e-3)
+        starts = [step.not_before_ps for step in begun]
+        gaps = sorted(b - a for a, b in itertools.pairwise(starts))
+        assert (mine.gaps.samples, mine.gaps.total_ps) == (len(gaps), sum(gaps))
+        assert values(mine.gaps) == pytest.approx(gaps, rel=1e-3)
+        wanted = defaultdict(lambda: (0, 0))
+        for step in steps:
+            if step.kind != DELAY and "abc"[step.stat] == name:
+                key = (*NAMES[step.kind], spec.BUFFER_NAMES[step.buffer])
+                wanted[key] = (wanted[key][0] + 1, wanted[key][1] + step.bytes)
+        assert mine.moved == wanted
 
 
 def test_gaps_of_a_loop_that_paces_itself_are_not_told():

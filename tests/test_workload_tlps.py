@@ -320,9 +320,9 @@ def test_options_reach_the_scenario(trace):
     assert device.link.gen == 4
     assert named.digest() != usual.digest()
     assert Scenario.from_dict(named.to_dict()).digest() == named.digest()
-    with pytest.raises(ConfigError, match=r"buffers: .*'mmio'; expected one of data, queue, msi"):
+    with pytest.raises(ConfigError, match=r"--buffers 'mmio'; expected one of data, queue, msi"):
         scenario_from_trace(trace, buffers=["mmio=0+4"])
-    with pytest.raises(ConfigError, match=r"local: '10.0.0.1'; expected BUS:DEVICE.FUNCTION"):
+    with pytest.raises(ConfigError, match=r"--local '10.0.0.1'; expected BUS:DEVICE.FUNCTION"):
         scenario_from_trace(trace, local="10.0.0.1")
     with pytest.raises(ConfigError, match=r"--pace line: tlps.csv is tlp-csv, of kind 'tlp'; only"):
         scenario_from_trace(trace, pace="line")

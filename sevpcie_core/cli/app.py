@@ -76,7 +76,38 @@ def run(arguments: list[str]) -> int:
     except typer.TyperException as error:
         # Raised by the parser: an unknown option, a missing argument, a value of the wrong type.
         path = getattr(getattr(error, "ctx", None), "command_path", "sevpcie")
-        raise MisuseError(f"{error.format_message().rstrip('.')} (see '{path} --help')") from None
+        found = _refused(error) or error.format_message().rstrip(".")
+        raise MisuseError(f"{found} (see '{path} --help')") from None
+
+
+def _refused(error: typer.TyperException) -> str | None:
+    """Say which value an option does not take, and what it does; None if the error is another one."""
+    from pydantic import ValidationError
+
+    cause, param = error.__cause__, getattr(error, "param", None)
+    if not isinstance(cause, ValidationError) or param is None:
+        return None
+    details = cause.errors(include_url=False)[0]
+    name = param.opts[0] if param.opts[0].startswith("-") else param.metavar
+    _, named, choices = str(details.get("ctx", {}).get("error", "")).partition(" is not one of ")
+    if named:
+        return f"{name} {details['input']}; expected one of {choices.rstrip('.')}"
+    kind, limits = details["type"], details.get("ctx", {})
+    whole = kind.startswith("int") or any(isinstance(limits.get(key), int) for key in ("ge", "le"))
+    if not whole and not kind.startswith("float") and "ge" not in limits and "le" not in limits:
+        return f"{name} {details['input']}: {details['msg'].removeprefix('Value error, ').rstrip('.')}"
+    info = getattr(param.get_runtime_param(), "parameter_info", None)
+    low, high = (getattr(info, key, None) for key in ("min", "max"))
+    span = "" if low is None else f" of {_plain(low)} or more"
+    if low is not None and high is not None:
+        span = f" from {_plain(low)} to {_plain(high)}"
+    return f"{name} {details['input']}; expected a {'whole ' if whole else ''}number{span}"
+
+
+def _plain(number: Any) -> str:
+    """Write a number without an exponent."""
+    text = f"{number:.9f}" if isinstance(number, float) else str(number)
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _app() -> typer.Typer:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 FailOn: TypeAlias = Literal["over", "inconclusive"]
 
+_MOST_PCT: Final = 1000
+
 EPILOG: Final = """\b
 Traces:
   sevpcie compare --trace sample:redis
@@ -63,7 +65,7 @@ def compare(
     ] = "none",
     budget: Annotated[
         float | None,
-        typer.Option("--budget", metavar="PCT", min=0.0, help="Allowed added latency in per cent."),
+        typer.Option("--budget", metavar="PCT", help="Allowed added latency in per cent."),
     ] = None,
     fail_on: Annotated[
         FailOn | None,
@@ -72,12 +74,14 @@ def compare(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer requests: a first look.")] = False,
     requests: Annotated[
         int | None,
-        typer.Option("--requests", metavar="N", min=1, help="Requests per device that generates."),
+        typer.Option("--requests", metavar="N", min=1, max=10**9, help="Requests per device that generates."),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option("--seeds", metavar="N", min=1, help="Paired repetitions.")
+        int | None, typer.Option("--seeds", metavar="N", min=1, max=1000, help="Paired repetitions.")
     ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="The first seed.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="N", min=0, max=2**62, help="The first seed.")
+    ] = None,
     jobs: options.Jobs = None,
     why: Annotated[
         bool,
@@ -107,6 +111,11 @@ def compare(
         if value is not None and value is not False and trace is None:
             told = f"--{option.replace('_', '-')}{'' if value is True else f' {value}'}"
             raise MisuseError(f"{told} without --trace; a scenario names its own")
+    for name in policy or ():
+        if name not in ("selective", "all"):
+            raise MisuseError(f"--policy {name}; expected selective or all")
+    if budget is not None and not 0 < budget <= _MOST_PCT:
+        raise MisuseError(f"--budget {budget:g}; expected a number above 0, up to {_MOST_PCT}")
     regions = options.protected(protect)
     if regions is not None and policy and "selective" not in policy:
         raise MisuseError(f"--protect {protect} with --policy {policy[0]}; only selective looks at buffers")

@@ -32,11 +32,19 @@ TraceLimit: TypeAlias = Annotated[
 ]
 TraceOffset: TypeAlias = Annotated[
     int | None,
-    typer.Option("--offset", metavar="N", min=0, help="Records of the trace left out at its start."),
+    typer.Option(
+        "--offset", metavar="N", min=0, max=10**12, help="Records of the trace left out at its start."
+    ),
 ]
 TraceSpeed: TypeAlias = Annotated[
     float | None,
-    typer.Option("--speed", metavar="X", help="Replay so many times as fast: times are divided by it."),
+    typer.Option(
+        "--speed",
+        metavar="X",
+        min=1e-6,
+        max=1e6,
+        help="Replay so many times as fast: times are divided by it.",
+    ),
 ]
 SkipBad: TypeAlias = Annotated[
     bool,
@@ -89,7 +97,9 @@ def protected(text: str | None) -> dict[str, float] | None:
     named = [] if text == "none" else text.split(",")
     for name in named:
         if name not in _BUFFERS:
+            which = "" if name == text else f": {name!r}"
+            shares = "; shares of them stand in [regions] of a scenario" if "=" in name else ""
             raise MisuseError(
-                f"--protect {text!r}: {name!r}; expected some of {', '.join(_BUFFERS)}, or none"
+                f"--protect {text!r}{which}; expected some of {', '.join(_BUFFERS)}, or none{shares}"
             )
     return {name: 1.0 if name in named else 0.0 for name in _BUFFERS}

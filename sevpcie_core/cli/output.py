@@ -67,6 +67,8 @@ def print_looks(document: "Mapping[str, Any]") -> None:
     from ..report.workload import render
 
     where = console()
+    if "pairs" in document:
+        from ..report.against import render
     print_lines(render(document, where.width, is_fancy(where)), where)
 
 

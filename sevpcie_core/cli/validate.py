@@ -221,29 +221,33 @@ def _files(found: "list[DataSet]", document: dict[str, Any]) -> dict[str, str]:
 
 
 def _print(found: "list[DataSet]") -> None:
-    """Print one line per set."""
+    """Print one line per set that is there, and how many others there are."""
     header = ("data set", "points", "held out", "mean", "bar", "largest", "bar", "pcie-model", "free", "")
     rows = [header]
-    for one in found:
+    there = [one for one in found if one.points]
+    for one in there:
         mean, largest = one.mean_abs_error_pct, one.max_abs_error_pct
         rows.append(
             (
                 one.name,
-                str(len(one.points)) if one.points else "-",
-                str(one.held_out) if one.points else "-",
+                str(len(one.points)),
+                str(one.held_out),
                 _pct(mean),
                 _pct(one.bar_mean_pct),
                 _pct(largest),
                 _pct(one.bar_max_pct),
                 _pct(one.published_mean_abs_error_pct),
                 str(one.free_parameters),
-                "absent" if one.ok is None else "ok" if one.ok else "MISSED",
+                "ok" if one.ok else "MISSED",
             )
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
     for row in rows:
         cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:-1], widths[1:-1], strict=True))]
         print("  ".join([*cells, row[-1]]).rstrip())
+    absent = len(found) - len(there)
+    if absent:
+        print(f"{_count(absent, 'more set')} absent from this folder (--json names each)")
     for one in found:
         for sentence in one.missed:
             print(f"{one.name}: {sentence}")

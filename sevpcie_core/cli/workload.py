@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -57,7 +58,8 @@ Examples:
   sevpcie workload show my.toml                 those of a scenario file
   sevpcie workload show capture.pcap --local 10.0.0.1 --out results/runs/capture
   sevpcie workload show disk.iolog --offset 1000 --limit 10000 --speed 2
-  sevpcie workload show tlps.pcapng --local 41:00.0 --link gen4x8""",
+  sevpcie workload show tlps.pcapng --local 41:00.0 --link gen4x8
+  sevpcie workload show nic/imix_rx --against capture.pcap    how far from each other they are""",
 )
 def show(
     name: Annotated[
@@ -68,6 +70,15 @@ def show(
             show_default=False,
         ),
     ],
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="NAME|FILE",
+            help="Stand it beside another one, with two-sample statistics of sizes and gaps.",
+            show_default=False,
+        ),
+    ] = None,
     requests: Annotated[
         int | None,
         typer.Option(
@@ -79,7 +90,9 @@ def show(
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer operations: a first look.")] = False,
-    seed: Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="Key of all draws.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="N", min=0, max=2**62, help="Key of all draws.")
+    ] = None,
     link: Annotated[
         str | None, typer.Option("--link", metavar="LINK", help="Link of a trace, such as gen5x16.")
     ] = None,
@@ -110,14 +123,21 @@ def show(
     much of the wire is payload, doorbells and interrupts per operation, the part that the policy selective
     protects, and how sizes and arrivals are distributed. Of a trace also its format, its length and what was
     left out. Packets are cut as the simulator cuts them.
+
+    With --against: both side by side, class by class (rx and tx, read and write, h2d and d2h): how large
+    operations are, how they follow each other, how far the two are from each other, and transactions per
+    operation. Options of traces are for each of the two that is one; beside a scenario a trace is replayed on
+    the scenario's device.
     """
     if out is not None:
         out = out.expanduser()
         outdir.check(out, _RESULT)
-    from ..experiment.looks import document
+    from ..experiment import against as beside
+    from ..experiment import looks
 
+    look = looks.document if against is None else partial(beside.document, against=against)
     with Progress(quiet) as progress:
-        found = document(
+        found = look(
             name,
             requests=requests,
             quick=quick,
@@ -149,10 +169,14 @@ def _files(document: Mapping[str, Any]) -> dict[str, str | bytes]:
     import json
 
     from ..report.style import png, svg
-    from ..report.workload import render
-    from ..report.workload_figure import fig_workload
 
-    figure = fig_workload(document)
+    if "pairs" in document:
+        from ..report.against import render
+        from ..report.against_figure import fig_against as draw
+    else:
+        from ..report.workload import render
+        from ..report.workload_figure import fig_workload as draw
+    figure = draw(document)
     return {
         "workload.svg": svg(figure) + "\n",
         "workload.png": png(figure),

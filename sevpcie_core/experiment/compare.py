@@ -19,17 +19,16 @@ from ..stats.hist import Histogram
 from . import overhead
 from .fingerprint import host_facts, versions
 from .hardware import contexts_of, engine_of
-from .limits import limited_by
+from .limits import in_bursts, limited_by
 from .model import Scenario
 from .programs import warnings_of
+from .quick import first_look
 from .resolved import Arm, Resolved, Scheme, WorkloadRun, at_variant
 from .runner import Sample, Task, ranged, shortened
 from .scenario import load_scheme
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 
-# Requests per generating device of a quick look; traces are replayed whole.
-QUICK_REQUESTS = 1000
 
 _ENDS = ("favourable", "unfavourable")
 _NS = 1e-3
@@ -195,20 +194,27 @@ def _ledger(samples: Sequence[Sample]) -> dict[str, float]:
 
 def _limit(samples: Sequence[Sample]) -> str:
     """Return the resource that limits, over all seeds."""
-    first = samples[0]
-    busy = [
+    return limited_by(_busy(samples), samples[0].open_loop, _ledger(samples))
+
+
+def _busy(samples: Sequence[Sample]) -> list[dict[str, float]]:
+    """Return per device the share of its time in which each resource is in use, mean over the seeds."""
+    return [
         {name: sum(s.busy[d][name] for s in samples) / len(samples) for name in device}
-        for d, device in enumerate(first.busy)
+        for d, device in enumerate(samples[0].busy)
     ]
-    return limited_by(busy, first.open_loop, _ledger(samples))
 
 
-def _limited_at(samples: Sequence[Sample]) -> str | None:
-    """Return which wire of its way is in use most, of a row of one device."""
-    if len(samples[0].wires) > 1:
+def _limited_at(samples: Sequence[Sample], limit: str) -> str | None:
+    """Return, of a row of one device, which wire of its way limits, or for what a load queues in bursts."""
+    if len(samples[0].wires) > 1 or limit not in ("link", "load"):
         return None
     shares = {name: sum(s.wires[0][name] for s in samples) for name in samples[0].wires[0]}
-    return max(shares, key=lambda name: shares[name])
+    wire = max(shares, key=lambda name: shares[name])
+    if limit == "link":
+        return wire
+    queued = in_bursts(_busy(samples)[0], _ledger(samples))
+    return queued and f"{wire if queued == 'link' else queued} in bursts"
 
 
 def _saturated(base: Sequence[Sample], runs: Mapping[str, Sequence[Sample]]) -> list[str]:
@@ -306,14 +312,12 @@ def _row(cell: Cell, arm_index: int, group: str) -> dict[str, Any]:
         "overhead": None,
         "verdict": None,
         "decided_by": None,
-        "limited_by": _limit(samples),
-        "limited_at": None,
+        "limited_by": (limit := _limit(samples)),
+        "limited_at": _limited_at(samples, limit),
         "saturated": [],
         "cdf": _cdf(latency),
         "io_path_cdf": _cdf(io_path),
     }
-    if row["limited_by"] == "link":
-        row["limited_at"] = _limited_at(samples)
     if arm_index > 0:
         base = [s[group] for s in cell.samples[0]]
         ends = [[s[group] for s in seeds] for seeds in cell.ends[arm_index]]
@@ -441,7 +445,7 @@ def compare_scenarios(
     schemes, policies : protections instead of the scenarios' own.
     baseline : scheme that overheads are measured against.
     budget_pct, requests, seeds, seed : instead of the scenarios' own.
-    quick : QUICK_REQUESTS requests where none are asked for.
+    quick : where no number of requests is asked for, few, see `quick.first_look`; traces are replayed whole.
     jobs : threads; all cores by default.
     regions : protected share of the buffers of each class under `selective`, instead of the scenarios' own.
 
@@ -455,10 +459,10 @@ def compare_scenarios(
     threads = jobs or (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    count = requests if requests is not None else (QUICK_REQUESTS if quick else None)
+    few = quick and requests is None
     adjusted = [
-        s.with_options(
-            requests=count,
+        (first_look(s) if few else s).with_options(
+            requests=requests,
             seeds=seeds,
             seed=seed,
             budget_pct=budget_pct,

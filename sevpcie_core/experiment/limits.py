@@ -28,6 +28,11 @@ _WITHOUT_A_TAG: Final = ("device", "media", "staging", "tags")
 # Windows fill because their entries come back late: whoever is full behind one goes first.
 _WINDOWS: Final = ("tags", "credits")
 
+# A mean request of a load that waits for so much of its time is in queues that come and go with bursts: more
+# than its own way, they make its latency.
+_QUEUED: Final = 0.5
+_WAITING: Final = (_AT_A_PORT, "credits", "tags")
+
 
 def spent(ledger: Mapping[str, float], pace: str = "link") -> dict[str, float]:
     """Return the time of a ledger by resource, in its unit; the sum is the same.
@@ -54,6 +59,25 @@ def spent(ledger: Mapping[str, float], pace: str = "link") -> dict[str, float]:
     return times
 
 
+def in_bursts(busy: Mapping[str, float], ledger: Mapping[str, float]) -> str | None:
+    """Return what requests of a load queue for though nothing is full over the whole run; None: they do not.
+
+    Queues for a port, credits or a tag are seen; those for media and walkers are in these places' own time.
+    busy : of the row's one device.
+    """
+    waiting = sum(ledger.get(place, 0) for place in _WAITING)
+    if waiting < _QUEUED * sum(ledger.values()) or not waiting:
+        return None
+    pace = _pace(busy)
+    times = spent(ledger, pace)
+    return max((pace, "credits", "tags"), key=lambda name: times[name])
+
+
+def _pace(shares: Mapping[str, float]) -> str:
+    """Return what sets the pace of a port: of a wire and the engine before it, what is in use for longer."""
+    return "engine" if shares["engine"] > shares["link"] else "link"
+
+
 def limited_by(busy: Sequence[Mapping[str, float]], open_loop: bool, ledger: Mapping[str, float]) -> str:
     """Return the resource that limits.
 
@@ -67,6 +91,5 @@ def limited_by(busy: Sequence[Mapping[str, float]], open_loop: bool, ledger: Map
         return max(full, key=lambda name: full[name])
     if open_loop:
         return "load"
-    # Of a wire and the engine before it, the one that is in use for longer sets the pace of a port.
-    times = spent(ledger, "engine" if shares["engine"] > shares["link"] else "link")
+    times = spent(ledger, _pace(shares))
     return max(times, key=lambda name: times[name])

@@ -5,11 +5,11 @@ per operation count operations of all classes. Everything that a table or a pict
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from ..errors import ConfigError
 from ..policy import decide, draw_map
 from ..stats.hist import Histogram, bucket_bounds
 from ..workload.look import Look, look
+from ..workload.program import Program
 from ..workload.tlps import Capture, capture
 from ..workload.traces import TLP_DTYPE
 from . import presets
@@ -24,7 +25,8 @@ from .fingerprint import versions
 from .model import Scenario
 from .problems import suggestion
 from .programs import Recording, build, recorded, trace_of, warnings_of
-from .resolved import GpuIdleTraffic, Resolved, TraceFile, WorkloadRun
+from .quick import QUICK_REQUESTS
+from .resolved import DeviceRun, GpuIdleTraffic, Resolved, TraceFile, WorkloadRun
 from .runner import region_shares
 from .scenario import load_scenario, scenario_from_trace
 from .traffic import SAMPLE, Reference, names_file, user_path
@@ -32,55 +34,84 @@ from .traffic import SAMPLE, Reference, names_file, user_path
 Document: TypeAlias = dict[str, Any]
 
 SCHEMA_VERSION: Final = 1
-# Operations of a device that generates: of a first look, and where nobody says how many.
-QUICK_REQUESTS: Final = 1000
 _NS: Final = 1e-3
+# Records of a trace that are looked at together.
+_PIECE: Final = 1 << 16
 _PERCENTILES: Final = (1, 50, 90, 99)
 # Lower ends of bins of gaps, ps: 0 alone, below 1 ns, then 1, 2 and 5 of every decade up to 2000 s.
 _EDGES_PS: Final = (0, 1, *(step * 10**k for k in range(3, 16) for step in (1, 2, 5)), 10**16)
 
 
-def find(name: str, link: str | None = None, **reading: Any) -> tuple[Scenario, str | None]:
-    """Return the scenario that a name means, and the one workload of it that is meant, None for all.
+class Found(NamedTuple):
+    """What a name means: a scenario, and the one workload and the one device of it, None for all."""
+
+    scenario: Scenario
+    base: str
+    """The scenario or trace alone, as it was named."""
+    workload: str | None
+    device: str | None
+    recorded: bool
+    """Whether it is a trace, and the scenario the one that replays it."""
+
+
+def find(name: str, link: str | None = None, **reading: Any) -> Found:
+    """Return what a name means.
 
     Parameters
     ----------
-    name : a shipped scenario, SCENARIO/WORKLOAD, sample:NAME, a .toml file (with /WORKLOAD behind it or not),
-        or a trace. link, reading : of a trace, as `scenario_from_trace`.
+    name : a shipped scenario or a .toml file, with /WORKLOAD or /WORKLOAD/DEVICE behind it or not,
+        sample:NAME, or a trace. link, reading : of a trace, as `scenario_from_trace`.
 
     Raises
     ------
     ConfigError, FormatError : it is none of them, or a scenario with an option that only traces have.
     """
     scenarios = presets.scenario_names()
-    left, slash, right = name.rpartition("/")
-    path = user_path(name)
-    is_scenario = name in scenarios or names_toml(name)
-    if not is_scenario and slash and not path.exists() and (left in scenarios or names_toml(left)):
-        is_scenario, name, only = True, left, right
-    else:
-        only = None
-    if not is_scenario:
-        if name.startswith(SAMPLE) or path.exists() or names_file(name):
-            return scenario_from_trace(name, None, link, **reading), None
+    base, only = _parts(name, scenarios)
+    if base is None:
+        if name.startswith(SAMPLE) or user_path(name).exists() or names_file(name):
+            return Found(scenario_from_trace(name, None, link, **reading), name, None, None, recorded=True)
         known = [*scenarios, *(f"{SAMPLE}{sample}" for sample in presets.names("samples"))]
         raise ConfigError(
             f"{name!r}: no such workload; expected one of {', '.join(known)}, SCENARIO/WORKLOAD, or the path "
             f"of a .toml file or a trace{suggestion(name, known)}"
         )
-    given = {"link": link, **reading}
-    for option, value in given.items():
+    refuse_reading(f"the scenario {base}", {"link": link, **reading})
+    scenario = load_scenario(base)
+    devices: Mapping[str, Any] = {workload.name: workload.device for workload in scenario.workload}
+    for what, part in zip(("workload", "device"), only, strict=False):
+        if part not in devices:
+            raise ConfigError(
+                f"{'/'.join([base, *only])}: no such {what}; expected one of {', '.join(devices)}"
+                f"{suggestion(part, list(devices))}"
+            )
+        devices = devices[part]
+    workload, device = [*only, None, None][:2]
+    return Found(scenario, base, workload, device, recorded=False)
+
+
+def _parts(name: str, scenarios: Collection[str]) -> tuple[str | None, list[str]]:
+    """Return which scenario a name names, None for none, and what of it: workload, then device."""
+    if name in scenarios or names_toml(name):
+        return name, []
+    if not user_path(name).exists():
+        for behind in (1, 2):
+            base, *only = name.rsplit("/", behind)
+            if len(only) == behind and (base in scenarios or names_toml(base)):
+                return base, only
+    return None, []
+
+
+def names_scenario(name: str) -> bool:
+    """Return whether a name is that of a scenario or a part of it, and not of a trace."""
+    return _parts(name, presets.scenario_names())[0] is not None
+
+
+def refuse_reading(what: str, reading: Mapping[str, Any]) -> None:
+    """Raise ConfigError for options of traces where there is none; None and False are not given."""
+    for option, value in reading.items():
         if value is not None and value is not False:
-            option = option.replace("_", "-")
-            raise ConfigError(f"--{option} with the scenario {name}; expected a trace or sample:NAME")
-    scenario = load_scenario(name)
-    workloads = [workload.name for workload in scenario.workload]
-    if only is not None and only not in workloads:
-        raise ConfigError(
-            f"{name}/{only}: no such workload; expected one of {', '.join(workloads)}"
-            f"{suggestion(only, workloads)}"
-        )
-    return scenario, only
+            raise ConfigError(f"--{option.replace('_', '-')} with {what}; expected a trace or sample:NAME")
 
 
 def catalogue() -> Document:
@@ -132,31 +163,21 @@ def document(
 
     Parameters
     ----------
-    name, link, reading : see `find`. requests : of each device that generates; quick : QUICK_REQUESTS.
+    name, link, reading : see `find`. requests : of each device that generates; quick : at most
+        QUICK_REQUESTS.
     protect : protected share of the buffers of each class, instead of the scenario's.
     """
     progress("reading", 0, 0)
-    scenario, only = find(name, link, **reading)
-    scenario = scenario.with_options(seed=seed, regions=protect)
-    asked = requests or (QUICK_REQUESTS if quick else 0)
-    resolved = scenario.resolve()
-    chosen = [(i, w) for i, w in enumerate(resolved.workloads) if only in (None, w.name)]
-    out = []
-    for at, (i, workload) in enumerate(chosen):
-        progress("looking", at, len(chosen))
-        tables = scenario.workload[i].device
-        devices = [
-            _device(
-                resolved,
-                workload,
-                d,
-                asked or run.requests or scenario.requests,
-                _traffic(tables[run.name].traffic),
-            )
-            for d, run in enumerate(workload.devices)
-            if not isinstance(run.traffic, GpuIdleTraffic)
-        ]
-        out.append({"workload": workload.name, "devices": devices})
+    found = find(name, link, **reading)
+    found = found._replace(scenario=found.scenario.with_options(seed=seed, regions=protect))
+    resolved = found.scenario.resolve()
+    views = list(views_of(found, resolved, requests, quick))
+    out: list[Document] = []
+    for at, view in enumerate(views):
+        progress("looking", at, len(views))
+        if not out or out[-1]["workload"] != view.workload.name:
+            out.append({"workload": view.workload.name, "devices": []})
+        out[-1]["devices"].append({**view.facts(), **_told(view.look(), view.shares, view.timed)})
     return {
         "schema_version": SCHEMA_VERSION,
         "command": "workload show",
@@ -164,7 +185,7 @@ def document(
         "options": {"name": name, "requests": requests, "quick": quick, "seed": resolved.seed},
         "scenario": resolved.name,
         "title": resolved.title,
-        "warnings": warnings_of(resolved, [w.name for _, w in chosen]),
+        "warnings": warnings_of(resolved, [w["workload"] for w in out]),
         "workloads": out,
     }
 
@@ -182,39 +203,89 @@ def _traffic(table: Any) -> dict[str, Any]:
     return {key: said[key] for key in first + rest}
 
 
-def _device(
-    scenario: Resolved, workload: WorkloadRun, index: int, requests: int, traffic: dict[str, Any]
-) -> Document:
-    """Return what one device of a workload does."""
-    run = workload.devices[index]
-    trace = trace_of(run.traffic)
-    # In the background it goes on for as long as others do: here as long as by itself.
-    alone = replace(run, requests=0 if trace else requests, background=False)
-    program = build(alone, index, scenario.seed, 0)
-    shares = region_shares(scenario.regions)
-    marked = draw_map(program.regions, shares, scenario.seed)
-    arrivals = "open loop" if program.open_loop else "closed loop"
-    # A generated job has intended starts as a recorded one has.
-    if getattr(run.traffic, "job", None) is not None:
-        arrivals = "generated job"
-    if trace is not None:
-        arrivals = "recorded"
-    timed = arrivals != "closed loop"
-    found = look(program, run.link.sizes, timed=timed, protect=partial(_selective, marked))
-    return {
-        "device": run.name,
-        "kind": run.device.kind,
-        "preset": run.device.name,
-        "link": {
-            "name": run.link.name,
-            **{key: getattr(run.link, key) for key in ("gen", "lanes", "mps", "mrrs", "rcb")},
-            **{key: getattr(run.link, key) for key in ("completion_bytes", "flit")},
-        },
-        "traffic": traffic,
-        "trace": None if trace is None else _trace(trace, recorded(run.traffic)),
-        "arrivals": arrivals,
-        **_told(found, shares, timed),
-    }
+@dataclass(frozen=True)
+class View:
+    """One device of a workload, as it is looked at: generated traffic for so many requests."""
+
+    resolved: Resolved
+    workload: WorkloadRun
+    index: int
+    requests: int
+    said: dict[str, Any]
+    """Its traffic, in the words of a scenario file."""
+
+    @property
+    def run(self) -> DeviceRun:
+        """Return the device as the scenario has it."""
+        return self.workload.devices[self.index]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Return the protected shares of the classes of buffers."""
+        return region_shares(self.resolved.regions)
+
+    @cached_property
+    def program(self) -> Program:
+        """Return its program."""
+        requests = 0 if trace_of(self.run.traffic) else self.requests
+        # In the background it goes on for as long as others do: here as long as by itself.
+        return build(
+            replace(self.run, requests=requests, background=False), self.index, self.resolved.seed, 0
+        )
+
+    @property
+    def arrivals(self) -> str:
+        """Return who gives its intended starts."""
+        if trace_of(self.run.traffic) is not None:
+            return "recorded"
+        # A generated job has intended starts as a recorded one has.
+        if getattr(self.run.traffic, "job", None) is not None:
+            return "generated job"
+        return "open loop" if self.program.open_loop else "closed loop"
+
+    @property
+    def timed(self) -> bool:
+        """Return whether gaps between its intended starts tell something."""
+        return self.arrivals != "closed loop"
+
+    def look(self) -> Look:
+        """Count what its program consists of."""
+        marked = draw_map(self.program.regions, self.shares, self.resolved.seed)
+        protect = partial(_selective, marked)
+        return look(self.program, self.run.link.sizes, timed=self.timed, protect=protect)
+
+    def facts(self) -> Document:
+        """Return what is known of it before it is looked at."""
+        run = self.run
+        trace = trace_of(run.traffic)
+        return {
+            "device": run.name,
+            "kind": run.device.kind,
+            "preset": run.device.name,
+            "link": {
+                "name": run.link.name,
+                **{key: getattr(run.link, key) for key in ("gen", "lanes", "mps", "mrrs", "rcb")},
+                **{key: getattr(run.link, key) for key in ("completion_bytes", "flit")},
+            },
+            "traffic": self.said,
+            "trace": None if trace is None else _trace(trace, recorded(run.traffic)),
+            "arrivals": self.arrivals,
+            "background": run.background,
+        }
+
+
+def views_of(found: Found, resolved: Resolved, requests: int | None, quick: bool) -> Iterator[View]:
+    """Yield what a name means, device by device.
+
+    Parameters: resolved : the scenario of `found`; requests, quick : as `document` has them.
+    """
+    for entry, workload in zip(found.scenario.workload, resolved.workloads, strict=True):
+        for index, run in enumerate(workload.devices):
+            idle = isinstance(run.traffic, GpuIdleTraffic)
+            if not idle and found.workload in (None, workload.name) and found.device in (None, run.name):
+                own = run.requests or found.scenario.requests
+                count = requests or (min(own, QUICK_REQUESTS) if quick else own)
+                yield View(resolved, workload, index, count, _traffic(entry.device[run.name].traffic))
 
 
 def _selective(region_map: np.ndarray, steps: np.ndarray) -> np.ndarray:
@@ -234,7 +305,7 @@ def _trace(trace: TraceFile, found: Recording) -> Document:
     }
     for key, plural in (("stream", "streams"), ("queue", "queues")):
         if key in (records.dtype.names or ()):
-            out[plural] = len(np.unique(records[key]))
+            out[plural] = _distinct(records, key)
     if records.dtype == TLP_DTYPE:
         out |= _tlps(capture(records))
     return out
@@ -249,9 +320,17 @@ def _tlps(found: Capture) -> Document:
             "answered": found.answered,
             "refused": found.refused,
             "completions_of_no_read": found.stray,
-            "latency": _distribution(found.latency, "ns", _NS),
+            "latency": distribution(found.latency, "ns", _NS),
         },
     }
+
+
+def _distinct(records: np.ndarray, key: str) -> int:
+    """Return how many values a column has; it is read piece by piece, for it may be longer than memory."""
+    seen: set[int] = set()
+    for first in range(0, len(records), _PIECE):
+        seen.update(np.unique(records[key][first : first + _PIECE]).tolist())
+    return len(seen)
 
 
 def _told(found: Look, shares: Mapping[str, float], timed: bool) -> Document:
@@ -260,7 +339,10 @@ def _told(found: Look, shares: Mapping[str, float], timed: bool) -> Document:
     data = sum(found.data_bytes.values())
     span_ps = found.last_ps - found.first_ps
     pooled = sum(found.operations[name] for name in found.pooled)
-    wire = sum(t.wire_bytes for t in found.tlps)
+    wire, added = (
+        {way: sum(getattr(t, key) for t in found.tlps if t.direction == way) for way in ("up", "down")}
+        for key in ("wire_bytes", "ide_bytes")
+    )
     tlps = sum(t.count for t in found.tlps)
     payload = sum(t.payload_bytes for t in found.tlps)
     moved = sum(t.sizes.total for t in found.transactions)
@@ -288,7 +370,8 @@ def _told(found: Look, shares: Mapping[str, float], timed: bool) -> Document:
             "shares": dict(shares),
             "tlps_pct": percent(sum(t.protected for t in found.tlps), tlps),
             "payload_pct": percent(sum(t.protected_payload_bytes for t in found.tlps), payload),
-            "wire_added_pct": percent(sum(t.ide_bytes for t in found.tlps), wire),
+            "wire_added_pct": percent(sum(t.ide_bytes for t in found.tlps), sum(wire.values())),
+            **{f"wire_added_{way}_pct": percent(added[way], wire[way]) for way in wire},
         },
         "transactions": [
             {
@@ -321,7 +404,7 @@ def _told(found: Look, shares: Mapping[str, float], timed: bool) -> Document:
             for t in found.tlps
         ],
         "sizes": {
-            **_distribution(found.sizes, "bytes", 1),
+            **distribution(found.sizes, "bytes", 1),
             "octaves": [
                 {"least_bytes": b.least, "most_bytes": b.most, "count": b.count, "bytes": b.total}
                 for b in found.size_octaves
@@ -331,7 +414,7 @@ def _told(found: Look, shares: Mapping[str, float], timed: bool) -> Document:
     }
 
 
-def _distribution(histogram: Histogram, unit: str, scale: float) -> Document:
+def distribution(histogram: Histogram, unit: str, scale: float) -> Document:
     """Return percentiles, and points of the cumulative distribution.
 
     A value is told by the lower end of its bucket, at most 0.1 % away: round sizes stay as they are.
@@ -369,4 +452,4 @@ def _gaps(histogram: Histogram) -> Document:
         {"from_ns": _EDGES_PS[i] * _NS, "to_ns": _EDGES_PS[i + 1] * _NS, "count": int(counts[i])}
         for i in (range(int(used[0]), int(used[-1]) + 1) if len(used) else ())
     ]
-    return {**_distribution(histogram, "ns", _NS), "bins": bins}
+    return {**distribution(histogram, "ns", _NS), "bins": bins}

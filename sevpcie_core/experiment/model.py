@@ -154,6 +154,11 @@ class Scenario(Table):
             data["regions"] = dict(regions)
         return self.from_dict(data, name=self._origin.name)
 
+    @property
+    def origin_name(self) -> str:
+        """Return what its document is called."""
+        return self._origin.name
+
     # --- out ------------------------------------------------------------------------------------------------
 
     def resolve(self) -> resolved.Resolved:

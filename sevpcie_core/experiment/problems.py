@@ -68,19 +68,33 @@ class KeyProblem(ValueError):
         self.key = key
 
 
+class UnknownKey(KeyProblem):
+    """A key that the table does not have."""
+
+    def __init__(self, key: str, allowed: Iterable[str]) -> None:
+        names = list(allowed)
+        super().__init__(key, f"unknown key {key!r}; allowed: {', '.join(names)}")
+        self.near = suggestion(key, names)
+
+    def __str__(self) -> str:
+        """Return the tail, with a key of this table that may be meant."""
+        return f"{self.args[0]}{self.near}"
+
+    def told(self, data: object) -> str:
+        """Return the tail, with the table that the key belongs in, if there is one."""
+        # It knows all tables, which know this module.
+        from .homes import belongs
+
+        kind = data.get("kind") if isinstance(data, Mapping) else None
+        return f"{self.args[0]}{belongs(self.key, kind) or self.near}"
+
+
 def dotted(place: Place) -> str:
     """Return a place as people write it: workload[0].device.dram."""
     text = ""
     for part in place:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
-
-
-def unknown_key(key: str, allowed: Iterable[str]) -> str:
-    """Return the tail for a key that no model has."""
-    names = list(allowed)
-    hint = suggestion(key, names)
-    return f"unknown key {key!r}; allowed: {', '.join(names)}{hint}"
 
 
 def suggestion(word: str, names: Sequence[str]) -> str:
@@ -112,7 +126,8 @@ def first_problem(error: ValidationError, data: object, origin: Origin, base: Pl
         kind = details["input"].get("kind") if isinstance(details["input"], Mapping) else None
         result = origin.error(place, f"kind = {shown(kind)}; expected 'nvme', 'nic', 'gpu' or 'tlp'", "kind")
     elif cause is not None:
-        result = origin.error(place, str(cause), getattr(cause, "key", ""))
+        tail = cause.told(details["input"]) if isinstance(cause, UnknownKey) else str(cause)
+        result = origin.error(place, tail, getattr(cause, "key", ""))
     else:
         expected = _SHAPES.get(details["type"], details["msg"])
         result = origin.error(place, f"{shown(details['input'])}; expected {expected}")
@@ -197,7 +212,7 @@ def check_table(data: Any, allowed: Sequence[str], required: Sequence[str]) -> N
         raise ValueError(f"{shown(data)}; expected a table with {', '.join(required or allowed)}")
     for key in data:
         if key not in allowed:
-            raise KeyProblem(str(key), unknown_key(str(key), allowed))
+            raise UnknownKey(str(key), allowed)
     for key in required:
         if key not in data:
             raise ValueError(f"no key {key!r}; expected {', '.join(required)} in this table")

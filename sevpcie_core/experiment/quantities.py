@@ -22,7 +22,7 @@ from ..units import (
     parse_time_ps,
 )
 from .fields import Rule, Text, Whole
-from .problems import KeyProblem, check_table, shown, unknown_key
+from .problems import KeyProblem, UnknownKey, check_table, shown
 from .resolved import Quantiles, Range
 
 
@@ -229,7 +229,7 @@ class Spread(Rule):
         for key, time in value.items():
             probability = _probability(key)
             if probability is None:
-                raise KeyProblem(str(key), unknown_key(str(key), ("p0", "p50", "p99", "p999", "p100")))
+                raise UnknownKey(str(key), ("p0", "p50", "p99", "p999", "p100"))
             try:
                 points.append((probability, Time().read(time)))
             except ValueError as error:

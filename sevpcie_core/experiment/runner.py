@@ -39,7 +39,7 @@ _FEW_REQUESTS = 500
 class Group:
     """A row of the results: the request classes of one or more devices, pooled.
 
-    members : (device, class name) pairs; gpu : whether job time belongs to it.
+    members : (device, class name) pairs; job_device : whose job time is its own.
     """
 
     name: str
@@ -75,13 +75,18 @@ class Sample:
     ledger_ps: Mapping[str, int]
 
 
-def groups_of(workload: WorkloadRun, programs: Sequence[Program]) -> tuple[Group, ...]:
+def groups_of(workload: WorkloadRun, programs: Sequence[Program], duration_ps: int = 0) -> tuple[Group, ...]:
     """Return the rows of a workload: `all`, then its devices, then what kinds of requests they have.
 
     Those of a single device have their own names, `read`; those of several stand behind it, `ssd/read`.
+    A job that others end (the duration of the run, or who is in front of it) has no time of its own.
     """
     pooled = [(d, name) for d, p in enumerate(programs) for name in p.stats[: p.pooled]]
-    jobs = [d for d, run in enumerate(workload.devices) if run.device.kind == "gpu"]
+    jobs = [
+        d
+        for d, run in enumerate(workload.devices)
+        if run.device.kind == "gpu" and not run.background and not duration_ps
+    ]
     rows = [Group("all", tuple(pooled), jobs[0] if len(workload.devices) == 1 and jobs else None)]
     if len(programs) > 1:
         for d, run in enumerate(workload.devices):
@@ -166,7 +171,9 @@ class Task:
         if short and not scenario.duration_ps:
             programs = tuple(remembered(p) for p in programs)
         table = quantile_table(scenario.host.read_latency)
-        return cls(scenario, workload, seed, programs, groups_of(workload, programs), table)
+        return cls(
+            scenario, workload, seed, programs, groups_of(workload, programs, scenario.duration_ps), table
+        )
 
     def simulate(
         self, scheme: Scheme, policy: str, variant: Variant = "typical", keep: int = 0, ledger: bool = False

@@ -103,16 +103,33 @@ def scenario_from_trace(
                 f"--{key.replace('_', '-')} {told}: {file} is {found}, of kind {kind!r}; only {having} it"
             )
         traffic[key] = value
+    name = file if sample else str(path)
+    try:
+        return _replay(stem or "trace", kind, file, link, traffic, name)
+    except ConfigError as error:
+        # What was asked for stands in no file: it is named as it was asked for.
+        text = str(error).removeprefix(f"{name}: ")
+        asked = text.removeprefix(f"workload[0].device.{kind}.traffic.")
+        key, colon, tail = asked.partition(": ")
+        if colon and key in (*reading, "link"):
+            raise ConfigError(f"--{key.replace('_', '-')} {tail}") from None
+        raise
+
+
+def _replay(
+    stem: str, kind: str, file: str, link: str | None, traffic: dict[str, Any], name: str
+) -> Scenario:
+    """Return the scenario that replays a trace; `file` is what a title calls it, `name` what errors do."""
     return Scenario.from_dict(
         {
-            "name": stem or "trace",
+            "name": stem,
             "title": f"Replay of {file} on {_TRACE_DEVICE[kind]}, {link or _TRACE_LINK[kind]}"[:2000],
             "link": link or _TRACE_LINK[kind],
             "workload": [
                 {"name": "trace", "device": {kind: {"preset": _TRACE_DEVICE[kind], "traffic": traffic}}}
             ],
         },
-        name=file if sample else str(path),
+        name=name,
     )
 
 

@@ -153,7 +153,7 @@ _Blocks: TypeAlias = Annotated[tuple[tuple[int, int], ...], WeightedSizes(Size(5
 _Share: TypeAlias = Annotated[float, Number(0, 1)]
 
 
-class _NvmeRequests(Table):
+class NvmeRequests(Table):
     """Generated block I/O: what each request is."""
 
     kind: Annotated[Literal["nvme"], Choice(("nvme",))]
@@ -201,7 +201,7 @@ class _NvmeRequests(Table):
         )
 
 
-class NvmeLoop(_NvmeRequests):
+class NvmeLoop(NvmeRequests):
     """Generated block I/O in a closed loop."""
 
     queue_depth: Annotated[int, Whole(1, 65536)] = 32
@@ -212,7 +212,7 @@ class NvmeLoop(_NvmeRequests):
         return self._traffic(self.queue_depth, self.think, 0)
 
 
-class NvmeLoad(_NvmeRequests):
+class NvmeLoad(NvmeRequests):
     """Generated block I/O at a rate, in an open loop."""
 
     iops: Annotated[int, Whole(1, 10**9)]

@@ -62,7 +62,7 @@ COLUMNS: dict[str, str] = {
     "verdict_io_path": "the same on the latency without media and compute time",
     "decided_by": "what the verdict hangs on: a parameter, seeds or wire",
     "limited_by": "the resource that limits: link, credits, tags, engine, host, iommu, device, load",
-    "limited_at": "which link limits, and its direction: link upstream, uplink NAME downstream, ...",
+    "limited_at": "which link limits, and its direction: link upstream, ...; what a load queues for, bursts",
     "saturated": "where more arrives than is carried and latency grows as long as the run: typical, ...",
     **{f"ledger_{place}_ns": f"mean time of a request in this place, ns: {place}" for place in PLACES},
 }

@@ -154,7 +154,7 @@ def _summary(record: Record) -> dict[str, Any]:
 
 def _line(record: Record, line: Line, arms: Sequence[Arm]) -> dict[str, Any]:
     """Return the cells of one line of the summary."""
-    jobs = line.baseline is not None and line.baseline.get("job_ms") is not None and line.cls == "all"
+    jobs = line.baseline is not None and line.baseline.get("job_ms") is not None
     costs = []
     for arm in arms:
         row = line.protected.get(arm)

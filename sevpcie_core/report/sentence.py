@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 from sevpcie_core.report import cells, view
-from sevpcie_core.report.view import Arm, Line, Record
+from sevpcie_core.report.view import Arm, Line, Record, Row
+from sevpcie_core.stats.interval import MIN_SEEDS
 
 
 def sentence(record: Record) -> str:
@@ -49,15 +52,44 @@ def meaning(record: Record) -> list[str]:
         told = ", ".join(f"{name} ({count})" for name, count in beside.items())
         out.append(f"Verdicts judge latency; over the budget where latency is not: {told}.")
     deciders = Counter(
-        view.clean(row["decided_by"])
+        _decider(record, row)
         for line in lines
         for row in line.protected.values()
         if row.get("decided_by") and view.verdict(row) == "inconclusive"
     )
-    if deciders:
-        what = ", ".join(f"{name} ({count})" for name, count in deciders.most_common())
-        out.append(f"What the inconclusive results hang on: {what}.")
+    reasons = list(dict.fromkeys(reason for (reason, _), _ in deciders.most_common()))
+    if reasons:
+        what = [
+            reason + ", ".join(f"{name} ({n})" for (of, name), n in deciders.most_common() if of == reason)
+            for reason in reasons
+        ]
+        out.append(f"What leaves results inconclusive: {'; '.join(what)}.")
     return out
+
+
+def _decider(record: Record, row: Row) -> tuple[str, str]:
+    """Say what leaves a result open: a kind of reason in words, and which of its kind it is."""
+    name = row["decided_by"]
+    if name == "samples":
+        return "", "too few samples for p50"
+    if name != "seeds":
+        return "unknown parameters, each over its range: ", view.clean(name)
+    if len(record["seeds"]) < MIN_SEEDS:
+        return "", f"fewer than {MIN_SEEDS} seeds, so no interval"
+    kind = "what differs from seed to seed: "
+    # Of p50 and p99, whose interval holds the budget; the line may show a range, its own or the other's.
+    for percentile in ("p50", "p99"):
+        entry = view.overhead(row, f"latency_{percentile}")
+        if _holds(entry, "ci", view.budget_pct(record)):
+            both = " beside its range" if _holds(entry, "range", view.budget_pct(record)) else ""
+            return kind, f"{percentile}{both}"
+    return kind, "latency"
+
+
+def _holds(entry: Mapping[str, Any] | None, ends: str, budget: float) -> bool:
+    """Return whether the interval ("ci") or the range of an overhead holds the budget."""
+    low, high = ((entry or {}).get(f"{ends}_{end}_pct") for end in ("low", "high"))
+    return low is not None and high is not None and low <= budget <= high
 
 
 def basis(record: Record) -> list[str]:

@@ -191,6 +191,8 @@ def _legend(record: Record, glyphs: Glyphs, wide: bool, body: Sequence[Text]) ->
         said.append(f"{SATURATED}: more arrives than is carried, so latency grows as long as the run")
     if not wide:
         said.append(f"limited by: without {glyphs.arrow} with protection")
+        if " in bursts" in shown:
+            said.append("in bursts: full for moments only, but there requests queue")
         over = glyphs.symbols["over"]
         names = [name for name in ("throughput", "I/O path") if f"{over} {name}" in shown]
         if names:
@@ -343,8 +345,8 @@ def _stacked_arm(record: Record, line: Line, arm: Arm, glyphs: Glyphs) -> list[t
 
 
 def _has_job(line: Line) -> bool:
-    """Return whether a line is all of a GPU job."""
-    return line.baseline is not None and line.baseline.get("job_ms") is not None and line.cls == "all"
+    """Return whether a line is all of a GPU job, alone or beside others."""
+    return line.baseline is not None and line.baseline.get("job_ms") is not None
 
 
 # The wide table: one row per workload, class and protection; where it is too wide, several of them below each

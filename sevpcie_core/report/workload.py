@@ -16,7 +16,7 @@ from sevpcie_core.report.table import PIPE_WIDTH, Text
 
 Document = Mapping[str, Any]
 
-_INDENT: Final = "  "
+INDENT: Final = "  "
 _LABEL: Final = 13
 # Of a histogram: columns of its bars, and the most rows.
 _BAR: Final = 24
@@ -24,8 +24,8 @@ _ROWS: Final = 12
 # So many ranges of sizes of one kind of transaction have rows of their own.
 _SIZES: Final = 4
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
-_WHO: Final = {"up": "device", "down": "host"}
-_BUFFERS: Final = {"data": "data", "queue": "queue", "mmio": "doorbell", "msi": "interrupt"}
+WHO: Final = {"up": "device", "down": "host"}
+BUFFERS: Final = {"data": "data", "queue": "queue", "mmio": "doorbell", "msi": "interrupt"}
 _SI: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 # Values of a traffic table that need no words.
 _NOTHING: Final = ("0ps", "0ns")
@@ -106,27 +106,29 @@ def _device(
     yield head
     sizes = f"MPS {link['mps']}, MRRS {link['mrrs']}, RCB {link['rcb']} B{mode}"
     presets = names(devices, "preset")
-    facts = [("device", f"{presets} on {view.clean(link['name'])}, {sizes}"), ("traffic", _traffic(device))]
-    for label, text in [*facts, *_trace(device), *_facts(device, signs)]:
-        yield from _fact(label, text, width)
+    facts = [("device", f"{presets} on {view.clean(link['name'])}, {sizes}"), ("traffic", traffic(device))]
+    for label, text in [*facts, *trace_facts(device), *_facts(device, signs)]:
+        yield from fact(label, text, width)
     yield Text()
-    yield from _table(_transactions(device, signs), width)
+    yield from table(_transactions(device, signs), width)
     yield Text()
-    yield from _table(_tlps(device, signs), width)
+    yield from table(_tlps(device, signs), width)
     yield Text()
     yield from _histograms(device, width, signs)
 
 
-def _fact(label: str, text: str, width: int) -> Iterable[Text]:
-    room = max(40, min(width, PIPE_WIDTH) - _LABEL - len(_INDENT))
+def fact(label: str, text: str, width: int, column: int = _LABEL) -> Iterable[Text]:
+    """Write what is known in words behind its label, which has so many columns."""
+    room = max(40, min(width, PIPE_WIDTH) - column - len(INDENT))
     for i, part in enumerate(textwrap.wrap(text, room, break_on_hyphens=False) or [""]):
-        yield Text().add(_INDENT).add("" if i else label, "dim", _LABEL).add(part)
+        yield Text().add(INDENT).add("" if i else label, "dim", column).add(part)
 
 
 # What is known in words
 
 
-def _traffic(device: Document) -> str:
+def traffic(device: Document) -> str:
+    """Say what a device is asked to do."""
     told = {k: v for k, v in device["traffic"].items() if k != "trace" and v not in (False, None, *_NOTHING)}
     if device["trace"] is not None:
         # What stands as it is recorded needs no words.
@@ -148,7 +150,8 @@ def _plain(value: object) -> str:
     return view.clean(value)
 
 
-def _trace(device: Document) -> Iterable[tuple[str, str]]:
+def trace_facts(device: Document) -> Iterable[tuple[str, str]]:
+    """Yield what is known of a recording: labels and texts."""
     trace = device["trace"]
     if trace is None:
         return
@@ -187,28 +190,35 @@ def _facts(device: Document, signs: Signs) -> Iterable[tuple[str, str]]:
     count = device["operations"]["count"]
     parts = [f"{n:,} {view.clean(name)}" for name, n in by_class.items() if n]
     classes = f": {', '.join(parts)}" if len(by_class) > 1 else ""
-    yield "operations", f"{count:,}{classes}"
+    endless = "; so many are looked at: in the background it goes on as long as the others"
+    yield "operations", f"{count:,}{classes}{endless if device['background'] else ''}"
     data = device["data"]
-    yield "data", f"{_bytes(data['bytes'])}, {_per(data['bytes_per_operation'])} B per operation"
+    yield "data", f"{bytes_text(data['bytes'])}, {per_text(data['bytes_per_operation'])} B per operation"
     rate = device["rate"]
     if rate is not None:
         span = view.time_text(rate["span_ns"], micro=signs.micro)
         yield (
             "rate",
-            f"{_si(rate['operations_per_s'], 'per second', ' ')}{_of(device)}, "
-            f"{_si(1e9 * rate['data_gbps'], 'b/s')} of data, over {span}",
+            f"{si_text(rate['operations_per_s'], 'per second', ' ')}{_of(device)}, "
+            f"{si_text(1e9 * rate['data_gbps'], 'b/s')} of data, over {span}{planned(device)}",
         )
     rung, raised = device["doorbells_per_operation"], device["interrupts_per_operation"]
-    yield "doorbells", f"{_per(rung)} per operation; interrupts: {_per(raised)} per operation"
+    yield "doorbells", f"{per_text(rung)} per operation; interrupts: {per_text(raised)} per operation"
     protected = device["protected"]
     shares = [_share(name, share) for name, share in protected["shares"].items() if share > 0]
     if not shares:
         yield "protected", "by policy selective: nothing"
         return
     text = f"by policy selective ({' and '.join(shares)}): "
-    text += f"{_percent(protected['tlps_pct'])} of TLPs, {_percent(protected['payload_pct'])} of payload; "
-    text += f"a prefix and a MAC on each add {_percent(protected['wire_added_pct'])} to the wire"
+    text += f"{percent(protected['tlps_pct'])} of TLPs, {percent(protected['payload_pct'])} of payload; "
+    up, down = (percent(protected[f"wire_added_{way}_pct"]) for way in ("up", "down"))
+    text += f"a prefix and a MAC on each add {up} to the wire up and {down} down"
     yield "protected", text
+
+
+def planned(device: Document) -> str:
+    """Say of intended starts that they are a plan, where nobody recorded them and the link decides."""
+    return " as planned (copies take no time)" if device["arrivals"] == "generated job" else ""
 
 
 def _of(device: Document) -> str:
@@ -219,13 +229,15 @@ def _of(device: Document) -> str:
 
 
 def _share(name: str, share: float) -> str:
-    return name if share == 1 else f"{_percent(100 * share)} of {name}"
+    return name if share == 1 else f"{percent(100 * share)} of {name}"
 
 
 # Tables
 
 
-class _Table(NamedTuple):
+class Table(NamedTuple):
+    """A table: cells are texts, or numbers that are means of an operation."""
+
     columns: Sequence[Column]
     rows: Sequence[Sequence[str | float]]
     """Cells; numbers are means of an operation."""
@@ -233,15 +245,15 @@ class _Table(NamedTuple):
     """Whether the last row is a sum."""
 
 
-def _table(table: _Table, width: int) -> Iterable[Text]:
+def table(made: Table, width: int) -> Iterable[Text]:
     """Lay a table out; where it is too wide, columns stand closer, then below, each with those that name."""
-    columns, cells, total = table
+    columns, cells, total = made
     told = [_means(column) for column in zip(*cells, strict=True)]
     rows = list(zip(*told, strict=True))
     widths = [max(len(c.head), *(len(row[i]) for row in rows)) for i, c in enumerate(columns)]
 
     def wide(fold: Sequence[int], gap: int) -> int:
-        return len(_INDENT) + sum(widths[i] for i in fold) + gap * (len(fold) - 1)
+        return len(INDENT) + sum(widths[i] for i in fold) + gap * (len(fold) - 1)
 
     every = range(len(columns))
     gap = 2 if wide(every, 2) <= width else 1
@@ -257,7 +269,7 @@ def _table(table: _Table, width: int) -> Iterable[Text]:
         if k:
             yield Text()
         for role, row in lines:
-            line = Text().add(_INDENT)
+            line = Text().add(INDENT)
             for n, i in enumerate(fold):
                 line.add(" " * gap if n else "").add(row[i], role, widths[i], columns[i].right)
             yield line
@@ -284,7 +296,7 @@ def _sizes_of(sizes: Sequence[Document], signs: Signs) -> str:
     return f"{_range(min(found), max(found), signs)} B"
 
 
-def _transactions(device: Document, signs: Signs) -> _Table:
+def _transactions(device: Document, signs: Signs) -> Table:
     columns = [
         Column("transaction", right=False),
         Column("by", right=False),
@@ -300,12 +312,12 @@ def _transactions(device: Document, signs: Signs) -> _Table:
         rows.append(
             [
                 entry["kind"],
-                _WHO[entry["direction"]],
-                _BUFFERS[entry["buffer"]],
+                WHO[entry["direction"]],
+                BUFFERS[entry["buffer"]],
                 f"{_range(least, most, signs)} B",
                 entry["count_per_operation"],
                 entry["bytes_per_operation"],
-                _percent(entry["share_pct"]),
+                percent(entry["share_pct"]),
             ]
         )
     whole = device["transactions"]
@@ -317,10 +329,10 @@ def _transactions(device: Document, signs: Signs) -> _Table:
             "",
             sum(e["count_per_operation"] for e in whole),
             sum(e["bytes_per_operation"] for e in whole),
-            _percent(100.0) if whole else "-",
+            percent(100.0) if whole else "-",
         ]
     )
-    return _Table(columns, rows, total=True)
+    return Table(columns, rows, total=True)
 
 
 def _merged(entries: Sequence[Document]) -> Iterable[Document]:
@@ -341,7 +353,7 @@ def _merged(entries: Sequence[Document]) -> Iterable[Document]:
         }
 
 
-def _tlps(device: Document, signs: Signs) -> _Table:
+def _tlps(device: Document, signs: Signs) -> Table:
     columns = [
         Column(f"TLP on {view.clean(device['link']['name'])}", right=False),
         Column("way", right=False),
@@ -365,8 +377,8 @@ def _tlps(device: Document, signs: Signs) -> _Table:
                 entry["count_per_operation"],
                 payload / operations,
                 entry["wire_bytes_per_operation"],
-                _percent(entry["efficiency_pct"]) if payload else view.NOTHING,
-                _percent(entry["protected_pct"]),
+                percent(entry["efficiency_pct"]) if payload else view.NOTHING,
+                percent(entry["protected_pct"]),
             ]
         )
     for way in ("up", "down"):
@@ -383,11 +395,11 @@ def _tlps(device: Document, signs: Signs) -> _Table:
                 count / operations,
                 payload / operations,
                 wire / operations,
-                _percent(100 * payload / wire) if payload else view.NOTHING,
-                _percent(sealed / count) if count else view.NOTHING,
+                percent(100 * payload / wire) if payload else view.NOTHING,
+                percent(sealed / count) if count else view.NOTHING,
             ]
         )
-    return _Table(columns, rows, total=False)
+    return Table(columns, rows, total=False)
 
 
 # Histograms
@@ -411,24 +423,24 @@ def _histograms(device: Document, width: int, signs: Signs) -> Iterable[Text]:
     for one, other in zip_longest(*blocks, fillvalue=Text()):
         line = Text([*one.spans])
         line.add(" " * (left + 4 - len(one.plain)))
-        line.spans += other.spans[1:] if other.spans and other.spans[0][1] == _INDENT else other.spans
+        line.spans += other.spans[1:] if other.spans and other.spans[0][1] == INDENT else other.spans
         yield line
 
 
 def _draw(bars: _Bars, signs: Signs) -> Iterable[Text]:
-    yield Text().add(_INDENT).add(bars.title, "dim")
+    yield Text().add(INDENT).add(bars.title, "dim")
     total = sum(count for _, count in bars.rows)
     most = max((count for _, count in bars.rows), default=1)
     label = max((len(name) for name, _ in bars.rows), default=0)
     for name, count in bars.rows:
         if not count:
-            yield Text().add(_INDENT).add(name, "dim", label, right=True)
+            yield Text().add(INDENT).add(name, "dim", label, right=True)
             continue
-        line = Text().add(_INDENT).add(name, width=label, right=True).add("  ")
-        line.add(_percent(100 * count / total), width=7, right=True).add("  ")
+        line = Text().add(INDENT).add(name, width=label, right=True).add("  ")
+        line.add(percent(100 * count / total), width=7, right=True).add("  ")
         yield line.add(_bar(count / most, signs), "rule")
     if bars.note:
-        yield Text().add(_INDENT).add(bars.note, "dim")
+        yield Text().add(INDENT).add(bars.note, "dim")
 
 
 def _bar(share: float, signs: Signs) -> str:
@@ -449,7 +461,7 @@ def _sizes(device: Document, signs: Signs) -> _Bars:
 
 def _gaps(device: Document, signs: Signs) -> _Bars:
     found = device["gaps"]
-    title = "time from one arrival to the next"
+    title = f"time from one arrival to the next{planned(device)}"
     if found is None:
         return _Bars(title, [], "none are given: the next operation starts when one is complete")
     rows = _few([(b["from_ns"], b["to_ns"], b["count"]) for b in found["bins"]])
@@ -507,7 +519,7 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _per(value: float) -> str:
+def per_text(value: float) -> str:
     """Write what one operation has in the mean: whole if it is, never 0 if it is not."""
     if abs(value - round(value)) < _WHOLE:
         return f"{value:,.0f}"
@@ -516,7 +528,8 @@ def _per(value: float) -> str:
     return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """Write a share with one digit behind the point; what is near 0 or 100 is neither."""
     if 0 < value < 0.1:
         return "< 0.1 %"
     if 99.9 < value < 100:
@@ -524,11 +537,12 @@ def _percent(value: float) -> str:
     return f"{value:.1f} %" if 0 < value < 100 else f"{value:.0f} %"
 
 
-def _bytes(value: float) -> str:
-    return f"{value:,.0f} B" if value < 10_000 else _si(value, "B")
+def bytes_text(value: float) -> str:
+    """Write a number of bytes, a large one with three digits and a prefix."""
+    return f"{value:,.0f} B" if value < 10_000 else si_text(value, "B")
 
 
-def _si(value: float, unit: str, gap: str = "") -> str:
+def si_text(value: float, unit: str, gap: str = "") -> str:
     """Write a number with three digits and a prefix before its unit, with a gap if that is a word."""
     for scale, prefix in _SI:
         if value >= scale * 0.9995:

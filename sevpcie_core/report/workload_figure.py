@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from sevpcie_core.report import view
 from sevpcie_core.report.figures import time_axis
 from sevpcie_core.report.style import INK, MUTED, Drawing, shorten, styled
-from sevpcie_core.report.workload import alike, names, title
+from sevpcie_core.report.workload import alike, names, planned, title
 
 Document = Mapping[str, Any]
 
@@ -118,10 +118,14 @@ def _share(percent: float) -> str:
 
 def _size_label(octave: Document) -> str:
     least, most = octave["least_bytes"], octave["most_bytes"]
-    return _short(least) if least == most else f"{_short(least).removesuffix(' B')}\nto {_short(most)}"
+    return (
+        short_size(least)
+        if least == most
+        else f"{short_size(least).removesuffix(' B')}\nto {short_size(most)}"
+    )
 
 
-def _short(size: int) -> str:
+def short_size(size: int) -> str:
     """Write a size as short as it goes without rounding, else rounded to three digits."""
     for scale, unit in ((1 << 40, "Ti"), (1 << 30, "Gi"), (1 << 20, "Mi"), (1 << 10, "Ki")):
         if size >= scale and size % scale == 0:
@@ -174,7 +178,7 @@ def _draw_gaps(axes: Axes, device: Document) -> None:
                 ha="right" if late else "left",
             )
     below = f", {none:.3g} % are 0" if none else ""
-    axes.set_xlabel(f"time from one arrival to the next{below}", size=8.5)
+    axes.set_xlabel(f"time from one arrival to the next{planned(device)}{below}", size=8.5)
 
 
 def _say(axes: Axes, text: str) -> None:

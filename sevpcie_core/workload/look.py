@@ -58,20 +58,52 @@ def _note(bins, value: int) -> None:
 
 
 @kernel
+def _begin(start: int, starts, gap_counts, totals) -> None:
+    """Count the intended start of an operation.  Modified in place: all but start.
+
+    Parameters: starts : int64[2], ps, first and latest, -1 for none; gap_counts : int64[BUCKETS]; totals :
+    int64[2], the second in ps between two starts.
+    """
+    if starts[1] >= 0:
+        gap = max(start - starts[1], np.int64(0))
+        gap_counts[bucket(gap)] += 1
+        totals[1] += gap
+    else:
+        starts[0] = start
+    starts[1] = max(start, starts[1])
+
+
+@kernel
 def _scan(
-    steps, pooled, transactions, operations, sizes, size_counts, gap_counts, totals, first, data, starts
+    steps,
+    pooled,
+    transactions,
+    by_class,
+    operations,
+    sizes,
+    size_counts,
+    gap_counts,
+    totals,
+    first,
+    data,
+    classes,
+    starts,
 ):
     """Count the steps of a chunk.  Modified in place: all but steps and pooled.
+
+    Of `size_counts`, `gap_counts`, `totals` and `starts`, row 0 is of the device's own operations together,
+    and row 1 + stat of those of one class.
 
     Parameters
     ----------
     steps : STEP[n]. pooled : classes below it are operations of the device's own row.
     transactions : int64[kinds, buffers, _OCTAVES, 4], by size.
+    by_class : int64[stats, kinds, buffers, 2], how many transactions, and their bytes.
     operations : int64[stats, 2], begun, and bytes of data.
-    sizes : int64[_OCTAVES, 4]; size_counts, gap_counts : int64[BUCKETS]; totals : int64[2]: data bytes of an
-        operation, and ps between two intended starts.
-    data : int64[m], all -1, by request from `first` on: its bytes of data; as it is if not the device's.
-    starts : int64[2], ps, intended starts, first and latest; -1 for none.
+    sizes : int64[_OCTAVES, 4]; size_counts, gap_counts : int64[1 + stats, BUCKETS]; totals : int64[1 + stats,
+        2]: data bytes of an operation, and ps between two intended starts.
+    data : int64[m], all 0, by request from `first` on: its bytes of data; classes : uint8[m], its class.
+    starts : int64[1 + stats, 2], ps, intended starts, first and latest; -1 for none.
     """
     for i in range(len(steps)):
         kind = steps[i]["kind"]
@@ -79,30 +111,30 @@ def _scan(
         stat = steps[i]["stat"]
         if flags & BEGIN:
             operations[stat, 0] += 1
+            start = steps[i]["not_before_ps"]
+            _begin(start, starts[1 + stat], gap_counts[1 + stat], totals[1 + stat])
             if stat < pooled:
-                start = steps[i]["not_before_ps"]
-                if starts[1] >= 0:
-                    gap = max(start - starts[1], np.int64(0))
-                    gap_counts[bucket(gap)] += 1
-                    totals[1] += gap
-                else:
-                    starts[0] = start
-                starts[1] = max(start, starts[1])
-                data[steps[i]["request"] - first] = 0
+                _begin(start, starts[0], gap_counts[0], totals[0])
+            classes[steps[i]["request"] - first] = stat
         if kind != DELAY:
             size = steps[i]["bytes"]
             buffer = steps[i]["buffer"]
             _note(transactions[kind, buffer], size)
+            by_class[stat, kind, buffer, 0] += 1
+            by_class[stat, kind, buffer, 1] += size
             if buffer == BUFFER_DATA:
                 operations[stat, 1] += size
                 request = steps[i]["request"] - first
-                if 0 <= request < len(data) and data[request] >= 0:
+                if 0 <= request < len(data):
                     data[request] += size
     for i in range(len(data)):
-        if data[i] >= 0:
+        at = bucket(data[i])
+        size_counts[1 + classes[i], at] += 1
+        totals[1 + classes[i], 0] += data[i]
+        if classes[i] < pooled:
             _note(sizes, data[i])
-            size_counts[bucket(data[i])] += 1
-            totals[0] += data[i]
+            size_counts[0, at] += 1
+            totals[0, 0] += data[i]
 
 
 @kernel
@@ -172,6 +204,20 @@ class Tlps:
 
 
 @dataclass(frozen=True)
+class ClassLook:
+    """What the operations of one class are.
+
+    sizes, gaps : as in `Look`, of this class alone. moved : (kind, direction, buffer) to how many
+    transactions and their bytes; what operations share counts for the class that the program gives it.
+    """
+
+    count: int
+    sizes: Histogram
+    gaps: Histogram
+    moved: dict[tuple[str, str, str], tuple[int, int]]
+
+
+@dataclass(frozen=True)
 class Look:
     """What a program consists of.
 
@@ -194,6 +240,8 @@ class Look:
     """Intended starts of the first and the last operation."""
     open_loop: bool
     """Whether arrivals are given; else the device sets the pace."""
+    classes: dict[str, ClassLook]
+    """Of all classes that have operations."""
 
     @property
     def count(self) -> int:
@@ -248,22 +296,24 @@ def look(
     stats = len(program.stats)
     transactions = np.zeros((len(_TRANSACTIONS) + 1, len(BUFFER_NAMES), _OCTAVES, 4), np.int64)
     operations = np.zeros((stats, 2), np.int64)
+    by_class = np.zeros((stats, len(_TRANSACTIONS) + 1, len(BUFFER_NAMES), 2), np.int64)
     data_sizes = np.zeros((_OCTAVES, 4), np.int64)
-    size_counts = np.zeros(BUCKETS, np.int64)
-    gap_counts = np.zeros(BUCKETS, np.int64)
-    totals = np.zeros(2, np.int64)
+    size_counts = np.zeros((1 + stats, BUCKETS), np.int64)
+    gap_counts = np.zeros((1 + stats, BUCKETS), np.int64)
+    totals = np.zeros((1 + stats, 2), np.int64)
     counts = np.zeros((len(KINDS), 2, len(BUFFER_NAMES), 6), np.int64)
     payloads = np.zeros((len(KINDS), 2, _PAYLOADS), np.int64)
-    starts = np.full(2, -1, np.int64)
+    starts = np.full((1 + stats, 2), -1, np.int64)
     data_link = DATA_LINK_FLIT_BYTES if sizes.flit else DATA_LINK_BYTES
     for chunk in program.chunks():
         steps = chunk.steps
         first, begun = _begun(steps)
-        data = np.full(begun, -1, np.int64)
+        data, classes = np.zeros(begun, np.int64), np.zeros(begun, np.uint8)
         _scan(
             steps,
             program.pooled,
             transactions,
+            by_class,
             operations,
             data_sizes,
             size_counts,
@@ -271,11 +321,17 @@ def look(
             totals,
             first,
             data,
+            classes,
             starts,
         )
         marks = np.empty(0, np.bool_) if protect is None else protect(steps)
         for tlps in expand_steps(steps, sizes, marks):
             _tally(tlps, data_link, pcrc, counts, payloads)
+
+    def gaps(row: int) -> Histogram:
+        told = BUCKETS if timed else 0
+        return Histogram.from_dense(gap_counts[row, :told], totals[row, 1] if timed else 0)
+
     return Look(
         operations=dict(zip(program.stats, operations[:, 0].tolist(), strict=True)),
         data_bytes=dict(zip(program.stats, operations[:, 1].tolist(), strict=True)),
@@ -287,17 +343,37 @@ def look(
             for found in _bins(transactions[kind, buffer])
         ),
         tlps=tuple(_tlps(counts, payloads)),
-        sizes=Histogram.from_dense(size_counts, totals[0]),
+        sizes=Histogram.from_dense(size_counts[0], totals[0, 0]),
         size_octaves=_bins(data_sizes),
-        gaps=Histogram.from_dense(gap_counts if timed else gap_counts[:0], totals[1] if timed else 0),
-        first_ps=max(int(starts[0]), 0),
-        last_ps=max(int(starts[1]), 0),
+        gaps=gaps(0),
+        first_ps=max(int(starts[0, 0]), 0),
+        last_ps=max(int(starts[0, 1]), 0),
         open_loop=program.open_loop,
+        classes={
+            name: ClassLook(
+                count=int(operations[stat, 0]),
+                sizes=Histogram.from_dense(size_counts[1 + stat], totals[1 + stat, 0]),
+                gaps=gaps(1 + stat),
+                moved=_moved(by_class[stat]),
+            )
+            for stat, name in enumerate(program.stats)
+            if operations[stat, 0]
+        },
     )
 
 
 def _bins(rows: np.ndarray) -> tuple[Bin, ...]:
     return tuple(Bin(*map(int, row)) for row in rows if row[_COUNT])
+
+
+def _moved(rows: np.ndarray) -> dict[tuple[str, str, str], tuple[int, int]]:
+    """Return the transactions of a class, of int64[kinds, buffers, 2]."""
+    return {
+        (*_TRANSACTIONS[kind], BUFFER_NAMES[buffer]): (int(rows[kind, buffer, 0]), int(rows[kind, buffer, 1]))
+        for kind in _TRANSACTIONS
+        for buffer in range(len(BUFFER_NAMES))
+        if rows[kind, buffer, 0]
+    }
 
 
 def _tlps(counts: np.ndarray, payloads: np.ndarray) -> Iterator[Tlps]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ..._jit import kernel
-from ...errors import ConfigError
 from .bad import Bad
+from .ends import no_end
 from .packets import ANY, ETHERNET_HEADER, OTHER, ROOM, Packets, direction, parse_local
 from .records import NIC_DTYPE, Records
 
@@ -56,6 +56,4 @@ def frames(path: Path, packets: Iterable[Packets], bad: Bad, local: str | None) 
             bad.place = lambda i, base=some.base: f"{path}: offset {base + places[i]}"
             yield found[:taken]
     if count and not matched:
-        raise ConfigError(
-            f"local: {local!r} is no end of any packet in {path}; expected an address or port that is"
-        )
+        raise no_end(path, local)
