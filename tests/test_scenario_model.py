@@ -288,7 +288,7 @@ def test_a_trace_that_makes_no_scenario(tmp_path):
         scenario_from_trace(path, "nic")
     with pytest.raises(ConfigError, match="kind 'tape'; expected nvme, nic, gpu or tlp"):
         scenario_from_trace(path, "tape")
-    with pytest.raises(ConfigError, match="link: 'gen9x9'; expected one of gen3x8"):
+    with pytest.raises(ConfigError, match="--link 'gen9x9'; expected one of gen3x8"):
         scenario_from_trace(path, link="gen9x9")
     with pytest.raises(FormatError, match="no such file"):
         scenario_from_trace(tmp_path / "nope")

@@ -192,7 +192,7 @@ def test_protected_buffers(disk, protect, pcts):
         (["nvme", "--seeds", "2000"], "--seeds 2000; expected a whole number from 1 to 1000"),
         (["nvme", "--budget", "0"], "--budget 0; expected a number above 0, up to 1000"),
         (["nvme", "--budget", "x"], "--budget x; expected a number (see"),
-        (["nvme", "--policy", "al"], "--policy al; expected selective or all"),
+        (["nvme", "--policy", "al"], "--policy 'al'; expected 'selective' or 'all'"),
         (["nvme", "--fail-on", "no"], "--fail-on no; expected one of 'over', 'inconclusive'"),
         (["nvme", "--protect", "data=0.5"], "error: --protect 'data=0.5'; expected some of data,"),
         (["--trace", "sample:redis", "--protect", "data,dta"], "'dta'; expected some of data, queue"),

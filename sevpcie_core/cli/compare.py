@@ -113,7 +113,7 @@ def compare(
             raise MisuseError(f"{told} without --trace; a scenario names its own")
     for name in policy or ():
         if name not in ("selective", "all"):
-            raise MisuseError(f"--policy {name}; expected selective or all")
+            raise MisuseError(f"--policy {name!r}; expected 'selective' or 'all'")
     if budget is not None and not 0 < budget <= _MOST_PCT:
         raise MisuseError(f"--budget {budget:g}; expected a number above 0, up to {_MOST_PCT}")
     regions = options.protected(protect)
