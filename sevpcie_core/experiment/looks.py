@@ -197,15 +197,15 @@ def _device(
     if trace is not None:
         arrivals = "recorded"
     timed = arrivals != "closed loop"
-    found = look(program, run.link.sizes, timed=timed, protect=partial(_selective, marked))
+    found = look(program, run.sizes, timed=timed, protect=partial(_selective, marked))
     return {
         "device": run.name,
         "kind": run.device.kind,
         "preset": run.device.name,
         "link": {
             "name": run.link.name,
-            **{key: getattr(run.link, key) for key in ("gen", "lanes", "mps", "mrrs", "rcb")},
-            **{key: getattr(run.link, key) for key in ("completion_bytes", "flit")},
+            **{key: getattr(run.link, key) for key in ("gen", "lanes")},
+            **{key: getattr(run.sizes, key) for key in ("mps", "mrrs", "rcb", "completion_bytes", "flit")},
         },
         "traffic": traffic,
         "trace": None if trace is None else _trace(trace, recorded(run.traffic)),

@@ -232,24 +232,14 @@ def _gpu(device: GpuDevice, traffic: GpuTraffic) -> Program:
         kinds=records["kind"],
         sizes=records["bytes"],
         streams=records["stream"],
-        copy_setup_ps=device.copy_setup_ps,
-        semaphore_bytes=device.semaphore_bytes,
-        pushbuffer_bytes=device.pushbuffer_bytes,
-        launch_lead_ps=device.launch_lead_ps,
-        front_end_ps=device.front_end_ps,
+        engine=device.engine,
     )
 
 
 def _gpu_generated(device: GpuDevice, traffic: GpuJobTraffic | GpuCopiesTraffic, requests: int) -> Program:
-    engine = {
-        "copy_setup_ps": device.copy_setup_ps,
-        "semaphore_bytes": device.semaphore_bytes,
-        "pushbuffer_bytes": device.pushbuffer_bytes,
-        "front_end_ps": device.front_end_ps,
-    }
     if isinstance(traffic, GpuCopiesTraffic):
-        return traffic.copies.program(requests, **engine)
-    return gpu_jobs.program(traffic.job, requests, launch_lead_ps=device.launch_lead_ps, **engine)
+        return traffic.copies.program(requests, device.engine)
+    return gpu_jobs.program(traffic.job, requests, device.engine)
 
 
 def build(run: DeviceRun, index: int, seed: int, duration_ps: int) -> Program:
@@ -283,5 +273,5 @@ def _build(run: DeviceRun, index: int, seed: int, requests: int) -> Program:
     if isinstance(device, GpuDevice) and isinstance(traffic, GpuJobTraffic | GpuCopiesTraffic):
         return _gpu_generated(device, traffic, requests)
     if isinstance(device, GpuDevice) and isinstance(traffic, GpuZeroCopyTraffic):
-        return traffic.accesses.program(requests, run.link.mrrs, seed, stream)
+        return traffic.accesses.program(requests, run.sizes.mrrs, seed, stream)
     raise MisuseError(f"{run.name}: a {device.kind} device cannot run {traffic.kind} traffic")

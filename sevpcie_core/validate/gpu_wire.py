@@ -1,0 +1,434 @@
+"""Bytes on a GPU's link: its own counters (`measured/gpu_counters_h100.csv`) against the steps of programs.
+
+Rule: one device and one link explain all rows, `gpu-gen5` on `gen5x16`; steps become TLPs by the cuts and
+sizes that the simulator has, too. The counters have whole TLPs, framing to LCRC, and no DLLPs (README of the
+data); a profiler's have them without the data link layer. rx is what goes to the GPU, tx what it sends.
+
+Of repetitions the median counts, less what is counted on an idle link in the same time.
+"""
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from ..errors import FormatError
+from ..experiment.model import Scenario
+from ..experiment.programs import build
+from ..experiment.resolved import DeviceRun, GpuDevice
+from ..spec import BUFFER_QUEUE, DATA_LINK_BYTES
+from ..workload import gpu
+from ..workload.buffers import HOST_MEMORY
+from ..workload.gpu_commands import Engine
+from ..workload.look import look
+from ..workload.program import FOREVER, READ_UP, STEP, WRITE_UP, Chunk, Program
+from .gpu import COLUMNS, COUNTERS, FOLDER
+from .points import DataSet, Point
+from .rows import rows
+
+FILE: Final = f"{COUNTERS}h100.csv"
+DEVICE: Final = "gpu-gen5"
+LINK: Final = "gen5x16"
+
+# Metrics by direction: of whole TLPs on the wire, and without framing, sequence number and LCRC.
+_WIRE: Final = {"rx": "rx_bytes_per_op", "tx": "tx_bytes_per_op"}
+_TLP: Final = {"rx": "pcie__read_bytes.sum_per_op", "tx": "pcie__write_bytes.sum_per_op"}
+_NS: Final = "ns_per_op"
+_METRICS: Final = (*_WIRE.values(), *_TLP.values(), _NS)
+_IDLE: Final = {"rx": "rx_bytes_per_s", "tx": "tx_bytes_per_s"}
+
+# A warp's access goes line by line.
+_LINE: Final = 128
+_WINDOW: Final = 256 << 20
+# Offsets of commands to where reads are cut repeat after so many; of larger copies they do not matter.
+_OPERATIONS: Final = 64
+_LARGE: Final = 1 << 16
+_SMALL: Final = 4096
+# Most that is counted where nothing should go, bytes.
+_NOTHING: Final = 0.05
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A load that was counted: medians by metric."""
+
+    experiment: str
+    direction: str
+    size: int
+    parallel: int
+    values: Mapping[str, float]
+
+
+class _Bytes(NamedTuple):
+    """What goes each way per operation: bytes on the wire, and TLPs."""
+
+    rx: float
+    tx: float
+    rx_tlps: float
+    tx_tlps: float
+
+    def of(self, way: str, metric: str) -> float:
+        """Return the bytes of a direction as a metric counts them."""
+        bytes_, tlps = (self.rx, self.rx_tlps) if way == "rx" else (self.tx, self.tx_tlps)
+        return bytes_ if metric == _WIRE[way] else bytes_ - DATA_LINK_BYTES * tlps
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a kind of command has that the device's presets do not say.
+
+    commands : bytes of them, by the device and the size of the row. fences : whether it has a kernel's.
+    reads, writes : bytes of each that it does beside.
+    found : size of the row whose rx told the bytes; None: another row did.
+    """
+
+    commands: Callable[[Engine, int], int]
+    fences: bool = False
+    reads: Sequence[int] = ()
+    writes: Sequence[int] = ()
+    found: int | None = None
+
+
+# Beside its n bytes a kernel with arguments has so much more than one without.
+_ARGUMENTS: Final = 48
+# Where the host waits for each piece of work, the device reads a word more; a kernel's commands are shorter.
+_AWAITED_READS: Final = (4,)
+_AWAITED_LESS: Final = 24
+_KINDS: Final[Mapping[tuple[str, str], _Kind]] = {
+    ("launch", "launch"): _Kind(lambda e, n: e.launch_command_bytes, True, found=0),
+    ("launch_arguments", "launch"): _Kind(
+        lambda e, n: e.launch_command_bytes + _ARGUMENTS + n, True, found=8
+    ),
+    ("launch_sync", "launch"): _Kind(
+        lambda e, n: e.launch_command_bytes - _AWAITED_LESS, True, _AWAITED_READS, found=0
+    ),
+    ("launch_graph", "launch"): _Kind(lambda e, n: 100, True),
+    ("semaphore_device", "write"): _Kind(lambda e, n: 100, found=4),
+    ("semaphore_host", "write"): _Kind(lambda e, n: 100, writes=(4,)),
+    ("semaphore_wait_host", "read"): _Kind(lambda e, n: 92, reads=(32,), found=4),
+    ("event_record", "write"): _Kind(lambda e, n: 36, writes=(8, 8), found=16),
+    ("memset", "launch"): _Kind(lambda e, n: e.copy_command_bytes),
+}
+
+
+# --- The model ----------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def _device_run(traffic: tuple[tuple[str, Any], ...], requests: int) -> DeviceRun:
+    entry = {"preset": DEVICE, "traffic": {"kind": "gpu", **dict(traffic)}}
+    scenario = Scenario.from_dict(
+        {
+            "name": "counted",
+            "link": LINK,
+            "requests": requests,
+            "workload": [{"name": "counted", "device": {"gpu": entry}}],
+        }
+    )
+    return scenario.resolve().workloads[0].devices[0]
+
+
+def _counted(run: DeviceRun, program: Program, operations: int) -> _Bytes:
+    """Return what a program puts on the link of a device, per operation."""
+    found = look(program, run.sizes, timed=False).tlps
+    down, up = ([t for t in found if t.direction == way] for way in ("down", "up"))
+    return _Bytes(
+        sum(t.wire_bytes for t in down) / operations,
+        sum(t.wire_bytes for t in up) / operations,
+        sum(t.count for t in down) / operations,
+        sum(t.count for t in up) / operations,
+    )
+
+
+def _traffic(requests: int, per: float = 1, **traffic: Any) -> _Bytes:
+    """Return what generated traffic puts on the link per operation of `per` requests."""
+    run = _device_run(tuple(traffic.items()), requests)
+    return _counted(run, build(run, 0, 1, 0), round(requests / per))
+
+
+def _access(row: _Row) -> _Bytes:
+    lines = max(1, row.size // _LINE)
+    access = "load" if row.direction == "read" else "store"
+    size = row.size // lines
+    return _traffic(
+        256 * lines, lines, job="zero-copy", access=access, size=size, pattern="random", window=_WINDOW
+    )
+
+
+def _copy(row: _Row) -> _Bytes:
+    operations = _OPERATIONS if row.size <= _LARGE else 2
+    ways = 2 if row.direction == "both" else 1
+    return _traffic(operations * ways, ways, job="copies", direction=row.direction, size=row.size)
+
+
+def _command(row: _Row) -> _Bytes:
+    run = _device_run((("job", "copies"), ("direction", "h2d")), 1)
+    assert isinstance(run.device, GpuDevice)
+    kind = _KINDS[row.experiment, row.direction]
+    engine = run.device.engine
+    commands = kind.commands(engine, row.size)
+    mine = replace(
+        engine, launch_command_bytes=commands, launch_fences=engine.launch_fences if kind.fences else 0
+    )
+    zeros = np.zeros(_OPERATIONS, np.int64)
+    program = gpu.job(
+        times_ps=zeros,
+        durations_ps=zeros,
+        kinds=np.full(_OPERATIONS, gpu.WORK, np.uint8),
+        sizes=zeros,
+        streams=zeros,
+        engine=mine,
+    )
+    found = _counted(run, program, _OPERATIONS)
+    return _sum(found, _beside(run, program, kind.reads, kind.writes))
+
+
+def _awaited_copy(row: _Row) -> _Bytes:
+    run = _device_run((("job", "copies"), ("direction", row.direction)), 1)
+    return _sum(_copy(row), _beside(run, build(run, 0, 1, 0), _AWAITED_READS, ()))
+
+
+def _beside(run: DeviceRun, program: Program, reads: Sequence[int], writes: Sequence[int]) -> _Bytes:
+    """Return what reads and writes of the device put on its link; program : any of it, for its classes."""
+    steps = np.zeros(len(reads) + len(writes), STEP)
+    steps["kind"] = [READ_UP] * len(reads) + [WRITE_UP] * len(writes)
+    steps["bytes"] = [*reads, *writes]
+    steps["address"] = HOST_MEMORY
+    steps["buffer"] = BUFFER_QUEUE
+    steps["request"] = -1
+    return _counted(run, replace(program, chunks=lambda: iter([Chunk(steps, FOREVER)])), 1)
+
+
+def _sum(one: _Bytes, other: _Bytes) -> _Bytes:
+    return _Bytes(*(a + b for a, b in zip(one, other, strict=True)))
+
+
+# --- What is compared ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Set:
+    """How rows are compared.
+
+    takes : whether a row belongs to it. metrics : of a row, those that are compared, by direction.
+    fitted : whether a row's bytes of a direction told a number.
+    """
+
+    name: str
+    title: str
+    bar_mean: float
+    bar_max: float
+    takes: Callable[[_Row], bool]
+    model: Callable[[_Row], _Bytes]
+    metrics: Callable[[_Row], Sequence[tuple[str, str]]]
+    fitted: Callable[[_Row, str], bool]
+    free: int = 0
+
+
+def _all_levels(row: _Row) -> Sequence[tuple[str, str]]:
+    levels = [_WIRE] if row.experiment == "zerocopy_poll" else [_WIRE, _TLP]
+    return [(way, level[way]) for level in levels for way in ("rx", "tx")]
+
+
+def _copy_levels(row: _Row) -> Sequence[tuple[str, str]]:
+    large = row.size > _LARGE
+    # What the firmware says meanwhile is more than the commands of a long copy.
+    ways = ("tx",) if large and row.direction == "d2h" else ("rx", "tx")
+    # Under the profiler the driver writes small ones into the commands.
+    levels = [_WIRE, _TLP] if large else [_WIRE]
+    return [(way, level[way]) for level in levels for way in ways]
+
+
+def _wire_levels(row: _Row) -> Sequence[tuple[str, str]]:
+    return tuple(_WIRE.items())
+
+
+def _is_command(row: _Row) -> bool:
+    if row.experiment == "copy":
+        return row.direction == "d2h" and row.size < _SMALL
+    if row.experiment == "copy_sync":
+        # Small ones to the device the driver writes into the commands.
+        return row.direction == "d2h" or row.size >= _LARGE
+    if row.experiment == "memset":
+        return row.size <= _SMALL
+    if row.experiment == "launch_graph":
+        return row.parallel == 1
+    return (row.experiment, row.direction) in _KINDS
+
+
+_OTHERS: Final[Mapping[str, Callable[[_Row], _Bytes]]] = {"copy": _copy, "copy_sync": _awaited_copy}
+
+
+def _found(row: _Row, way: str) -> bool:
+    kind = _KINDS.get((row.experiment, row.direction))
+    return way == "rx" and kind is not None and kind.found == row.size
+
+
+_SETS: Final = (
+    _Set(
+        "gpu_wire_access",
+        "GPU: bytes on the wire of loads and stores of threads",
+        0.05,
+        0.1,
+        lambda row: (
+            row.experiment.removesuffix("_in_order") in ("zerocopy_read", "zerocopy_write")
+            or row.experiment == "zerocopy_poll"
+        ),
+        _access,
+        _all_levels,
+        lambda row, way: False,
+    ),
+    _Set(
+        "gpu_wire_copy",
+        "GPU: bytes on the wire of copies from 4 KiB on",
+        0.1,
+        0.5,
+        lambda row: row.experiment in ("copy", "copy_both") and row.size >= _SMALL,
+        _copy,
+        _copy_levels,
+        lambda row, way: row.size == _SMALL and (row.direction, way) == ("d2h", "rx"),
+        free=2,
+    ),
+    _Set(
+        "gpu_wire_command",
+        "GPU: bytes on the wire of launches, semaphores, events and other commands",
+        0.1,
+        0.3,
+        _is_command,
+        lambda row: _OTHERS.get(row.experiment, _command)(row),
+        _wire_levels,
+        _found,
+        free=7,
+    ),
+)
+
+
+def _why(row: _Row) -> str:
+    """Return why a row of no set is not compared."""
+    if row.experiment == "copy":
+        return f"to the device below {_SMALL >> 10} KiB"
+    if row.experiment == "copy_sync":
+        return "to the device, in the commands"
+    if row.experiment == "launch_graph":
+        return "of several kernels"
+    return "by a kernel of the driver" if row.experiment == "memset" else ""
+
+
+# --- Reading ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Rows of the file, what an idle link counts per ns, and what is not modelled."""
+
+    rows: Sequence[_Row] = ()
+    idle: Mapping[str, float] = field(default_factory=dict)
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+
+def _read(data: Path) -> _Read:
+    """Read the file, if it is there. Raises FormatError."""
+    path = data / FOLDER / FILE
+    if not path.is_file():
+        return _Read()
+    table: dict[tuple[str, str, int, int], dict[str, list[float]]] = {}
+    idle = dict.fromkeys(_IDLE, 0.0)
+    skipped: dict[str, int] = {}
+    for row in rows(path, COLUMNS):
+        experiment, metric = row.text("experiment"), row.text("metric")
+        if experiment == "idle":
+            for way, name in _IDLE.items():
+                if metric == name:
+                    idle[way] = row.value("value", zero=True) / 1e9
+        elif experiment == "resolution" or metric not in _METRICS:
+            what = f"{path.stem} {experiment} {metric}"
+            skipped[what] = skipped.get(what, 0) + 1
+        else:
+            key = (
+                experiment,
+                row.text("direction"),
+                row.size("size_bytes", 0),
+                row.size("parallel", 0),
+            )
+            table.setdefault(key, {}).setdefault(metric, []).append(_signed(row))
+    found = []
+    for key, metrics in table.items():
+        one = _Row(*key, {name: statistics.median(values) for name, values in metrics.items()})
+        if any(which.takes(one) for which in _SETS):
+            found.append(one)
+            continue
+        what = f"{path.stem} {one.experiment} {_why(one)}".rstrip()
+        skipped[what] = skipped.get(what, 0) + sum(map(len, metrics.values()))
+    return _Read(found, idle, skipped)
+
+
+def _signed(row: Any) -> float:
+    """Return a number that may be a little below 0, as a difference of counters may."""
+    text = row.text("value")
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not abs(value) < float("inf"):
+        raise FormatError(f"{row.place}: value: {text!r}; expected a number")
+    return value
+
+
+def _points(which: _Set, read: _Read) -> Iterator[Point | str]:
+    """Yield the points of a set, and what it misses."""
+    for row in read.rows:
+        if not which.takes(row):
+            continue
+        modelled = which.model(row)
+        words = f"{row.experiment} {row.direction} {row.size} B"
+        for way, metric in which.metrics(row):
+            if metric not in row.values:
+                continue
+            measured = row.values[metric] - read.idle[way] * row.values.get(_NS, 0.0)
+            expected = modelled.of(way, metric)
+            level = "" if metric == _WIRE[way] else ", TLPs alone"
+            if not expected:
+                if abs(measured) > _NOTHING:
+                    yield f"{words}: {measured:.3g} B {way}{level}; expected none"
+                continue
+            if measured <= 0:
+                yield f"{words}: no bytes {way}{level}; expected {expected:.5g}"
+                continue
+            yield Point(
+                f"{words} {way}{level}",
+                f"{row.experiment} {way}{level}",
+                max(row.size, 1),
+                measured,
+                expected,
+                which.fitted(row, way),
+            )
+
+
+def _compare(which: _Set, read: _Read, first: bool) -> DataSet:
+    found = list(_points(which, read))
+    return DataSet(
+        which.name,
+        which.title,
+        "B per operation",
+        "bytes",
+        which.bar_mean,
+        which.bar_max,
+        free_parameters=which.free,
+        points=[one for one in found if isinstance(one, Point)],
+        missed=[one for one in found if isinstance(one, str)],
+        not_modelled=read.skipped if first else {},
+    )
+
+
+def sets() -> Iterator[Callable[[Path], DataSet]]:
+    """Yield what compares each set of a folder. Raises FormatError for data that cannot be read."""
+
+    def one(which: _Set, first: bool) -> Callable[[Path], DataSet]:
+        return lambda data: _compare(which, _read(data), first)
+
+    for i, which in enumerate(_SETS):
+        yield one(which, i == 0)
