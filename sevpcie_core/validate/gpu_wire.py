@@ -44,10 +44,13 @@ _IDLE: Final = {"rx": "rx_bytes_per_s", "tx": "tx_bytes_per_s"}
 # A warp's access goes line by line.
 _LINE: Final = 128
 _WINDOW: Final = 256 << 20
-# Offsets of commands to where reads are cut repeat after so many; of larger copies they do not matter.
+# Offsets of commands to where reads are cut repeat after so many; of longer copies they do not matter.
 _OPERATIONS: Final = 64
+_LONG: Final = 1 << 22
 _LARGE: Final = 1 << 16
 _SMALL: Final = 4096
+# What nobody waits for.
+_MOST: Final = 1 << 30
 # Most that is counted where nothing should go, bytes.
 _NOTHING: Final = 0.05
 
@@ -160,7 +163,7 @@ def _access(row: _Row) -> _Bytes:
 
 
 def _copy(row: _Row) -> _Bytes:
-    operations = _OPERATIONS if row.size <= _LARGE else 2
+    operations = _OPERATIONS if row.size < _LONG else 2
     ways = 2 if row.direction == "both" else 1
     return _traffic(operations * ways, ways, job="copies", direction=row.direction, size=row.size)
 
@@ -229,6 +232,17 @@ class _Set:
     free: int = 0
 
 
+_WAYS: Final = ("h2d", "d2h")
+_COPIES: Final = (("copy", "h2d"), ("copy", "d2h"), ("copy_both", "both"))
+_ACCESSES: Final = (
+    "zerocopy_read",
+    "zerocopy_write",
+    "zerocopy_read_in_order",
+    "zerocopy_write_in_order",
+    "zerocopy_poll",
+)
+
+
 def _all_levels(row: _Row) -> Sequence[tuple[str, str]]:
     levels = [_WIRE] if row.experiment == "zerocopy_poll" else [_WIRE, _TLP]
     return [(way, level[way]) for level in levels for way in ("rx", "tx")]
@@ -249,10 +263,10 @@ def _wire_levels(row: _Row) -> Sequence[tuple[str, str]]:
 
 def _is_command(row: _Row) -> bool:
     if row.experiment == "copy":
-        return row.direction == "d2h" and row.size < _SMALL
+        return row.direction == "d2h" and 0 < row.size < _SMALL
     if row.experiment == "copy_sync":
         # Small ones to the device the driver writes into the commands.
-        return row.direction == "d2h" or row.size >= _LARGE
+        return row.direction in _WAYS and (row.size >= _LARGE or (row.direction == "d2h" and row.size > 0))
     if row.experiment == "memset":
         return row.size <= _SMALL
     if row.experiment == "launch_graph":
@@ -287,7 +301,7 @@ _SETS: Final = (
         "GPU: bytes on the wire of copies from 4 KiB on",
         0.1,
         0.5,
-        lambda row: row.experiment in ("copy", "copy_both") and row.size >= _SMALL,
+        lambda row: (row.experiment, row.direction) in _COPIES and row.size >= _SMALL,
         _copy,
         _copy_levels,
         lambda row, way: row.size == _SMALL and (row.direction, way) == ("d2h", "rx"),
@@ -309,9 +323,11 @@ _SETS: Final = (
 
 def _why(row: _Row) -> str:
     """Return why a row of no set is not compared."""
-    if row.experiment == "copy":
+    if row.size > _MOST:
+        return f"above {_MOST >> 30} GiB"
+    if row.experiment == "copy" and row.direction == "h2d":
         return f"to the device below {_SMALL >> 10} KiB"
-    if row.experiment == "copy_sync":
+    if row.experiment == "copy_sync" and row.direction == "h2d":
         return "to the device, in the commands"
     if row.experiment == "launch_graph":
         return "of several kernels"
@@ -358,7 +374,7 @@ def _read(data: Path) -> _Read:
     found = []
     for key, metrics in table.items():
         one = _Row(*key, {name: statistics.median(values) for name, values in metrics.items()})
-        if any(which.takes(one) for which in _SETS):
+        if one.size <= _MOST and any(which.takes(one) for which in _SETS):
             found.append(one)
             continue
         what = f"{path.stem} {one.experiment} {_why(one)}".rstrip()

@@ -160,7 +160,7 @@ def _fill(
             at = put_fences(out, at, places, numbers, stat)
             # A posted write follows the fence before on the wire; without one it waits for the kernel.
             at = put_semaphore(out, at, places, numbers, number, -1, stat, EARLY1 if at - 1 > work else 0)
-        reach = max(reach, at - bell)
+        reach = max(reach, np.int64(at - bell))
         closed[i] = at - 1
         number += 1
     so_far[:] = number, copies, request
