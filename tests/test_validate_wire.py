@@ -13,7 +13,7 @@ from sevpcie_core.experiment.model import Scenario
 from sevpcie_core.experiment.programs import build
 from sevpcie_core.experiment.runner import Task
 from sevpcie_core.experiment.scenario import load_scheme
-from sevpcie_core.validate import gpu, gpu_wire
+from sevpcie_core.validate import gpu, gpu_wire, gpu_wire_model
 from sevpcie_core.validate.points import DataSet
 from sevpcie_core.validate.rows import rows
 from sevpcie_core.workload.look import look
@@ -164,10 +164,10 @@ def test_every_set_meets_its_bars(root: Path) -> None:
     ids=lambda change: next(iter(change)),
 )
 def test_another_device_does_not_fit(change, misses, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gpu_wire._device_run.cache_clear()
-    monkeypatch.setattr(gpu_wire, "DEVICE", {"base": "gpu-gen5", **change})
+    gpu_wire_model._device_run.cache_clear()
+    monkeypatch.setattr(gpu_wire_model, "DEVICE", {"base": "gpu-gen5", **change})
     found = compared(root / "data")
-    gpu_wire._device_run.cache_clear()
+    gpu_wire_model._device_run.cache_clear()
     assert {name for name, one in found.items() if not one.ok} == misses
 
 

@@ -9,30 +9,18 @@ Of repetitions the median counts, less what is counted on an idle link in the sa
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-
-import numpy as np
+from typing import Any, Final
 
 from ..errors import FormatError
-from ..experiment.model import Scenario
-from ..experiment.programs import build
-from ..experiment.resolved import DeviceRun, GpuDevice
-from ..spec import BUFFER_QUEUE, DATA_LINK_BYTES
-from ..workload import gpu
-from ..workload.buffers import HOST_MEMORY
-from ..workload.gpu_commands import Engine
-from ..workload.look import look
-from ..workload.program import FOREVER, READ_UP, STEP, WRITE_UP, Chunk, Program
+from ..spec import DATA_LINK_BYTES
 from .gpu import COLUMNS, COUNTERS, FOLDER
+from .gpu_wire_model import KINDS, Bytes, Row, access, awaited_copy, command, copy
 from .points import DataSet, Point
 from .rows import rows
 
 FILE: Final = f"{COUNTERS}h100.csv"
-DEVICE: Final = "gpu-gen5"
-LINK: Final = "gen5x16"
 
 # Metrics by direction: of whole TLPs on the wire, and without framing, sequence number and LCRC.
 _WIRE: Final = {"rx": "rx_bytes_per_op", "tx": "tx_bytes_per_op"}
@@ -41,173 +29,12 @@ _NS: Final = "ns_per_op"
 _METRICS: Final = (*_WIRE.values(), *_TLP.values(), _NS)
 _IDLE: Final = {"rx": "rx_bytes_per_s", "tx": "tx_bytes_per_s"}
 
-# A warp's access goes line by line.
-_LINE: Final = 128
-_WINDOW: Final = 256 << 20
-# Offsets of commands to where reads are cut repeat after so many; of longer copies they do not matter.
-_OPERATIONS: Final = 64
-_LONG: Final = 1 << 22
 _LARGE: Final = 1 << 16
 _SMALL: Final = 4096
 # What nobody waits for.
 _MOST: Final = 1 << 30
 # Most that is counted where nothing should go, bytes.
 _NOTHING: Final = 0.05
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A load that was counted: medians by metric."""
-
-    experiment: str
-    direction: str
-    size: int
-    parallel: int
-    values: Mapping[str, float]
-
-
-class _Bytes(NamedTuple):
-    """What goes each way per operation: bytes on the wire, and TLPs."""
-
-    rx: float
-    tx: float
-    rx_tlps: float
-    tx_tlps: float
-
-    def of(self, way: str, metric: str) -> float:
-        """Return the bytes of a direction as a metric counts them."""
-        bytes_, tlps = (self.rx, self.rx_tlps) if way == "rx" else (self.tx, self.tx_tlps)
-        return bytes_ if metric == _WIRE[way] else bytes_ - DATA_LINK_BYTES * tlps
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """What a kind of command has that the device's presets do not say.
-
-    commands : bytes of them, by the device and the size of the row. fences : whether it has a kernel's.
-    reads, writes : bytes of each that it does beside.
-    found : size of the row whose rx told the bytes; None: another row did.
-    """
-
-    commands: Callable[[Engine, int], int]
-    fences: bool = False
-    reads: Sequence[int] = ()
-    writes: Sequence[int] = ()
-    found: int | None = None
-
-
-# Beside its n bytes a kernel with arguments has so much more than one without.
-_ARGUMENTS: Final = 48
-# Where the host waits for each piece of work, the device reads a word more; a kernel's commands are shorter.
-_AWAITED_READS: Final = (4,)
-_AWAITED_LESS: Final = 24
-_KINDS: Final[Mapping[tuple[str, str], _Kind]] = {
-    ("launch", "launch"): _Kind(lambda e, n: e.launch_command_bytes, True, found=0),
-    ("launch_arguments", "launch"): _Kind(
-        lambda e, n: e.launch_command_bytes + _ARGUMENTS + n, True, found=8
-    ),
-    ("launch_sync", "launch"): _Kind(
-        lambda e, n: e.launch_command_bytes - _AWAITED_LESS, True, _AWAITED_READS, found=0
-    ),
-    ("launch_graph", "launch"): _Kind(lambda e, n: 100, True),
-    ("semaphore_device", "write"): _Kind(lambda e, n: 100, found=4),
-    ("semaphore_host", "write"): _Kind(lambda e, n: 100, writes=(4,)),
-    ("semaphore_wait_host", "read"): _Kind(lambda e, n: 92, reads=(32,), found=4),
-    ("event_record", "write"): _Kind(lambda e, n: 36, writes=(8, 8), found=16),
-    ("memset", "launch"): _Kind(lambda e, n: e.copy_command_bytes),
-}
-
-
-# --- The model ----------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=256)
-def _device_run(traffic: tuple[tuple[str, Any], ...], requests: int) -> DeviceRun:
-    entry = {"preset": DEVICE, "traffic": {"kind": "gpu", **dict(traffic)}}
-    scenario = Scenario.from_dict(
-        {
-            "name": "counted",
-            "link": LINK,
-            "requests": requests,
-            "workload": [{"name": "counted", "device": {"gpu": entry}}],
-        }
-    )
-    return scenario.resolve().workloads[0].devices[0]
-
-
-def _counted(run: DeviceRun, program: Program, operations: int) -> _Bytes:
-    """Return what a program puts on the link of a device, per operation."""
-    found = look(program, run.sizes, timed=False).tlps
-    down, up = ([t for t in found if t.direction == way] for way in ("down", "up"))
-    return _Bytes(
-        sum(t.wire_bytes for t in down) / operations,
-        sum(t.wire_bytes for t in up) / operations,
-        sum(t.count for t in down) / operations,
-        sum(t.count for t in up) / operations,
-    )
-
-
-def _traffic(requests: int, per: float = 1, **traffic: Any) -> _Bytes:
-    """Return what generated traffic puts on the link per operation of `per` requests."""
-    run = _device_run(tuple(traffic.items()), requests)
-    return _counted(run, build(run, 0, 1, 0), round(requests / per))
-
-
-def _access(row: _Row) -> _Bytes:
-    lines = max(1, row.size // _LINE)
-    access = "load" if row.direction == "read" else "store"
-    size = row.size // lines
-    return _traffic(
-        256 * lines, lines, job="zero-copy", access=access, size=size, pattern="random", window=_WINDOW
-    )
-
-
-def _copy(row: _Row) -> _Bytes:
-    operations = _OPERATIONS if row.size < _LONG else 2
-    ways = 2 if row.direction == "both" else 1
-    return _traffic(operations * ways, ways, job="copies", direction=row.direction, size=row.size)
-
-
-def _command(row: _Row) -> _Bytes:
-    run = _device_run((("job", "copies"), ("direction", "h2d")), 1)
-    assert isinstance(run.device, GpuDevice)
-    kind = _KINDS[row.experiment, row.direction]
-    engine = run.device.engine
-    commands = kind.commands(engine, row.size)
-    mine = replace(
-        engine, launch_command_bytes=commands, launch_fences=engine.launch_fences if kind.fences else 0
-    )
-    zeros = np.zeros(_OPERATIONS, np.int64)
-    program = gpu.job(
-        times_ps=zeros,
-        durations_ps=zeros,
-        kinds=np.full(_OPERATIONS, gpu.WORK, np.uint8),
-        sizes=zeros,
-        streams=zeros,
-        engine=mine,
-    )
-    found = _counted(run, program, _OPERATIONS)
-    return _sum(found, _beside(run, program, kind.reads, kind.writes))
-
-
-def _awaited_copy(row: _Row) -> _Bytes:
-    run = _device_run((("job", "copies"), ("direction", row.direction)), 1)
-    return _sum(_copy(row), _beside(run, build(run, 0, 1, 0), _AWAITED_READS, ()))
-
-
-def _beside(run: DeviceRun, program: Program, reads: Sequence[int], writes: Sequence[int]) -> _Bytes:
-    """Return what reads and writes of the device put on its link; program : any of it, for its classes."""
-    steps = np.zeros(len(reads) + len(writes), STEP)
-    steps["kind"] = [READ_UP] * len(reads) + [WRITE_UP] * len(writes)
-    steps["bytes"] = [*reads, *writes]
-    steps["address"] = HOST_MEMORY
-    steps["buffer"] = BUFFER_QUEUE
-    steps["request"] = -1
-    return _counted(run, replace(program, chunks=lambda: iter([Chunk(steps, FOREVER)])), 1)
-
-
-def _sum(one: _Bytes, other: _Bytes) -> _Bytes:
-    return _Bytes(*(a + b for a, b in zip(one, other, strict=True)))
 
 
 # --- What is compared ---------------------------------------------------------------------------------------
@@ -225,10 +52,10 @@ class _Set:
     title: str
     bar_mean: float
     bar_max: float
-    takes: Callable[[_Row], bool]
-    model: Callable[[_Row], _Bytes]
-    metrics: Callable[[_Row], Sequence[tuple[str, str]]]
-    fitted: Callable[[_Row, str], bool]
+    takes: Callable[[Row], bool]
+    model: Callable[[Row], Bytes]
+    metrics: Callable[[Row], Sequence[tuple[str, str]]]
+    fitted: Callable[[Row, str], bool]
     free: int = 0
 
 
@@ -243,12 +70,18 @@ _ACCESSES: Final = (
 )
 
 
-def _all_levels(row: _Row) -> Sequence[tuple[str, str]]:
+def _of(modelled: Bytes, way: str, metric: str) -> float:
+    """Return the bytes of a direction as a metric counts them."""
+    found, tlps = (modelled.rx, modelled.rx_tlps) if way == "rx" else (modelled.tx, modelled.tx_tlps)
+    return found if metric == _WIRE[way] else found - DATA_LINK_BYTES * tlps
+
+
+def _all_levels(row: Row) -> Sequence[tuple[str, str]]:
     levels = [_WIRE] if row.experiment == "zerocopy_poll" else [_WIRE, _TLP]
     return [(way, level[way]) for level in levels for way in ("rx", "tx")]
 
 
-def _copy_levels(row: _Row) -> Sequence[tuple[str, str]]:
+def _copy_levels(row: Row) -> Sequence[tuple[str, str]]:
     large = row.size > _LARGE
     # What the firmware says meanwhile is more than the commands of a long copy.
     ways = ("tx",) if large and row.direction == "d2h" else ("rx", "tx")
@@ -257,11 +90,11 @@ def _copy_levels(row: _Row) -> Sequence[tuple[str, str]]:
     return [(way, level[way]) for level in levels for way in ways]
 
 
-def _wire_levels(row: _Row) -> Sequence[tuple[str, str]]:
+def _wire_levels(row: Row) -> Sequence[tuple[str, str]]:
     return tuple(_WIRE.items())
 
 
-def _is_command(row: _Row) -> bool:
+def _is_command(row: Row) -> bool:
     if row.experiment == "copy":
         return row.direction == "d2h" and 0 < row.size < _SMALL
     if row.experiment == "copy_sync":
@@ -271,14 +104,14 @@ def _is_command(row: _Row) -> bool:
         return row.size <= _SMALL
     if row.experiment == "launch_graph":
         return row.parallel == 1
-    return (row.experiment, row.direction) in _KINDS
+    return (row.experiment, row.direction) in KINDS
 
 
-_OTHERS: Final[Mapping[str, Callable[[_Row], _Bytes]]] = {"copy": _copy, "copy_sync": _awaited_copy}
+_OTHERS: Final[Mapping[str, Callable[[Row], Bytes]]] = {"copy": copy, "copy_sync": awaited_copy}
 
 
-def _found(row: _Row, way: str) -> bool:
-    kind = _KINDS.get((row.experiment, row.direction))
+def _found(row: Row, way: str) -> bool:
+    kind = KINDS.get((row.experiment, row.direction))
     return way == "rx" and kind is not None and kind.found == row.size
 
 
@@ -288,11 +121,8 @@ _SETS: Final = (
         "GPU: bytes on the wire of loads and stores of threads",
         0.05,
         0.1,
-        lambda row: (
-            row.experiment.removesuffix("_in_order") in ("zerocopy_read", "zerocopy_write")
-            or row.experiment == "zerocopy_poll"
-        ),
-        _access,
+        lambda row: row.experiment in _ACCESSES and row.size > 0,
+        access,
         _all_levels,
         lambda row, way: False,
     ),
@@ -302,7 +132,7 @@ _SETS: Final = (
         0.1,
         0.5,
         lambda row: (row.experiment, row.direction) in _COPIES and row.size >= _SMALL,
-        _copy,
+        copy,
         _copy_levels,
         lambda row, way: row.size == _SMALL and (row.direction, way) == ("d2h", "rx"),
         free=2,
@@ -313,7 +143,7 @@ _SETS: Final = (
         0.1,
         0.3,
         _is_command,
-        lambda row: _OTHERS.get(row.experiment, _command)(row),
+        lambda row: _OTHERS.get(row.experiment, command)(row),
         _wire_levels,
         _found,
         free=7,
@@ -321,7 +151,7 @@ _SETS: Final = (
 )
 
 
-def _why(row: _Row) -> str:
+def _why(row: Row) -> str:
     """Return why a row of no set is not compared."""
     if row.size > _MOST:
         return f"above {_MOST >> 30} GiB"
@@ -341,7 +171,7 @@ def _why(row: _Row) -> str:
 class _Read:
     """Rows of the file, what an idle link counts per ns, and what is not modelled."""
 
-    rows: Sequence[_Row] = ()
+    rows: Sequence[Row] = ()
     idle: Mapping[str, float] = field(default_factory=dict)
     skipped: Mapping[str, int] = field(default_factory=dict)
 
@@ -373,7 +203,7 @@ def _read(data: Path) -> _Read:
             table.setdefault(key, {}).setdefault(metric, []).append(_signed(row))
     found = []
     for key, metrics in table.items():
-        one = _Row(*key, {name: statistics.median(values) for name, values in metrics.items()})
+        one = Row(*key, {name: statistics.median(values) for name, values in metrics.items()})
         if one.size <= _MOST and any(which.takes(one) for which in _SETS):
             found.append(one)
             continue
@@ -405,7 +235,7 @@ def _points(which: _Set, read: _Read) -> Iterator[Point | str]:
             if metric not in row.values:
                 continue
             measured = row.values[metric] - read.idle[way] * row.values.get(_NS, 0.0)
-            expected = modelled.of(way, metric)
+            expected = _of(modelled, way, metric)
             level = "" if metric == _WIRE[way] else ", TLPs alone"
             if not expected:
                 if abs(measured) > _NOTHING:
