@@ -18,7 +18,7 @@ from sevpcie_core.validate.points import DataSet
 from sevpcie_core.validate.rows import rows
 from sevpcie_core.workload.look import look
 
-SETS = {"gpu_wire_access": (60, 60), "gpu_wire_copy": (52, 51), "gpu_wire_command": (50, 44)}
+SETS = {"gpu_wire_access": (60, 60), "gpu_wire_copy": (52, 48), "gpu_wire_command": (50, 40)}
 HEADER = ",".join(gpu.COLUMNS)
 Key = tuple[str, str, int, int, str]
 RX, TX = "rx_bytes_per_op", "tx_bytes_per_op"

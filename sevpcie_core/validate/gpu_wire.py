@@ -112,7 +112,11 @@ _OTHERS: Final[Mapping[str, Callable[[Row], Bytes]]] = {"copy": copy, "copy_sync
 
 def _found(row: Row, way: str) -> bool:
     kind = KINDS.get((row.experiment, row.direction))
-    return way == "rx" and kind is not None and kind.found == row.size
+    return kind is not None and kind.found == row.size and way in kind.by
+
+
+# Rows that told doorbells, entry and commands of copies; and what reads ask for.
+_COPIES_FOUND: Final = (("d2h", _SMALL, "rx"), ("d2h", _SMALL, "tx"), ("h2d", 1 << 28, "tx"))
 
 
 _SETS: Final = (
@@ -134,8 +138,8 @@ _SETS: Final = (
         lambda row: (row.experiment, row.direction) in _COPIES and row.size >= _SMALL,
         copy,
         _copy_levels,
-        lambda row, way: row.size == _SMALL and (row.direction, way) == ("d2h", "rx"),
-        free=2,
+        lambda row, way: (row.direction, row.size, way) in _COPIES_FOUND,
+        free=3,
     ),
     _Set(
         "gpu_wire_command",
@@ -146,7 +150,7 @@ _SETS: Final = (
         lambda row: _OTHERS.get(row.experiment, command)(row),
         _wire_levels,
         _found,
-        free=7,
+        free=9,
     ),
 )
 

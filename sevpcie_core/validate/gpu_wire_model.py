@@ -59,7 +59,7 @@ class Kind:
 
     commands : bytes of them, by the device and the size of the row. fences : whether it has a kernel's.
     reads, writes : bytes of each that it does beside.
-    found : size of the row whose rx told the bytes; None: another row did.
+    found : size of the row that told them; None: others did. by : its directions that did.
     """
 
     commands: Callable[[Engine, int], int]
@@ -67,6 +67,7 @@ class Kind:
     reads: Sequence[int] = ()
     writes: Sequence[int] = ()
     found: int | None = None
+    by: Sequence[str] = ("rx",)
 
 
 # Beside its n bytes a kernel with arguments has so much more than one without.
@@ -74,17 +75,18 @@ _ARGUMENTS: Final = 48
 # Where the host waits for each piece of work, the device reads a word more; a kernel's commands are shorter.
 _AWAITED_READS: Final = (4,)
 _AWAITED_LESS: Final = 24
+_BOTH: Final = ("rx", "tx")
 KINDS: Final[Mapping[tuple[str, str], Kind]] = {
-    ("launch", "launch"): Kind(lambda e, n: e.launch_command_bytes, True, found=0),
+    ("launch", "launch"): Kind(lambda e, n: e.launch_command_bytes, True, found=0, by=_BOTH),
     ("launch_arguments", "launch"): Kind(lambda e, n: e.launch_command_bytes + _ARGUMENTS + n, True, found=8),
     ("launch_sync", "launch"): Kind(
-        lambda e, n: e.launch_command_bytes - _AWAITED_LESS, True, _AWAITED_READS, found=0
+        lambda e, n: e.launch_command_bytes - _AWAITED_LESS, True, _AWAITED_READS, found=0, by=_BOTH
     ),
     ("launch_graph", "launch"): Kind(lambda e, n: 100, True),
     ("semaphore_device", "write"): Kind(lambda e, n: 100, found=4),
     ("semaphore_host", "write"): Kind(lambda e, n: 100, writes=(4,)),
-    ("semaphore_wait_host", "read"): Kind(lambda e, n: 92, reads=(32,), found=4),
-    ("event_record", "write"): Kind(lambda e, n: 36, writes=(8, 8), found=16),
+    ("semaphore_wait_host", "read"): Kind(lambda e, n: 92, reads=(32,), found=4, by=_BOTH),
+    ("event_record", "write"): Kind(lambda e, n: 36, writes=(8, 8), found=16, by=_BOTH),
     ("memset", "launch"): Kind(lambda e, n: e.copy_command_bytes),
 }
 
