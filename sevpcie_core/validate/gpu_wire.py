@@ -150,7 +150,7 @@ _SETS: Final = (
         lambda row: _OTHERS.get(row.experiment, command)(row),
         _wire_levels,
         _found,
-        free=9,
+        free=10,
     ),
 )
 
