@@ -250,7 +250,7 @@ def _points(which: _Set, read: _Read) -> Iterator[Point | str]:
                 continue
             yield Point(
                 f"{words} {way}{level}",
-                f"{row.experiment} {way}{level}",
+                f"{row.experiment} {row.direction} {way}{level}",
                 max(row.size, 1),
                 measured,
                 expected,
