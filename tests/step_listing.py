@@ -21,7 +21,7 @@ from sevpcie_core.workload.program import (
 WORDS = {WRITE_UP: "device writes", READ_UP: "device reads", WRITE_DOWN: "host writes"}
 COLUMNS = ("step", "", "what", "buffer", "bytes", "waits for", "request")
 # What the early moment of a step is.
-EARLY = {WRITE_UP: "acceptance", READ_UP: "last request", DELAY: "begin"}
+EARLY = {WRITE_UP: "acceptance", WRITE_DOWN: "acceptance", READ_UP: "last request", DELAY: "begin"}
 
 
 def row(steps: np.ndarray, i: int, name: str) -> list[str]:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sevpcie_core.errors import MisuseError
+from sevpcie_core.experiment import presets
 from sevpcie_core.link.params import link_row
 from sevpcie_core.link.run import simulate
 from sevpcie_core.spec import BUFFER_DATA, BUFFER_QUEUE
@@ -31,6 +32,7 @@ from sevpcie_core.workload.program import (
 )
 from sevpcie_core.workload.traces.records import NIC_DTYPE
 
+ENGINE = presets.device("gpu-gen5", None, ())[0].build("gpu-gen5").engine
 SLOW = Staging(cores=3, setup_ps=250_000, mb_per_s=10_000)
 # No transfer takes time.
 INSTANT = Staging(cores=1, setup_ps=0, mb_per_s=1 << 62)
@@ -99,11 +101,7 @@ def of_gpu(kinds, sizes, gap_ps=40_000_000) -> Program:
         kinds=np.array(kinds, np.uint8),
         sizes=np.array(sizes, np.int64),
         streams=np.zeros(n, np.int64),
-        copy_setup_ps=1_000_000,
-        semaphore_bytes=16,
-        pushbuffer_bytes=64,
-        launch_lead_ps=1_250_000,
-        front_end_ps=600_000,
+        engine=ENGINE,
     )
 
 

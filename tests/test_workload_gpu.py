@@ -4,6 +4,7 @@ import csv
 import gzip
 import re
 import tomllib
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -44,11 +45,10 @@ from sevpcie_core.workload.traces.records import GPU_D2H, GPU_DTYPE, GPU_H2D, GP
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 US = 1_000_000
-# Of the device gpu-gen5.
-ENGINE = {"copy_setup_ps": US, "semaphore_bytes": 16, "pushbuffer_bytes": 64, "front_end_ps": 600_000}
-LEAD = 1_250_000
+ENGINE = presets.device("gpu-gen5", None, ())[0].build("gpu-gen5").engine
+LEAD = ENGINE.launch_lead_ps
 LINK = link_row(
-    generation=5, lanes=16, mps=256, mrrs=512, rcb=64, completion_bytes=256, propagation_ps=100_000, tags=768
+    generation=5, lanes=16, mps=256, mrrs=256, rcb=64, completion_bytes=256, propagation_ps=100_000, tags=768
 )
 SAMPLES = {"train_resnet50": Training(), "llm_decode": Decode(), "kv_swap": KvSwap()}
 
@@ -76,8 +76,7 @@ def recorded(records: Records) -> Program:
         kinds=records["kind"],
         sizes=records["bytes"],
         streams=records["stream"],
-        launch_lead_ps=LEAD,
-        **ENGINE,
+        engine=ENGINE,
     )
 
 
@@ -86,11 +85,12 @@ def one(kind: int, size: int, duration_ps: int = 0) -> Program:
 
 
 # What the page lists, by its headings there: a program, and what its steps are.
-COPY = ("doorbell", "command", "front end", "intended start", "set-up", "data", "semaphore")
+COMMAND = ("pointer", "doorbell", "entry", "commands", "front end")
+COPY = (*COMMAND, "intended start", "set-up", "data", "semaphore")
 OPERATIONS = {
     "A copy to the device": (lambda: one(gpu.H2D, 65536), COPY),
     "A copy from the device": (lambda: one(gpu.D2H, 65536), COPY),
-    "A launch": (lambda: one(gpu.WORK, 0, 5 * US), ("doorbell", "command", "front end", "kernel")),
+    "A launch": (lambda: one(gpu.WORK, 0, 5 * US), (*COMMAND, "kernel", "fence", "fence", "semaphore")),
     "A load of a thread": (
         lambda: measured("load", 64, 1, inside_ps=636_000).program(1, 512, 1, 0),
         ("issue, thread", "data", "no mover", "inside the GPU"),
@@ -100,8 +100,8 @@ OPERATIONS = {
         ("issue, thread", "no mover", "no set-up", "data"),
     ),
     "Two copies back to back": (
-        lambda: Copies("h2d", (1 << 20,), 1).program(2, **ENGINE),
-        ("doorbell", "command", "front end", "set-up", "data", "semaphore"),
+        lambda: Copies("h2d", (1 << 20,), 1).program(2, ENGINE),
+        (*COMMAND, "set-up", "data", "semaphore"),
     ),
 }
 
@@ -290,7 +290,7 @@ def repeated(job: Job, count: int) -> Records:
 
 
 def job_program(job: Job, count: int) -> Program:
-    return gpu_jobs.program(job, count, launch_lead_ps=LEAD, **ENGINE)
+    return gpu_jobs.program(job, count, ENGINE)
 
 
 def steps_of(program: Program) -> np.ndarray:
@@ -347,7 +347,12 @@ def test_steps_do_not_depend_on_where_batches_end(
     records = np.array(rows, GPU_DTYPE)
     records["t_ps"] = np.cumsum(records["t_ps"])
     edges = sorted({0, len(records), *(cut % len(records) for cut in cuts)})
-    engine = ENGINE | {"launch_lead_ps": lead, "largest": 9000, "buffers": 50, "reach_of": len(records)}
+    engine = {
+        "largest": 9000,
+        "buffers": 50,
+        "reach_of": len(records),
+        "engine": replace(ENGINE, launch_lead_ps=lead),
+    }
     pieces = [records[a:b] for a, b in pairwise(edges)]
     whole = gpu.generated(lambda: iter([records]), **engine)
     parts = gpu.generated(lambda: iter(pieces), **engine)
@@ -391,17 +396,26 @@ def check_device(program: Program) -> np.ndarray:
     assert sorted(begins) == sorted(ends) == list(range(len(begins)))
     moves = steps["kind"] != DELAY
     command = moves & (steps["kind"] == READ_UP) & (steps["buffer"] == BUFFER_QUEUE)
-    # A command is fetched behind its doorbell, and nothing else waits for a doorbell.
-    for at in np.flatnonzero(command):
+    # An entry is fetched behind its doorbell, commands behind their entry, and nothing else waits for either.
+    entries, commands = np.flatnonzero(command).reshape(-1, 2).T
+    assert (steps["bytes"][entries] == ENGINE.entry_bytes).all()
+    assert (waits[0][commands] == entries).all()
+    for at in entries:
         bell = steps[at - int(steps[at]["after"])]
         assert (bell["kind"], bell["buffer"]) == (WRITE_DOWN, BUFFER_MMIO)
         assert bell["request"] == steps[at]["request"]
-    assert command.sum() == (steps["kind"] == WRITE_DOWN).sum()
+    assert len(entries) * ENGINE.doorbells == (steps["kind"] == WRITE_DOWN).sum()
+    assert len(np.unique(steps["address"][steps["kind"] == WRITE_DOWN])) == min(len(entries), 1) * 2
     # A semaphore goes out behind its data.
     data = moves & (steps["buffer"] == BUFFER_DATA)
-    done = moves & (steps["kind"] == WRITE_UP) & (steps["buffer"] == BUFFER_QUEUE)
+    written = moves & (steps["kind"] == WRITE_UP) & (steps["buffer"] == BUFFER_QUEUE)
+    done = written & (steps["request"] >= 0)
     assert np.array_equal(steps["request"][data], steps["request"][done])
     assert np.array_equal(waits[0][done], np.flatnonzero(data))
+    # Behind each kernel, fences and another one.
+    launches = len(entries) - data.sum()
+    sizes = [ENGINE.semaphore_bytes, *[4] * ENGINE.launch_fences]
+    assert sorted(steps["bytes"][written & ~done]) == sorted(sizes * launches)
     early = (steps["flags"][done] & EARLY1) > 0
     assert np.array_equal(early, steps["kind"][data] == WRITE_UP)
     # All lies in the buffers that the program has named.
@@ -574,7 +588,7 @@ def test_the_time_inside_the_gpu_is_what_host_and_link_leave_of_a_measured_load(
     st.integers(1, 400),
 )
 def test_every_copy_back_to_back_once(direction: str, sizes: list[int], depth: int, count: int) -> None:
-    program = Copies(direction, tuple(sizes), depth).program(count, **ENGINE)
+    program = Copies(direction, tuple(sizes), depth).program(count, ENGINE)
     steps = check_device(program)
     data = steps[(steps["buffer"] == BUFFER_DATA) & (steps["kind"] != DELAY)]
     assert len(data) == count
@@ -596,12 +610,12 @@ def test_every_copy_back_to_back_once(direction: str, sizes: list[int], depth: i
 
 def period_ps(copies: Copies, link: np.ndarray = LINK) -> float:
     """Return the time of one copy in the steady state."""
-    few, many = (run(copies.program(n, **ENGINE), link).job_ps[0] for n in (40, 120))
+    few, many = (run(copies.program(n, ENGINE), link).job_ps[0] for n in (40, 120))
     return (many - few) / 80
 
 
 def test_a_queue_hides_the_way_to_the_engine_and_not_its_set_up() -> None:
-    path = ENGINE["front_end_ps"] + 650_000  # doorbell and command read
+    path = ENGINE.front_end_ps + 1_200_000  # doorbell, reads of entry and commands
     alone, queued = (period_ps(Copies("h2d", (4096,), depth)) for depth in (1, 8))
     assert alone - queued == pytest.approx(path, rel=0.15)
     # Set-up, round trip, and 4 KiB on the wire.
@@ -623,15 +637,15 @@ def test_the_outstanding_window_is_the_tags_of_the_device() -> None:
         generation=5,
         lanes=16,
         mps=256,
-        mrrs=512,
+        mrrs=256,
         rcb=64,
         completion_bytes=256,
         propagation_ps=100_000,
         tags=16,
     )
-    # 16 reads of 512 B per round trip of 550 ns and the time of one on the wire.
+    # 16 reads of 256 B per round trip of 550 ns and the time of one on the wire.
     assert (1 << 20) / (period_ps(Copies("h2d", (1 << 20,), 2), few) - US - 550_000) == pytest.approx(
-        16 * 512 / (550_000 + 512 / 0.060), rel=0.05
+        16 * 256 / (550_000 + 256 / 0.060), rel=0.05
     )
 
 

@@ -1,12 +1,14 @@
 """Generators: every request's bytes move exactly once, dependencies point back, every request completes."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sevpcie_core.experiment import presets
 from sevpcie_core.link.params import link_row
 from sevpcie_core.link.run import Outcome, simulate
 from sevpcie_core.spec import BUFFER_DATA, BUFFER_MMIO, BUFFER_MSI, BUFFER_QUEUE
@@ -18,6 +20,7 @@ from sevpcie_core.workload.traces.records import NIC_DTYPE, NVME_DTYPE
 LINK = link_row(
     generation=5, lanes=4, mps=256, mrrs=512, rcb=64, completion_bytes=256, propagation_ps=100_000, tags=64
 )
+ENGINE = presets.device("gpu-gen5", None, ())[0].build("gpu-gen5").engine
 CONSTANT = ((0.0, 4_000_000), (1.0, 4_000_000))
 
 
@@ -79,15 +82,13 @@ def frames(t: list[int], size: list[int], direction: list[int]) -> np.ndarray:
 def gpu_job(rows: list[tuple[int, int, int, int, int]], **changes: int) -> Program:
     """Make a job of (start ps, duration ps, kind, bytes, stream)."""
     t, duration, kind, size, stream = (np.array(c, np.int64) for c in zip(*rows, strict=True))
-    options = {
-        "copy_setup_ps": 1_000_000,
-        "semaphore_bytes": 16,
-        "pushbuffer_bytes": 64,
-        "launch_lead_ps": 1_250_000,
-        "front_end_ps": 600_000,
-    }
     return gpu.job(
-        times_ps=t, durations_ps=duration, kinds=kind, sizes=size, streams=stream, **(options | changes)
+        times_ps=t,
+        durations_ps=duration,
+        kinds=kind,
+        sizes=size,
+        streams=stream,
+        engine=replace(ENGINE, **changes),
     )
 
 
@@ -275,8 +276,8 @@ def test_a_copy_whose_command_comes_late_is_late() -> None:
         rows = [(i * 50 * US, 5 * US, gpu.D2H, 64, 1) for i in range(20)]
         return int(run(gpu_job(rows, launch_lead_ps=lead), keep=20).kept_ps[0, -1])
 
-    # The launch path takes about 1.25 us: rung in at the start itself, all of it is waited for.
-    assert latency(0) - latency(10 * US) == pytest.approx(1.25 * US, rel=0.05)
+    # Rung in at the start itself, all of the launch path is waited for, which is what the lead is.
+    assert latency(0) - latency(10 * US) == pytest.approx(ENGINE.launch_lead_ps, rel=0.05)
 
 
 def test_many_events_at_one_time_take_linear_time() -> None:
@@ -340,13 +341,13 @@ def test_gpu_jobs_move_every_copy_once_and_keep_the_order_of_streams(
     data = steps[(steps["buffer"] == BUFFER_DATA) & (steps["kind"] != DELAY)]
     assert data["bytes"].tolist() == [r[3] for r in copies]
     assert (data["kind"] == READ_UP).tolist() == [r[2] == gpu.H2D for r in copies]
-    assert (steps["kind"] == WRITE_DOWN).sum() == len(rows)
+    assert (steps["kind"] == WRITE_DOWN).sum() == ENGINE.doorbells * len(rows)
     outcome = run(program)
     by_name = {c.name: c.requests for c in outcome.classes}
     assert by_name["h2d"] + by_name["d2h"] == len(copies)
     assert by_name["launch"] == len(rows) - len(copies)
     # Nothing starts before its recorded time, so the job is never shorter than the recording.
-    assert outcome.job_ps[0] >= rows[-1][0] - max(rows[0][0] - 1_250_000, 0)
+    assert outcome.job_ps[0] >= rows[-1][0] - max(rows[0][0] - ENGINE.launch_lead_ps, 0)
 
 
 def test_a_copy_starts_at_the_later_of_its_time_and_its_predecessors_end_plus_the_gap() -> None:
@@ -363,7 +364,8 @@ def test_a_copy_starts_at_the_later_of_its_time_and_its_predecessors_end_plus_th
 
 def test_kernels_keep_their_duration_and_their_gaps() -> None:
     rows = [(i * 10 * US, 7 * US, gpu.WORK, 0, 1) for i in range(50)]
-    outcome = run(gpu_job(rows))
+    # Over this link commands take longer than the lead, which is that of 16 lanes.
+    outcome = run(gpu_job(rows, launch_lead_ps=3 * US))
     recorded = 49 * 10 * US + 7 * US
     assert outcome.job_ps[0] == pytest.approx(recorded, rel=0.01)
 

@@ -65,13 +65,13 @@ def host_work_of(scheme: Scheme, variant: str = "typical") -> Mapping[str, int]:
 
 
 def _row(
-    host: Host, link: Link, run: DeviceRun, engine: EngineTiming, rmp_check_ps: int, tags: int
+    host: Host, link: Link, run: DeviceRun, engine: EngineTiming, rmp_check_ps: int, tags: int, mrrs: int
 ) -> np.ndarray:
     return link_row(
         generation=link.gen,
         lanes=link.lanes,
         mps=link.mps,
-        mrrs=link.mrrs,
+        mrrs=mrrs,
         rcb=link.rcb,
         completion_bytes=link.completion_bytes,
         propagation_ps=link.propagation_ps,
@@ -89,7 +89,7 @@ def _row(
 
 def row_of(host: Host, run: DeviceRun, engine: EngineTiming = NO_ENGINE, rmp_check_ps: int = 0) -> np.ndarray:
     """Return int64[LINK_COLUMNS], one device. Raises MisuseError for buffers that no TLP fits."""
-    return _row(host, run.link, run, engine, rmp_check_ps, run.device.tags)
+    return _row(host, run.link, run, engine, rmp_check_ps, run.device.tags, run.sizes.mrrs)
 
 
 def uplink_row(
@@ -99,7 +99,7 @@ def uplink_row(
 
     Tags are the devices' own; any of them stands for the buffers, of which an uplink has the host's only.
     """
-    return _row(host, uplink, run, engine, rmp_check_ps, 1)
+    return _row(host, uplink, run, engine, rmp_check_ps, 1, uplink.mrrs)
 
 
 def rows_of(

@@ -252,7 +252,7 @@ class View:
         """Count what its program consists of."""
         marked = draw_map(self.program.regions, self.shares, self.resolved.seed)
         protect = partial(_selective, marked)
-        return look(self.program, self.run.link.sizes, timed=self.timed, protect=protect)
+        return look(self.program, self.run.sizes, timed=self.timed, protect=protect)
 
     def facts(self) -> Document:
         """Return what is known of it before it is looked at."""
@@ -264,8 +264,10 @@ class View:
             "preset": run.device.name,
             "link": {
                 "name": run.link.name,
-                **{key: getattr(run.link, key) for key in ("gen", "lanes", "mps", "mrrs", "rcb")},
-                **{key: getattr(run.link, key) for key in ("completion_bytes", "flit")},
+                **{key: getattr(run.link, key) for key in ("gen", "lanes")},
+                **{
+                    key: getattr(run.sizes, key) for key in ("mps", "mrrs", "rcb", "completion_bytes", "flit")
+                },
             },
             "traffic": self.said,
             "trace": None if trace is None else _trace(trace, recorded(run.traffic)),

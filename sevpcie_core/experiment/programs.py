@@ -253,24 +253,14 @@ def _gpu(device: GpuDevice, traffic: GpuTraffic) -> Program:
         kinds=records["kind"],
         sizes=records["bytes"],
         streams=records["stream"],
-        copy_setup_ps=device.copy_setup_ps,
-        semaphore_bytes=device.semaphore_bytes,
-        pushbuffer_bytes=device.pushbuffer_bytes,
-        launch_lead_ps=device.launch_lead_ps,
-        front_end_ps=device.front_end_ps,
+        engine=device.engine,
     )
 
 
 def _gpu_generated(device: GpuDevice, traffic: GpuJobTraffic | GpuCopiesTraffic, requests: int) -> Program:
-    engine = {
-        "copy_setup_ps": device.copy_setup_ps,
-        "semaphore_bytes": device.semaphore_bytes,
-        "pushbuffer_bytes": device.pushbuffer_bytes,
-        "front_end_ps": device.front_end_ps,
-    }
     if isinstance(traffic, GpuCopiesTraffic):
-        return traffic.copies.program(requests, **engine)
-    return gpu_jobs.program(traffic.job, requests, launch_lead_ps=device.launch_lead_ps, **engine)
+        return traffic.copies.program(requests, device.engine)
+    return gpu_jobs.program(traffic.job, requests, device.engine)
 
 
 def captured(traffic: TlpTraffic) -> tlps.Capture:
@@ -328,7 +318,7 @@ def _build(run: DeviceRun, index: int, seed: int, requests: int) -> Program:
     if isinstance(device, GpuDevice) and isinstance(traffic, GpuIdleTraffic):
         return idle()
     if isinstance(device, GpuDevice) and isinstance(traffic, GpuZeroCopyTraffic):
-        return traffic.accesses.program(requests, run.link.mrrs, seed, stream)
+        return traffic.accesses.program(requests, run.sizes.mrrs, seed, stream)
     if isinstance(device, TlpDevice) and isinstance(traffic, TlpTraffic):
         return _tlp(traffic)
     raise MisuseError(f"{run.name}: a {device.kind} device cannot run {traffic.kind} traffic")

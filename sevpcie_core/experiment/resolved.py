@@ -6,13 +6,14 @@ things for people and never enter a digest; those whose metadata says `sparse` e
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from .. import spec
 from ..link.params import Credits, DataLink, Iommu, RootPort
 from ..workload.expand import Sizes
+from ..workload.gpu_commands import Engine
 from ..workload.gpu_jobs import Job
 from ..workload.gpu_raw import Copies, ZeroCopy
 from ..workload.phase import Phase
@@ -181,16 +182,10 @@ class GpuDevice:
 
     kind: ClassVar[Kind] = "gpu"
     tags: int
-    copy_setup_ps: int
-    """From a fetched copy command to the first request of the copy engine."""
-    semaphore_bytes: int
-    """Bytes written to host memory when a copy or kernel is complete."""
-    pushbuffer_bytes: int
-    """Bytes of one command, read from host memory."""
-    launch_lead_ps: int
-    """How long before its recorded start the command of an event is rung in by the host."""
-    front_end_ps: int
-    """From fetched command to the start of the work on the device."""
+    read_bytes: int
+    """Most that one read request asks for; the link's MRRS may be less."""
+    engine: Engine
+    """Its copy engines and front end, and what it takes to hand work to them."""
     relaxed_ordering: bool
     """Whether its data carry the RO attribute."""
     credits: Credits
@@ -535,6 +530,13 @@ class DeviceRun:
     """When its requests begin; None: always."""
     peer: str = field(default="", metadata={"sparse": True})
     """Name of the device whose memory its data lie in; empty for the host."""
+
+    @property
+    def sizes(self) -> Sizes:
+        """Return what TLPs of its link are cut by: a GPU may ask for less at once than the link allows."""
+        if isinstance(self.device, GpuDevice):
+            return replace(self.link.sizes, mrrs=min(self.link.mrrs, self.device.read_bytes))
+        return self.link.sizes
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from ..link.params import (
     RootPort,
 )
 from ..units import format_bytes, format_time
+from ..workload.gpu_commands import Engine
 from . import resolved
 from .fields import Choice, Flag, Name, Number, Several, Text, Whole
 from .problems import check_table, shown
@@ -429,9 +430,14 @@ class GpuTable(Preset):
 
     kind: Annotated[Literal["gpu"], Choice(("gpu",))]
     tags: _Tags
+    read_bytes: Annotated[int, PowerSize(min(spec.PAYLOAD_SIZES), max(spec.PAYLOAD_SIZES))]
     copy_setup: Annotated[int, Time()]
+    doorbells: Annotated[int, Whole(1, 8)]
+    entry_bytes: Annotated[int, Size(4, 256, 4)]
+    copy_command_bytes: Annotated[int, Size(4, 65536, 4)]
+    launch_command_bytes: Annotated[int, Size(4, 65536, 4)]
+    launch_fences: Annotated[int, Whole(0, 8)]
     semaphore_bytes: Annotated[int, Size(4, 4096, 4)]
-    pushbuffer_bytes: Annotated[int, Size(4, 65536, 4)]
     launch_lead: Annotated[int, Time()]
     front_end: Annotated[int, Time()]
     peer_read: Annotated[int, Time(_MS)] = 0
@@ -444,11 +450,18 @@ class GpuTable(Preset):
         """Return the frozen device."""
         return resolved.GpuDevice(
             tags=self.tags,
-            copy_setup_ps=self.copy_setup,
-            semaphore_bytes=self.semaphore_bytes,
-            pushbuffer_bytes=self.pushbuffer_bytes,
-            launch_lead_ps=self.launch_lead,
-            front_end_ps=self.front_end,
+            read_bytes=self.read_bytes,
+            engine=Engine(
+                copy_setup_ps=self.copy_setup,
+                front_end_ps=self.front_end,
+                launch_lead_ps=self.launch_lead,
+                doorbells=self.doorbells,
+                entry_bytes=self.entry_bytes,
+                copy_command_bytes=self.copy_command_bytes,
+                launch_command_bytes=self.launch_command_bytes,
+                semaphore_bytes=self.semaphore_bytes,
+                launch_fences=self.launch_fences,
+            ),
             peer_read_ps=self.peer_read,
             peer_interval_ps=self.peer_interval,
             relaxed_ordering=self.relaxed_ordering,

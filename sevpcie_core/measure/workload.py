@@ -142,7 +142,7 @@ class _Case:
         return build(self._run, 0, 1, 0).chunks()
 
     def _expand(self) -> int:
-        return sum(len(tlps) for tlps in expand(self._chunks(), self._run.link.sizes))
+        return sum(len(tlps) for tlps in expand(self._chunks(), self._run.sizes))
 
     def _steps(self) -> int:
         return sum(len(chunk.steps) for chunk in self._chunks())

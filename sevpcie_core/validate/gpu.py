@@ -1,5 +1,7 @@
 """Measurements of a GPU: PCIe Gen5 x16, Xeon and H100, in plaintext (`measured/gpu_*.csv`).
 
+Counters of bytes, `measured/gpu_counters_*.csv`, are no matter of these sets (`gpu_wire.py`).
+
 Rule: the platform `xeon-h100` was found with few rows of one file; all else is held out, and so is every file
 whose name only begins like that one's: another machine of this kind. Other files are of other systems, which
 are not modelled, and neither are experiments and metrics that this file does not name. What is passed over is
@@ -22,6 +24,7 @@ from .probe import Conditions, copy_ps, latencies, rate
 from .rows import rows
 
 FOLDER: Final = "measured"
+COUNTERS: Final = "gpu_counters_"
 PLATFORM: Final = "xeon-h100"
 COLUMNS: Final = ("experiment", "direction", "size_bytes", "parallel", "metric", "value")
 
@@ -244,6 +247,8 @@ def _read(data: Path) -> _Read:
         skipped[f"{path.stem} {what}"] = skipped.get(f"{path.stem} {what}", 0) + count
 
     for path in sorted((data / FOLDER).glob("gpu_*.csv")):
+        if path.name.startswith(COUNTERS):
+            continue
         modelled = path.stem.startswith(first)
         for row in rows(path, COLUMNS if modelled else COLUMNS[:1]):
             experiment = row.text("experiment")

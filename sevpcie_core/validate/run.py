@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import ConfigError
-from . import cc_copy, cocotbext, gpu, gpu_jobs, nvme_driver, pcie_bench, pcie_model, pcie_model_nic
+from . import cc_copy, cocotbext, gpu, gpu_jobs, gpu_wire, nvme_driver, pcie_bench, pcie_model, pcie_model_nic
 from .points import DataSet
 
 VARIABLE: Final = "SEVPCIE_REFERENCE_DATA"
@@ -19,6 +19,7 @@ SETS: Final[tuple[Callable[[Path], DataSet], ...]] = (
     cocotbext.compare,
     *pcie_bench.sets(),
     *gpu.sets(),
+    *gpu_wire.sets(),
     gpu_jobs.compare,
     cc_copy.compare,
     cc_copy.compare_pageable,

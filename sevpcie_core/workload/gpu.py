@@ -2,8 +2,9 @@
 
 Rule: events of one stream are ordered. An event starts at the later of its recorded start and its
 predecessor's simulated end plus the recorded gap; kernels keep their recorded duration. Each event's command
-is rung in ahead of it: a doorbell, a read of the command, and the front end. The host rings at the recorded
-time, or later by what the latest event of the stream that had ended by then is late.
+is rung in ahead of it (`gpu_commands.py`). The host rings at the recorded time, or later by what the latest
+event of the stream that had ended by then is late. Behind a kernel, which nothing waits for, go its fences
+and its semaphore.
 
 Latency: a copy, intended start to completion visible; a launch, doorbell to the front end's having it ready
 (waiting for earlier work of the stream is no cost of the link).
@@ -16,8 +17,19 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from .._jit import kernel
-from ..spec import BUFFER_DATA, BUFFER_MMIO, BUFFER_QUEUE
-from .buffers import BAR_ADDRESS, Allocator
+from ..spec import BUFFER_DATA
+from .buffers import Allocator
+from .gpu_commands import (
+    BUFFER_STRIDE,
+    COPY_SETUP,
+    FIRST_BUFFER,
+    LEAD,
+    Engine,
+    put_commands,
+    put_fences,
+    put_semaphore,
+)
+from .gpu_commands import BUFFERS as NUMBER_OF_BUFFERS
 from .program import (
     BEGIN,
     DELAY,
@@ -26,7 +38,6 @@ from .program import (
     FOREVER,
     READ_UP,
     STEP,
-    WRITE_DOWN,
     WRITE_UP,
     Chunk,
     Program,
@@ -38,13 +49,8 @@ D2H: Final = 1
 # Work that stays on the device: kernels, copies inside it, memory sets.
 WORK: Final = 2
 
-DOORBELL: Final = BAR_ADDRESS + 0x90
-DOORBELL_BYTES: Final = 8
-COMMAND_ENTRIES: Final = 1024
-SEMAPHORES: Final = 1024
 # Host buffers that copies use in turn.
 BUFFERS: Final = 4096
-_STEPS: Final = 8
 # Events per chunk.
 _CHUNK: Final = 1024
 # How many times the launch lead queued work is rung in ahead; recordings of the device do not show it.
@@ -61,14 +67,15 @@ def _fill(
     kind,
     size,
     stream,
-    addresses,
-    device,
+    places,
+    numbers,
     order,
     place,
     finish,
     last,
     rank,
     ended,
+    closed,
     so_far,
 ):
     """Write the steps of events; return (steps, longest distance back).  Modified: out, finish to so_far.
@@ -76,16 +83,16 @@ def _fill(
     known : so many events at the start have been written before; later ones may wait for them.
     t, duration : int64[n], ps, in recorded order; kind : uint8[n]; size : int64[n], bytes
     stream : int64[n], numbered from 0.
-    addresses : int64[5], command queue, semaphores, first buffer, distance of buffers, their number.
-    device : int64[5], copy setup ps, semaphore bytes, command bytes, lead ps, front end ps.
+    places, numbers : of `gpu_commands.Engine`.
     order : int64[n], events stream by stream; place : int64[n], where each event stands in it.
     finish : int64[n], by place, recorded end of all events up to this one of its stream, ps.
-    last, rank : int64[streams], latest event (-1 at first), number so far; ended : int64[n], step of an end,
-    counted from the first of `out`. so_far : int64[3], events, copies, requests before those of `out`.
+    last, rank : int64[streams], latest event (-1 at first), number so far; ended, closed : int64[n], step of
+    an end and last step of an event, counted from the first of `out`. so_far : int64[3], events, copies,
+    requests before those of `out`.
     """
-    setup, semaphore, command, lead, front_end = device
+    lead = numbers[LEAD]
     at = 0
-    reach = np.int64(_STEPS)
+    reach = np.int64(0)
     number, copies, request = so_far
     for i in range(known, len(t)):
         before = last[stream[i]]
@@ -106,20 +113,18 @@ def _fill(
             else:
                 high = middle
         finish[place[i]] = max(t[i] + duration[i], finish[place[i] - 1] if place[i] > first else np.int64(0))
-        flags = 0 if copy else BEGIN
         stat = kind[i] if copy else _STAT_LAUNCH
-        at = put(out, at, WRITE_DOWN, BUFFER_MMIO, DOORBELL, DOORBELL_BYTES, request, stat, flags, 0, 0)
-        out[at - 1]["not_before_ps"] = due
+        bell = at
+        at = put_commands(out, at, places, numbers, number, not copy, request, stat, not copy, 0)
+        out[bell]["not_before_ps"] = due
         if low > first:
-            distance = at - 1 - ended[order[low - 1]]
+            distance = bell - ended[order[low - 1]]
             reach = max(reach, distance)
-            out[at - 1]["after"] = distance
-            out[at - 1]["delay_ps"] = due - finish[low - 1]
-        entry = addresses[0] + number % COMMAND_ENTRIES * command
-        at = put(out, at, READ_UP, BUFFER_QUEUE, entry, command, request, stat, 0, 1, 0)
-        at = put(out, at, DELAY, 0, 0, 0, request, stat, 0 if copy else END, 1, front_end)
+            out[bell]["after"] = distance
+            out[bell]["delay_ps"] = due - finish[low - 1]
         ready = at - 1
         if not copy:
+            out[ready]["flags"] = END
             request += 1
         gap = -1
         if before >= 0:
@@ -133,7 +138,7 @@ def _fill(
             at = put(out, at, DELAY, 0, 0, 0, request, stat, BEGIN, 1 if gap >= 0 else 0, 0)
             out[at - 1]["not_before_ps"] = t[i]
             gap = at - 1
-            at = put(out, at, DELAY, 0, 0, 0, request, stat, 0, at - ready, setup)
+            at = put(out, at, DELAY, 0, 0, 0, request, stat, 0, at - ready, numbers[COPY_SETUP])
         else:
             at = put(out, at, DELAY, 0, 0, 0, -1, stat, 0, at - ready, duration[i])
             out[at - 1]["not_before_ps"] = t[i] if before < 0 else 0
@@ -141,17 +146,22 @@ def _fill(
         out[work]["after2"] = work - gap if gap >= 0 else 0
         ended[i] = work
         if copy:
-            buffer = addresses[2] + copies % addresses[4] * addresses[3]
+            buffer = places[FIRST_BUFFER] + copies % places[NUMBER_OF_BUFFERS] * places[BUFFER_STRIDE]
             copies += 1
-            done = addresses[1] + number % SEMAPHORES * semaphore
             if kind[i] == H2D:
                 at = put(out, at, READ_UP, BUFFER_DATA, buffer, size[i], request, stat, 0, 1, 0)
-                at = put(out, at, WRITE_UP, BUFFER_QUEUE, done, semaphore, request, stat, END, 1, 0)
+                at = put_semaphore(out, at, places, numbers, number, request, stat, END)
             else:
                 at = put(out, at, WRITE_UP, BUFFER_DATA, buffer, size[i], request, stat, 0, 1, 0)
-                at = put(out, at, WRITE_UP, BUFFER_QUEUE, done, semaphore, request, stat, END | EARLY1, 1, 0)
+                at = put_semaphore(out, at, places, numbers, number, request, stat, END | EARLY1)
             ended[i] = at - 1
             request += 1
+        else:
+            at = put_fences(out, at, places, numbers, stat)
+            # A posted write follows the fence before on the wire; without one it waits for the kernel.
+            at = put_semaphore(out, at, places, numbers, number, -1, stat, EARLY1 if at - 1 > work else 0)
+        reach = max(reach, np.int64(at - bell))
+        closed[i] = at - 1
         number += 1
     so_far[:] = number, copies, request
     return at, reach
@@ -173,25 +183,18 @@ class _Known(NamedTuple):
 class _Maker:
     """Makes the steps of a job, batch by batch: the same steps, however its events are cut into batches."""
 
-    def __init__(self, largest: int, buffers: int, device: tuple[int, int, int, int, int]) -> None:
+    def __init__(self, largest: int, buffers: int, engine: Engine) -> None:
         """Lay out memory.
 
         largest, buffers : bytes of the longest copy, and host buffers that copies use in turn.
-        device : as in `_fill`.
         """
-        _, semaphore_bytes, pushbuffer_bytes, lead, _ = device
         memory = Allocator()
-        self._addresses = np.array(
-            [
-                memory.queue(COMMAND_ENTRIES * pushbuffer_bytes),
-                memory.queue(SEMAPHORES * semaphore_bytes),
-                *memory.data(buffers, largest),
-                buffers,
-            ]
-        )
+        self._places = engine.places(memory, buffers, largest)
         self.regions = memory.regions()
-        self._device = np.array(device)
-        self._ahead = QUEUED_AHEAD * lead
+        self._numbers = engine.numbers
+        # Of an event; the others are: gap, start, set-up, data, semaphore of a copy.
+        self._most = engine.steps + max(5, engine.launch_fences + 3)
+        self._ahead = QUEUED_AHEAD * engine.launch_lead_ps
         nothing = np.empty(0, np.int64)
         self._known = _Known(nothing, nothing, nothing, nothing, nothing)
         self._so_far = np.zeros(3, np.int64)
@@ -204,7 +207,7 @@ class _Maker:
     def steps(
         self, t: np.ndarray, duration: np.ndarray, kinds: np.ndarray, sizes: np.ndarray, streams: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return STEP[k] of the next events, and int64[n]: the step, of these, that each event ends with."""
+        """Return STEP[k] of the next events, and int64[n]: the last step, of these, of each event."""
         known, new = len(self._known.t), len(t)
         # A copy of nothing moves nothing over the link.
         kinds = kinds.astype(np.uint8)
@@ -225,7 +228,8 @@ class _Maker:
         last = np.full(int(dense.max(initial=0)) + 1, -1, np.int64)
         last[dense[:known]] = np.arange(known)
         rank = np.bincount(dense[:known], minlength=len(last)).astype(np.int64)
-        out = np.empty(new * _STEPS, STEP)
+        closed = np.zeros(len(t), np.int64)
+        out = np.empty(new * self._most, STEP)
         count, reach = _fill(
             out,
             known,
@@ -234,14 +238,15 @@ class _Maker:
             kinds,
             sizes,
             dense,
-            self._addresses,
-            self._device,
+            self._places,
+            self._numbers,
             order,
             place,
             finish,
             last,
             rank,
             ended,
+            closed,
             self._so_far,
         )
         self.reach = max(self.reach, int(reach))
@@ -256,7 +261,7 @@ class _Maker:
         kept = np.concatenate(parts)
         kept.sort()
         self._known = _Known(t[kept], duration[kept], streams[kept], ended[kept] - count, finish[place[kept]])
-        return out[:count], ended[known:]
+        return out[:count], closed[known:]
 
 
 def job(
@@ -266,11 +271,7 @@ def job(
     kinds: np.ndarray,
     sizes: np.ndarray,
     streams: np.ndarray,
-    copy_setup_ps: int,
-    semaphore_bytes: int,
-    pushbuffer_bytes: int,
-    launch_lead_ps: int,
-    front_end_ps: int,
+    engine: Engine,
 ) -> Program:
     """Return the program of a recorded job.
 
@@ -278,19 +279,17 @@ def job(
     ----------
     times_ps, durations_ps : int64[n], ascending starts; kinds : uint8[n] of H2D, D2H, WORK.
     sizes : int64[n], bytes (copies); streams : int64[n], any numbers.
-    copy_setup_ps : from start to the copy engine's first request; front_end_ps : command read to work ready.
-    launch_lead_ps : how long before an event's start its command is rung in.
     """
     over_link = (kinds != WORK) & (sizes > 0)
     maker = _Maker(
         int(sizes[over_link].max(initial=1)),
         max(1, min(int(over_link.sum()), BUFFERS)),
-        (copy_setup_ps, semaphore_bytes, pushbuffer_bytes, launch_lead_ps, front_end_ps),
+        engine,
     )
-    steps, ended = maker.steps(times_ps, durations_ps, kinds, sizes, streams)
+    steps, closed = maker.steps(times_ps, durations_ps, kinds, sizes, streams)
     count = len(steps)
     # Chunks end between events; a step without dependencies may stand in any of them.
-    ends = np.append(ended[_CHUNK - 1 : -1 : _CHUNK] + 1, count)
+    ends = np.append(closed[_CHUNK - 1 : -1 : _CHUNK] + 1, count)
     roots = np.flatnonzero((steps["after"] == 0) & (steps["after2"] == 0))
 
     def chunks() -> Iterator[Chunk]:
@@ -318,11 +317,7 @@ def generated(
     largest: int,
     buffers: int,
     reach_of: int,
-    copy_setup_ps: int,
-    semaphore_bytes: int,
-    pushbuffer_bytes: int,
-    launch_lead_ps: int,
-    front_end_ps: int,
+    engine: Engine,
 ) -> Program:
     """Return the program of a job whose records come in batches, without end or with one.
 
@@ -331,15 +326,14 @@ def generated(
     batches : makes a fresh iterator over GPU_DTYPE[n], ascending starts; what `job` is given, in pieces.
     largest, buffers : bytes of the longest copy; host buffers that copies use in turn.
     reach_of : so many records at the start have events that wait for as distant ones as any later.
-    The others as in `job`: the steps are the same, too.
+    The steps are those of `job`.
     """
-    device = (copy_setup_ps, semaphore_bytes, pushbuffer_bytes, launch_lead_ps, front_end_ps)
 
     def make(maker: _Maker, batch: np.ndarray) -> np.ndarray:
         return maker.steps(batch["t_ps"], batch["dur_ps"], batch["kind"], batch["bytes"], batch["stream"])[0]
 
     def chunks() -> Iterator[Chunk]:
-        maker = _Maker(largest, buffers, device)
+        maker = _Maker(largest, buffers, engine)
         source = batches()
         batch = next(source, None)
         while batch is not None:
@@ -348,7 +342,7 @@ def generated(
             yield Chunk(make(maker, batch), horizon)
             batch = after
 
-    trial = _Maker(largest, buffers, device)
+    trial = _Maker(largest, buffers, engine)
     left = reach_of
     for batch in batches():
         make(trial, batch[:left])

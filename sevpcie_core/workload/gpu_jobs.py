@@ -29,6 +29,7 @@ import numpy as np
 from ..errors import ConfigError
 from ..units import format_time
 from . import gpu
+from .gpu_commands import Engine
 from .program import Program
 from .traces.records import GPU_D2H, GPU_DTYPE, GPU_H2D, GPU_WORK, Records
 
@@ -343,17 +344,8 @@ class Weights(Job):
         return Cycle.of(lines[0].at_ps, *lines)
 
 
-def program(
-    job: Job,
-    records: int,
-    *,
-    copy_setup_ps: int,
-    semaphore_bytes: int,
-    pushbuffer_bytes: int,
-    launch_lead_ps: int,
-    front_end_ps: int,
-) -> Program:
-    """Return the program of so many records of a job; the device's numbers are those of `gpu.job`.
+def program(job: Job, records: int, engine: Engine) -> Program:
+    """Return the program of so many records of a job.
 
     Host buffers are those of a cycle, and each cycle uses them again.
 
@@ -365,7 +357,7 @@ def program(
     cycles = _CYCLES
     if period_ps:
         # A doorbell waits for what has ended that long before.
-        cycles += gpu.QUEUED_AHEAD * launch_lead_ps // period_ps
+        cycles += gpu.QUEUED_AHEAD * engine.launch_lead_ps // period_ps
     if cycles * len(cycle) > _CYCLES * _MOST:
         raise ConfigError(
             f"{len(cycle)} copies and kernels in {format_time(period_ps)}; expected longer kernels or gaps"
@@ -376,9 +368,5 @@ def program(
         largest=int(sizes.max(initial=1)),
         buffers=min(max(1, len(sizes)), gpu.BUFFERS),
         reach_of=cycles * len(cycle),
-        copy_setup_ps=copy_setup_ps,
-        semaphore_bytes=semaphore_bytes,
-        pushbuffer_bytes=pushbuffer_bytes,
-        launch_lead_ps=launch_lead_ps,
-        front_end_ps=front_end_ps,
+        engine=engine,
     )

@@ -2,8 +2,7 @@
 
 Rule: nothing but the transfer and what it takes to ask for it. Zero-copy accesses are the DMA device of
 `dma.py`, which the measurements of a GPU were compared with; here it only gets a GPU's names. Copies go
-through the copy engines as those of jobs do (`gpu.py`): doorbell, command, front end, set-up, data,
-semaphore.
+through the copy engines as those of jobs do (`gpu.py`): command (`gpu_commands.py`), set-up, data, semaphore.
 
 A direction has one copy engine, which does one copy at a time: the set-up of a copy begins when the data of
 the one before have been read, or been accepted by the port. With a queue the commands of later copies are
@@ -17,12 +16,20 @@ from typing import Final, Literal
 import numpy as np
 
 from .._jit import kernel
-from ..spec import BUFFER_DATA, BUFFER_MMIO, BUFFER_QUEUE
+from ..spec import BUFFER_DATA
 from .buffers import Allocator
 from .dma import MOST, Dma, Kind, Pattern
-from .gpu import BUFFERS, COMMAND_ENTRIES, D2H, DOORBELL, DOORBELL_BYTES, H2D, SEMAPHORES
+from .gpu import BUFFERS, D2H, H2D
+from .gpu_commands import (
+    BUFFER_STRIDE,
+    COPY_SETUP,
+    FIRST_BUFFER,
+    Engine,
+    put_commands,
+    put_semaphore,
+)
+from .gpu_commands import BUFFERS as NUMBER_OF_BUFFERS
 from .program import (
-    BEGIN,
     DELAY,
     EARLY1,
     EARLY2,
@@ -30,7 +37,6 @@ from .program import (
     FOREVER,
     READ_UP,
     STEP,
-    WRITE_DOWN,
     WRITE_UP,
     Chunk,
     Program,
@@ -47,11 +53,8 @@ _KINDS: Final[dict[Access, Kind]] = {"load": "read", "store": "write", "both": "
 
 # Copies per chunk: the ring of steps in flight should stay in the cache.
 _CHUNK: Final = 256
-# Doorbell, command, front end, set-up, data, semaphore.
-_STEPS: Final = 6
-_SETUP: Final = 3
-_DATA: Final = 4
-_SEMAPHORE: Final = 5
+# Of a copy's steps, behind those of its command: set-up, data, semaphore.
+_REST: Final = 3
 
 
 @dataclass(frozen=True)
@@ -118,28 +121,12 @@ class Copies:
     sizes: tuple[int, ...]
     queue_depth: int
 
-    def program(
-        self,
-        count: int,
-        *,
-        copy_setup_ps: int,
-        semaphore_bytes: int,
-        pushbuffer_bytes: int,
-        front_end_ps: int,
-    ) -> Program:
-        """Return the steps of so many copies; the device's numbers are those of `gpu.job`."""
+    def program(self, count: int, engine: Engine) -> Program:
+        """Return the steps of so many copies."""
         memory = Allocator()
         slots = self.queue_depth * (2 if self.direction == "both" else 1)
-        buffers = min(count, max(slots, BUFFERS))
-        addresses = np.array(
-            [
-                memory.queue(COMMAND_ENTRIES * pushbuffer_bytes),
-                memory.queue(SEMAPHORES * semaphore_bytes),
-                *memory.data(buffers, max(self.sizes)),
-                buffers,
-            ]
-        )
-        device = np.array([copy_setup_ps, semaphore_bytes, pushbuffer_bytes, front_end_ps])
+        places = engine.places(memory, min(count, max(slots, BUFFERS)), max(self.sizes), launches=False)
+        each = engine.steps + _REST
         sizes = np.array(self.sizes, np.int64)
         both = self.direction == "both"
         only = D2H if self.direction == "d2h" else H2D
@@ -149,8 +136,8 @@ class Copies:
             while first < count:
                 # All root steps are in the first chunk.
                 n = min(max(_CHUNK, slots if first == 0 else 0), count - first)
-                out = np.empty(n * _STEPS, STEP)
-                _fill(out, first, n, both, only, sizes, slots, addresses, device)
+                out = np.empty(n * each, STEP)
+                _fill(out, first, n, both, only, sizes, slots, each, places, engine.numbers)
                 yield Chunk(out, FOREVER)
                 first += n
 
@@ -159,41 +146,36 @@ class Copies:
             pooled=2,
             chunks=chunks,
             regions=memory.regions(),
-            reach=slots * _STEPS,
+            reach=slots * each,
             servers=0,
             open_loop=False,
         )
 
 
 @kernel
-def _fill(out, first, count, both, only, sizes, slots, addresses, device):
-    """Write the steps of consecutive copies.  Modified in place: out, STEP[6 * count].
+def _fill(out, first, count, both, only, sizes, slots, each, places, numbers):
+    """Write the steps of consecutive copies.  Modified in place: out, STEP[each * count].
 
     sizes : int64[k], bytes, by turns.
     both : directions take turns, to the device first; else `only` one. slots : distance of a slot's copies.
-    addresses : int64[5], command queue, semaphores, first buffer, distance of buffers, their number.
-    device : int64[4], set-up ps, semaphore bytes, command bytes, front end ps.
+    each : steps of a copy. places, numbers : of `gpu_commands.Engine`.
     """
-    setup, semaphore, command, front_end = device
     turn = 2 if both else 1
     at = 0
     for i in range(count):
         copy = first + i
         stat = copy & 1 if both else only
-        # The host sees the semaphore of the slot's last copy.
-        after = slots * _STEPS - _SEMAPHORE if copy >= slots else 0
-        at = put(out, at, WRITE_DOWN, BUFFER_MMIO, DOORBELL, DOORBELL_BYTES, copy, stat, BEGIN, after, 0)
-        entry = addresses[0] + copy % COMMAND_ENTRIES * command
-        at = put(out, at, READ_UP, BUFFER_QUEUE, entry, command, copy, stat, 0, 1, 0)
-        at = put(out, at, DELAY, 0, 0, 0, copy, stat, 0, 1, front_end)
+        # The host sees the semaphore of the slot's last copy, its last step.
+        after = (slots - 1) * each + 1 if copy >= slots else 0
+        at = put_commands(out, at, places, numbers, copy, False, copy, stat, True, after)
         # The engine is free behind the data before. What it has written it hears no more of.
-        at = put(out, at, DELAY, 0, 0, 0, copy, stat, EARLY2 if stat == D2H else 0, 1, setup)
-        out[at - 1]["after2"] = turn * _STEPS + _SETUP - _DATA if copy >= turn else 0
-        buffer = addresses[2] + copy % addresses[4] * addresses[3]
+        flags = EARLY2 if stat == D2H else 0
+        at = put(out, at, DELAY, 0, 0, 0, copy, stat, flags, 1, numbers[COPY_SETUP])
+        out[at - 1]["after2"] = turn * each - 1 if copy >= turn else 0
+        buffer = places[FIRST_BUFFER] + copy % places[NUMBER_OF_BUFFERS] * places[BUFFER_STRIDE]
         kind = READ_UP if stat == H2D else WRITE_UP
         size = sizes[copy // turn % len(sizes)]
         at = put(out, at, kind, BUFFER_DATA, buffer, size, copy, stat, 0, 1, 0)
-        done = addresses[1] + copy % SEMAPHORES * semaphore
         early = EARLY1 if stat == D2H else 0
-        at = put(out, at, WRITE_UP, BUFFER_QUEUE, done, semaphore, copy, stat, END | early, 1, 0)
+        at = put_semaphore(out, at, places, numbers, copy, copy, stat, END | early)
     return at
