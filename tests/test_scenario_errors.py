@@ -114,7 +114,7 @@ def test_the_text_is_good(load):
         ("queue_depth = 4", '"a key" = 4', 10, "unknown key 'a key'; allowed"),
         ("queue_depth = 4", "direction = 4", 10, "unknown key 'direction'; allowed: kind, block"),
         ('name = "mine"', 'name = "mine"\nfoo = 1', 2, "unknown key 'foo'; allowed: schema_version, name, title, link"),
-        ('link = "gen5x16"', 'lnk = "gen5x16"', 16, "workload[1].device.nic: unknown key 'lnk'; allowed: preset, link, switch, requests, background, phase, traffic; did you mean 'link'?"),
+        ('link = "gen5x16"', 'lnk = "gen5x16"', 16, "workload[1].device.nic: unknown key 'lnk'; allowed: preset, link, switch, requests, background, phase, share, traffic; did you mean 'link'?"),
         ('preset = "nvme-dram"\n', "", 6, "workload[0].device.ssd: no key 'preset'; expected preset, traffic in this table"),
         ('direction = "rx"\n', "", 17, "workload[1].device.nic.traffic: no key 'direction'; expected kind, direction, rate, sizes"),
         ('name = "second"\n', "", 12, "workload[1]: no key 'name'; expected name, device in this table"),

@@ -19,7 +19,7 @@ from .. import spec
 from ..errors import ConfigError, FormatError, MisuseError
 from ..units import format_rate
 from ..workload import nvme, traces
-from . import presets, resolved
+from . import presets, resolved, shares
 from .fields import Choice, Name, Number, Text, Whole
 from .hardware import row_of, uplink_row
 from .problems import Origin, Place, first_problem, suggestion
@@ -111,15 +111,23 @@ class Scenario(Table):
         origin : that document, which errors name.
         """
         data = with_platform(data, origin, folder)
-        try:
-            scenario = cls.model_validate(data, context={"folder": folder or Path()})
-        except ValidationError as error:
-            raise first_problem(error, data, origin) from None
+        if shares.are_there(data):
+            draft = cls._read(shares.with_placeholders(data, origin), origin, folder)
+            data = shares.with_rates(data, draft.workload, origin)
+        scenario = cls._read(data, origin, folder)
         object.__setattr__(scenario, "_origin", origin)
         scenario._assemble(
             lambda given, place: resolved.TraceFile(given, scenario._trace_path(given, place), "", "")
         )
         return scenario
+
+    @classmethod
+    def _read(cls, data: Mapping[str, Any], origin: Origin, folder: Path | None) -> Self:
+        """Return what a table says, each key by itself checked. Raises ConfigError."""
+        try:
+            return cls.model_validate(data, context={"folder": folder or Path()})
+        except ValidationError as error:
+            raise first_problem(error, data, origin) from None
 
     def with_options(
         self,

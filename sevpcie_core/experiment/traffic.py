@@ -36,7 +36,7 @@ from .gpu_traffic import (
     job_of,
 )
 from .problems import KeyProblem, shown, suggestion
-from .quantities import FrameSize, Rate, Size, Time, WeightedSizes
+from .quantities import FrameSize, Load, Offered, Rate, Size, Time, WeightedSizes
 from .tables import Table
 
 SAMPLE = "sample:"
@@ -425,6 +425,8 @@ class DeviceEntry(Table):
     requests: Annotated[int | None, Whole(1, MAX_REQUESTS)] = None
     background: Annotated[bool, Flag()] = False
     phase: PhaseTable | None = None
+    # Of the workload's load; `shares` makes a rate of it, and here nothing stays.
+    share: Annotated[float | None, Number(0, 1, above=True)] = None
     traffic: Traffic
 
 
@@ -450,6 +452,8 @@ class WorkloadEntry(Table):
     """Devices that work at the same time."""
 
     name: Annotated[str, Name()]
+    # As `DeviceEntry.share`.
+    load: Annotated[Offered | None, Load()] = None
     switch: dict[Annotated[str, Name()], SwitchTable] = Field(default_factory=dict)
     device: dict[Annotated[str, Name(_RESERVED)], DeviceEntry]
 

@@ -1,14 +1,14 @@
-"""A raw DMA device: transfers of one size, in a closed loop as a benchmark of the link drives them, or at a rate.
+"""A raw DMA device: transfers of one size, in a closed loop as benchmarks drive a link, or at a rate.
 
 Rule: nothing but the transfer. A read is four steps (issue, the engine's set-up, the read, the move inside
 the device), a write three (issue, the engine's set-up and move, the write). What the device does before the
 first TLP and after the last byte counts into the latency, not into the link.
 
 A slot starts its next transfer when the last one ends: a read when its data have been moved, a write when its
-port has accepted the last TLP (posted: the device hears no more of it). In an open loop transfers also have an
-intended start, from which their latency counts: those that find no free slot wait. Slots are taken in turn, so a
-slow transfer keeps back the next one of its own slot only. Units of the window that would cross
-a 4 KiB boundary are not used, as in pcie-bench (Neugebauer et al., SIGCOMM 2018, section 5).
+port has accepted the last TLP (posted: the device hears no more of it). In an open loop transfers also have
+an intended start, from which their latency counts: those that find no free slot wait. Slots are taken in
+turn, so a slow transfer keeps back the next one of its own slot only. Units of the window that would cross a
+4 KiB boundary are not used, as in pcie-bench (Neugebauer et al., SIGCOMM 2018, section 5).
 """
 
 import math
@@ -51,7 +51,7 @@ MOST: Final = (1 << 31) - 1
 
 # Transfers per chunk: the ring of steps in flight should stay in the cache.
 _CHUNK: Final = 256
-# Both kinds have as many, so that a slot's last transfer is found at a fixed distance; an open loop has one more.
+# Both kinds have as many, so that a slot's last transfer is found at a fixed distance; an open loop one more.
 _STEPS: Final = 4
 # Mean gaps between intended starts, in 1/1024 ps: what a table of draws can hold (1 ms).
 MOST_GAP: Final = 10**9 << 10
@@ -79,8 +79,8 @@ class Dma:
     read_request_ps, beat_ps : what moves data inside the device is taken by a read for this much per request
         and per beat of `beat` bytes begun; write_beat_ps : by a write, per beat, before it goes out.
     finish_ps, finish_ps_per_kib : from a read's last byte to its end, and more per byte (in 1/1024 ps).
-    gap : of an open loop, mean time from one intended start to the next, in 1/1024 ps, drawn from an exponential
-        distribution; 0: a closed loop.
+    gap : of an open loop, mean time from one intended start to the next, in 1/1024 ps, exponential; 0: a
+        closed loop.
     pattern, window, stride : transfers begin at units of `stride` bytes (0: the size rounded up to 64 B) in a
         window, in random order or one after the other. base : address of the window.
     seed, stream : key of the draws.
@@ -265,7 +265,7 @@ def _fill(
     starts,
     key,
 ):
-    """Write the steps of consecutive transfers.  Modified in place: out, STEP[4 * count], or 5 in an open loop.
+    """Write the steps of consecutive transfers.  Modified in place: out, STEP[4 * count] (open loop: 5).
 
     times : int64[9], ps, in the order of `_TIMES`; places, period, choices : see `Dma.places`; unit : bytes;
     starts : int64[count], intended, ps; empty in a closed loop. key : int64[2], seed and stream of the draws.
