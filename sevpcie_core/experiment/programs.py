@@ -173,6 +173,7 @@ def _ring(device: NicDevice, ring: NicRing | None) -> nic.Ring:
         completions=ring.completion_batch,
         interrupt=ring.msi_batch,
         status=ring.status_batch,
+        descriptor_bytes=ring.descriptor_bytes,
     )
 
 

@@ -134,6 +134,8 @@ class NicRing:
     """Frames per interrupt message; 0: polling."""
     status_batch: int
     """Frames per read of a register by the driver; 0: none."""
+    descriptor_bytes: int = field(default=0, metadata={"sparse": True})
+    """Of one; 0: as the device says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,7 @@ class NicDevice:
     header: int = field(default=0, metadata={"sparse": True})
     """Bytes of a received frame that go to a buffer of their own; 0: none."""
     moderation_ps: int = field(default=0, metadata={"sparse": True})
-    """An interrupt for fewer frames than usual, when the first of them waits for so long; 0: never."""
+    """An interrupt for fewer frames than usual, when the last one was so long ago; 0: none."""
     name: str = _cosmetic()
 
 

@@ -321,6 +321,7 @@ class NicRingTable(Preset):
     """How one direction of an adapter uses its ring: keys that differ from the adapter's own."""
 
     doorbell_batch: Annotated[int | None, Whole(1, 1024)] = None
+    descriptor_bytes: Annotated[int | None, Size(4, 4096, 4)] = None
     descriptor_batch: Annotated[int | None, Whole(1, 1024)] = None
     completion_bytes: Annotated[int | None, Size(4, 4096, 4)] = None
     completion_batch: Annotated[int | None, Whole(1, 1024)] = None
@@ -384,7 +385,9 @@ class NicTable(Preset):
 
     def _rings(self) -> list[resolved.NicRing]:
         """Return the receive and the transmit ring."""
-        return [self._usual() if ring is None else ring.build(self._usual()) for ring in (self.rx, self.tx)]
+        rings = [self._usual() if ring is None else ring.build(self._usual()) for ring in (self.rx, self.tx)]
+        usual = self.descriptor_bytes
+        return [replace(ring, descriptor_bytes=_unless(ring.descriptor_bytes, usual)) for ring in rings]
 
     def _usual(self) -> resolved.NicRing:
         return resolved.NicRing(
