@@ -386,8 +386,10 @@ class Scenario(Table):
             raise fail((*at_traffic, "rate"), f"{found}; expected at most {format_rate(device.line_rate)!r}")
         if isinstance(traffic, NvmeLoop | NvmeLoad) and isinstance(device, NvmeTable):
             depth = traffic.queue_depth if isinstance(traffic, NvmeLoop) else 0
-            entries = nvme.ring_entries(device.queue_entries or 0, depth, device.queues)
-            if problem := nvme.misfit(traffic.batch, device.queues, device.coalesce, entries, depth):
+            commands = nvme.commands_of(max(size for _, size in traffic.block), device.mdts)
+            entries = nvme.ring_entries(device.queue_entries or 0, depth, device.queues, commands)
+            fit = (traffic.batch, device.queues, device.coalesce, entries, depth, commands)
+            if problem := nvme.misfit(*fit):
                 raise fail((*at_traffic, problem[0]), problem[1])
         if self.duration and entry.requests is not None:
             raise fail((*place, "requests"), f"{entry.requests}{_BY_DURATION}")

@@ -101,7 +101,24 @@ def warnings_of(scenario: Resolved, workloads: Collection[str] = ()) -> list[str
     return list(dict.fromkeys(found))
 
 
+def _check_longest(records: np.ndarray, mdts: int, name: str) -> None:
+    """Raise FormatError for a recorded request that a drive cannot take."""
+    moved = records["bytes"][records["op"] <= nvme.WRITE]
+    largest = int(moved.max(initial=0))
+    if mdts and nvme.commands_of(largest, mdts) > nvme.MAX_COMMANDS:
+        found = f"a request of {largest} bytes is {nvme.commands_of(largest, mdts)} commands of mdts"
+        raise FormatError(f"{name}: {found} ({format_bytes(mdts)}); expected at most {nvme.MAX_COMMANDS}")
+    if not mdts and largest > nvme.MAX_BYTES:
+        most = format_bytes(nvme.MAX_BYTES)
+        raise FormatError(
+            f"{name}: a command of {largest} bytes; expected at most {most}, which no drive takes in one, "
+            "or a device with mdts"
+        )
+
+
 def _nvme(device: NvmeDevice, traffic: NvmeTraffic, requests: int, seed: int, stream: int) -> Program:
+    sizes = traffic.blocks or ((1, traffic.block),)
+    commands = nvme.commands_of(max(size for _, size in sizes), device.mdts)
     controller = nvme.Controller(
         media_read=device.media_read,
         media_write=device.media_write,
@@ -111,22 +128,17 @@ def _nvme(device: NvmeDevice, traffic: NvmeTraffic, requests: int, seed: int, st
         coalesce=device.coalesce or 1,
         fetch=device.fetch or 1,
         queues=device.queues or 1,
-        entries=nvme.ring_entries(device.entries, traffic.queue_depth, device.queues or 1),
+        entries=nvme.ring_entries(device.entries, traffic.queue_depth, device.queues or 1, commands),
         segment=device.segment,
         shadow=device.shadow_every,
+        most=device.mdts,
     )
     if traffic.trace is not None:
         records = recorded(traffic).records
-        moved = records["bytes"][records["op"] <= nvme.WRITE]
-        if len(moved) and (largest := int(moved.max())) > nvme.MAX_BYTES:
-            most = format_bytes(nvme.MAX_BYTES)
-            raise FormatError(
-                f"{traffic.trace.spec}: a command of {largest} bytes; expected at most {most}, "
-                "which no drive takes in one"
-            )
+        _check_longest(records, device.mdts, traffic.trace.spec)
         return nvme.replay(controller, records, seed=seed, stream=stream)
     mix = nvme.Mix(
-        sizes=traffic.blocks or ((1, traffic.block),),
+        sizes=sizes,
         read_share=traffic.read_share,
         flush_share=traffic.flush_share,
         trim_share=traffic.trim_share,

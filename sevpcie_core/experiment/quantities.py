@@ -105,10 +105,12 @@ class PowerSize(Rule):
 
     low: int
     high: int
+    none: bool = False
+    """Whether 0 is allowed, too."""
 
     def expected(self) -> str:
         """Return what is allowed."""
-        values = []
+        values = ["0"] if self.none else []
         size = self.low
         while size <= self.high:
             values.append(str(size))
@@ -121,6 +123,8 @@ class PowerSize(Rule):
             size = parse_bytes(value)
         except ConfigError:
             raise self.refuse(value) from None
+        if size == 0 and self.none:
+            return 0
         if not self.low <= size <= self.high or size & (size - 1):
             raise self.refuse(value)
         return size

@@ -113,6 +113,8 @@ class NvmeDevice:
     """Bytes of memory that one SGL descriptor names; 0: data are named by PRPs."""
     shadow_every: int = field(default=0, metadata={"sparse": True})
     """Batches per MMIO doorbell, where the others are told in memory; 0: each has one."""
+    mdts: int = field(default=0, metadata={"sparse": True})
+    """Bytes that one command moves at most; requests of more are several. 0: no limit."""
     name: str = _cosmetic()
 
 

@@ -20,7 +20,20 @@ from .._jit import kernel
 from ..errors import ConfigError
 from ..stats.draw import below, draw_u64, exponential_table, quantile
 from .nvme_data import PAGE
-from .nvme_steps import ENTRIES, FLUSH, KINDS, READ, TRIM, TRIM_BYTES, WRITE, ZEROES, Controller, Driver, Work
+from .nvme_steps import (
+    ENTRIES,
+    FLUSH,
+    KINDS,
+    READ,
+    TRIM,
+    TRIM_BYTES,
+    WRITE,
+    ZEROES,
+    Controller,
+    Driver,
+    Work,
+    commands_of,
+)
 from .program import Program
 
 __all__ = [
@@ -28,6 +41,7 @@ __all__ = [
     "FLUSH",
     "KINDS",
     "MAX_BYTES",
+    "MAX_COMMANDS",
     "READ",
     "TRIM",
     "WRITE",
@@ -35,6 +49,7 @@ __all__ = [
     "Controller",
     "Mix",
     "closed_loop",
+    "commands_of",
     "misfit",
     "open_loop",
     "replay",
@@ -45,6 +60,8 @@ __all__ = [
 MOST_ENTRIES: Final = 1 << 16
 # More than any drive takes in one command (MDTS); with more, lists would fill the simulator.
 MAX_BYTES: Final = 64 << 20
+# Commands of one request.
+MAX_COMMANDS: Final = 1 << 14
 # Requests per chunk: the ring of steps in flight should stay in the cache.
 _CHUNK: Final = 512
 # Buffers of an open loop, used in turn.
@@ -168,23 +185,26 @@ def _buffers(mix: Mix, slots: int) -> tuple[int, int]:
     return max(mix.window // stride, 1) if mix.window else slots, largest
 
 
-def ring_entries(asked: int, queue_depth: int = 0, queues: int = 1) -> int:
+def ring_entries(asked: int, queue_depth: int = 0, queues: int = 1, commands: int = 1) -> int:
     """Return the entries of each queue: those asked for, or with 0 what is usual, more for a deeper loop.
+
+    commands : of the largest request.
 
     NVM Express Base Specification 2.0, section 3.1.3.1 (CAP.MQES): 65,536 at most.
     """
-    own = queue_depth // queues
+    own = queue_depth * commands // queues
     return asked or min(max(ENTRIES, 1 << own.bit_length()), MOST_ENTRIES)
 
 
 def misfit(
-    batch: int, queues: int, coalesce: int, entries: int, queue_depth: int = 0
+    batch: int, queues: int, coalesce: int, entries: int, queue_depth: int = 0, commands: int = 1
 ) -> tuple[str, str] | None:
     """Return what does not fit together, as a key and what to say of it; None if all does.
 
     Parameters
     ----------
-    queue_depth : of a closed loop; 0: an open one. The others as in `Controller` and the loops.
+    queue_depth : of a closed loop; 0: an open one. commands : of the largest request. The others as in
+        `Controller` and the loops.
     """
     if not queue_depth:
         if batch > entries - 1:
@@ -193,8 +213,11 @@ def misfit(
     own = queue_depth // queues
     if queue_depth % (batch * queues):
         return "queue_depth", f"{queue_depth}; expected a multiple of batch x queues, {batch * queues}"
-    if own > entries - 1:
-        return "queue_depth", f"{own} per queue; expected at most {entries - 1}, one less than its entries"
+    if own * commands > entries - 1:
+        cut = f" of {commands} commands each" if commands > 1 else ""
+        most = (entries - 1) // commands
+        of = f": one less than its {entries} entries" if commands > 1 else ", one less than its entries"
+        return "queue_depth", f"{own} per queue{cut}; expected at most {most}{of}"
     # A group that waits for requests which wait for it would never be whole.
     if coalesce > 1 and batch + coalesce - 1 > own:
         least = batch + coalesce - 1
@@ -228,9 +251,10 @@ def closed_loop(
         it would wait for requests that wait for it.
     """
     c = controller
-    if problem := misfit(batch, c.queues, c.coalesce, c.entries, queue_depth):
-        raise ConfigError(": ".join(problem))
     buffers, largest = _buffers(mix, queue_depth)
+    commands = commands_of(largest, c.most)
+    if problem := misfit(batch, c.queues, c.coalesce, c.entries, queue_depth, commands):
+        raise ConfigError(": ".join(problem))
     driver = Driver(
         c,
         buffers=buffers,
@@ -242,7 +266,7 @@ def closed_loop(
         seed=seed,
         stream=stream,
     )
-    size = max(_CHUNK // (batch * c.queues), 1) * batch * c.queues
+    size = max(_CHUNK // (batch * c.queues * commands), 1) * batch * c.queues
 
     def work() -> Iterator[Work]:
         first = 0
@@ -299,7 +323,7 @@ def open_loop(
         stream=stream,
     )
     gaps = exponential_table(10**12 // rate)
-    size = max(_CHUNK // batch, 1) * batch
+    size = max(_CHUNK // (batch * commands_of(largest, c.most)), 1) * batch
 
     def work() -> Iterator[Work]:
         now = 0
@@ -328,7 +352,15 @@ def replay(
     """
     total = len(records)
     parts = [slice(first, first + _CHUNK) for first in range(0, total, _CHUNK)]
-    largest = max((int(records["bytes"][part].max()) for part in parts), default=0)
+    # Where requests are cut, what moves nothing must not count: it may name any number of bytes.
+    ops = WRITE if controller.most else ZEROES
+    largest = max(
+        (int(records["bytes"][part].max(where=records["op"][part] <= ops, initial=0)) for part in parts),
+        default=0,
+    )
+    if controller.most:
+        length = max(_CHUNK // commands_of(largest, controller.most), 1)
+        parts = [slice(first, first + length) for first in range(0, total, length)]
     kinds = sorted(set().union(*(np.unique(records["op"][part]).tolist() for part in parts)))
     driver = Driver(
         controller,
