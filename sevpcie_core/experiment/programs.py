@@ -51,7 +51,13 @@ class Recording:
 
 @lru_cache(maxsize=32)
 def _read(
-    reader: str, path: Path, sha256: str, limit: int, reading: Reading | None, local: str | None
+    reader: str,
+    path: Path,
+    sha256: str,
+    limit: int,
+    reading: Reading | None,
+    local: str | None,
+    rung: bool = False,
 ) -> Recording:
     """Read a trace once per process; its content hash is part of the key."""
     asked = reading or Reading(0, 1.0, False)
@@ -61,7 +67,7 @@ def _read(
         return Recording(traces.read_gpu(path, cut=cut, bad=bad), bad)
     if reader == "nic":
         return Recording(traces.read_nic(path, local=local, cut=cut, bad=bad), bad)
-    return Recording(traces.read_nvme(path, cut=cut, bad=bad), bad)
+    return Recording(traces.read_nvme(path, cut=cut, bad=bad, rung=rung), bad)
 
 
 def trace_of(traffic: Traffic) -> TraceFile | None:
@@ -80,7 +86,8 @@ def recorded(traffic: Traffic) -> Recording:
     # Whatever has a trace has these.
     limit, reading = getattr(traffic, "limit", 0), getattr(traffic, "reading", None)
     local = traffic.local if isinstance(traffic, NicTraffic) else None
-    return _read(traffic.kind, trace.path, trace.sha256, limit, reading, local)
+    rung = isinstance(traffic, NvmeTraffic) and traffic.recorded_batches
+    return _read(traffic.kind, trace.path, trace.sha256, limit, reading, local, rung)
 
 
 def warnings_of(scenario: Resolved, workloads: Collection[str] = ()) -> list[str]:

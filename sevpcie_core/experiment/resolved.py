@@ -262,6 +262,8 @@ class NvmeTraffic:
     """Bytes of all buffers; 0: as many as there are requests in flight."""
     random: bool = field(default=False, metadata={"sparse": True})
     """Whether buffers of the window are taken at random, not in turn."""
+    recorded_batches: bool = field(default=False, metadata={"sparse": True})
+    """Whether commands of the trace share a doorbell where they did; else each has its own."""
     reading: Reading | None = field(default=None, metadata={"sparse": True})
 
 

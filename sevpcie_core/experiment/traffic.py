@@ -225,6 +225,7 @@ class NvmeTrace(_Recorded):
     """Recorded block I/O, issued at its recorded times."""
 
     kind: Annotated[Literal["nvme"], Choice(("nvme",))]
+    batch: Annotated[int | Literal["recorded"], Choice((1, "recorded"))] = 1
 
     def build(self, trace: resolved.TraceFile | None) -> resolved.NvmeTraffic:
         """Return the frozen traffic."""
@@ -236,6 +237,7 @@ class NvmeTrace(_Recorded):
             trace=trace,
             limit=self.limit or 0,
             reading=self.reading(),
+            recorded_batches=self.batch == "recorded",
         )
 
 

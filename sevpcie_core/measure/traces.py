@@ -168,7 +168,11 @@ FORMATS: Final = (
     Format("gpu-csv", "t_us,dur_us,event,name,bytes,stream,correlation\n", _gpu_csv),
     Format("gpu-generic-csv", "time_us,duration_us,kind,bytes,stream\n", _gpu_plain),
 )
-_READERS: Final = {"nvme": traces.read_nvme, "nic": traces.read_nic, "gpu": traces.read_gpu}
+_READERS: Final[dict[str, Callable[[Path], traces.Records]]] = {
+    "nvme": traces.read_nvme,
+    "nic": traces.read_nic,
+    "gpu": traces.read_gpu,
+}
 
 
 @dataclass(frozen=True)

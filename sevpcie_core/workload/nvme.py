@@ -341,17 +341,33 @@ def open_loop(
     return driver.program(work, mix.kinds(), True)
 
 
+def _slices(records: np.ndarray, length: int, together: bool) -> list[slice]:
+    """Return records in slices of about a length; together: those of one time are in one slice."""
+    total = len(records)
+    parts = []
+    first = 0
+    while first < total:
+        end = min(first + length, total)
+        while together and end < total and records["t_ps"][end] == records["t_ps"][end - 1]:
+            end += 1
+        parts.append(slice(first, end))
+        first = end
+    return parts
+
+
 def replay(
     controller: Controller, records: np.ndarray, *, within_ps: int = 100_000_000, seed: int, stream: int
 ) -> Program:
-    """Return an open loop by recorded times; each command rings its own doorbell.
+    """Return an open loop by recorded times; each command rings its own doorbell, unless theirs are recorded.
 
     Parameters
     ----------
-    records : NVME_DTYPE[n], see `traces.records`, ascending; it is read chunk by chunk.
+    records : NVME_DTYPE[n], see `traces.records`, ascending; it is read chunk by chunk. NVME_RUNG_DTYPE[n]:
+        commands of a recorded doorbell share one, which is rung at its time.
     """
     total = len(records)
-    parts = [slice(first, first + _CHUNK) for first in range(0, total, _CHUNK)]
+    rung = "bell" in (records.dtype.names or ())
+    parts = _slices(records, _CHUNK, rung)
     # Where requests are cut, what moves nothing must not count: it may name any number of bytes.
     ops = WRITE if controller.most else ZEROES
     largest = max(
@@ -359,8 +375,11 @@ def replay(
         default=0,
     )
     if controller.most:
-        length = max(_CHUNK // commands_of(largest, controller.most), 1)
-        parts = [slice(first, first + length) for first in range(0, total, length)]
+        parts = _slices(records, max(_CHUNK // commands_of(largest, controller.most), 1), rung)
+    batch = 1
+    if rung:
+        together = (np.unique(records["bell"][part], return_counts=True)[1].max() for part in parts)
+        batch = int(max(together, default=1))
     kinds = sorted(set().union(*(np.unique(records["op"][part]).tolist() for part in parts)))
     driver = Driver(
         controller,
@@ -369,6 +388,7 @@ def replay(
         offset=0,
         depth=0,
         within_ps=within_ps,
+        batch=batch,
         seed=seed,
         stream=stream,
     )
@@ -376,11 +396,17 @@ def replay(
     def work() -> Iterator[Work]:
         for part in parts:
             taken = records[part]
+            if rung:
+                taken = taken[np.lexsort((taken["bell"], taken["t_ps"]))]
             n = len(taken)
             known = "queue" in (taken.dtype.names or ())
             queues = taken["queue"] % controller.queues if known else np.zeros(n, np.int64)
+            begins = np.arange(n)
+            if rung:
+                begins = np.flatnonzero(np.diff(taken["bell"], prepend=-1))
+            counts = np.diff(begins, append=n)
             yield Work(
-                np.stack([np.ones(n, np.int64), queues.astype(np.int64)], axis=1),
+                np.stack([counts, queues[begins].astype(np.int64)], axis=1),
                 taken["op"].astype(np.uint8),
                 np.where(taken["op"] <= WRITE, taken["bytes"], 0).astype(np.int64),
                 np.zeros(n, np.int64),
