@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import FormatError, MisuseError
 from ..units import format_bytes
 from ..workload import gpu, gpu_jobs, nic, nvme, traces
-from ..workload.mix import phased
+from ..workload.mix import period_ps, phased, several
 from ..workload.program import Program
 from .resolved import (
     DeviceRun,
@@ -123,7 +123,9 @@ def _check_longest(records: np.ndarray, mdts: int, name: str) -> None:
         )
 
 
-def _nvme(device: NvmeDevice, traffic: NvmeTraffic, requests: int, seed: int, stream: int) -> Program:
+def _nvme(
+    device: NvmeDevice, traffic: NvmeTraffic, requests: int, seed: int, stream: int, repeats: bool
+) -> Program:
     sizes = traffic.blocks or ((1, traffic.block),)
     commands = nvme.commands_of(max(size for _, size in sizes), device.mdts)
     controller = nvme.Controller(
@@ -143,7 +145,9 @@ def _nvme(device: NvmeDevice, traffic: NvmeTraffic, requests: int, seed: int, st
     if traffic.trace is not None:
         records = recorded(traffic).records
         _check_longest(records, device.mdts, traffic.trace.spec)
-        return nvme.replay(controller, records, seed=seed, stream=stream)
+        if again := period_ps(records["t_ps"]) if repeats else 0:
+            records, again = several(records, again)
+        return nvme.replay(controller, records, repeat_ps=again, seed=seed, stream=stream)
     mix = nvme.Mix(
         sizes=sizes,
         read_share=traffic.read_share,
@@ -226,7 +230,9 @@ def _sizes(traffic: NicTraffic, direction: int) -> Sequence[tuple[int, int]]:
     return nic.sizes_of(mine)
 
 
-def _nic(device: NicDevice, traffic: NicTraffic, requests: int, seed: int, stream: int) -> Program:
+def _nic(
+    device: NicDevice, traffic: NicTraffic, requests: int, seed: int, stream: int, repeats: bool
+) -> Program:
     directions = _DIRECTIONS[traffic.direction]
     if traffic.trace is None:
         load = nic.Load(
@@ -241,12 +247,15 @@ def _nic(device: NicDevice, traffic: NicTraffic, requests: int, seed: int, strea
         raise FormatError(f"{traffic.trace.spec}: no {traffic.direction} frame; expected at least one")
     # Captures of a loopback are faster than a wire: each direction is spaced to the line rate of the device.
     rate = 0 if traffic.recorded_pace else device.line_rate_bps
-    return nic.replay(adapter(device), records, line_rate_bps=rate, only=only)
+    if again := period_ps(records["t_ps"]) if repeats else 0:
+        records, again = several(records, again)
+    return nic.replay(adapter(device), records, line_rate_bps=rate, only=only, repeat_ps=again)
 
 
-def _gpu(device: GpuDevice, traffic: GpuTraffic) -> Program:
+def _gpu(device: GpuDevice, traffic: GpuTraffic, repeats: bool) -> Program:
     records = recorded(traffic).records
-    return gpu.job(
+    make = gpu.repeated if repeats else gpu.job
+    return make(
         times_ps=records["t_ps"] - records["t_ps"][0],
         durations_ps=records["dur_ps"],
         kinds=records["kind"],
@@ -284,22 +293,24 @@ def build(run: DeviceRun, index: int, seed: int, duration_ps: int) -> Program:
     ------
     FormatError : a trace that cannot be used.
     """
-    program = _build(run, index, seed, _ENDLESS if duration_ps or run.background else run.requests)
+    # What others outlast starts over.
+    endless = duration_ps > 0 or run.background
+    program = _build(run, index, seed, _ENDLESS if endless else run.requests, run.background)
     if run.phase is not None:
         program = phased(program, run.phase)
     return replace(program, background=True) if run.background else program
 
 
-def _build(run: DeviceRun, index: int, seed: int, requests: int) -> Program:
-    """Return the program of a device, as if it were alone."""
+def _build(run: DeviceRun, index: int, seed: int, requests: int, repeats: bool) -> Program:
+    """Return the program of a device, as if it were alone; repeats : a recording starts over."""
     stream = _FIRST_STREAM + index * _STREAMS_PER_DEVICE
     device, traffic = run.device, run.traffic
     if isinstance(device, NvmeDevice) and isinstance(traffic, NvmeTraffic):
-        return _nvme(device, traffic, requests, seed, stream)
+        return _nvme(device, traffic, requests, seed, stream, repeats)
     if isinstance(device, NicDevice) and isinstance(traffic, NicTraffic):
-        return _nic(device, traffic, requests, seed, stream)
+        return _nic(device, traffic, requests, seed, stream, repeats)
     if isinstance(device, GpuDevice) and isinstance(traffic, GpuTraffic):
-        return _gpu(device, traffic)
+        return _gpu(device, traffic, repeats)
     if isinstance(device, GpuDevice) and isinstance(traffic, GpuJobTraffic | GpuCopiesTraffic):
         return _gpu_generated(device, traffic, requests)
     if isinstance(device, GpuDevice) and isinstance(traffic, GpuZeroCopyTraffic):

@@ -10,7 +10,7 @@ Latency: a copy, intended start to completion visible; a launch, doorbell to the
 """
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy as np
 from .._jit import kernel
 from ..spec import BUFFER_DATA, BUFFER_MMIO, BUFFER_QUEUE
 from .buffers import BAR_ADDRESS, Allocator
+from .mix import several
 from .program import (
     BEGIN,
     DELAY,
@@ -32,6 +33,7 @@ from .program import (
     Program,
     put,
 )
+from .traces.records import GPU_DTYPE
 
 H2D: Final = 0
 D2H: Final = 1
@@ -309,6 +311,52 @@ def job(
         reach=maker.reach,
         servers=0,
         open_loop=False,
+    )
+
+
+def repeated(
+    *,
+    times_ps: np.ndarray,
+    durations_ps: np.ndarray,
+    kinds: np.ndarray,
+    sizes: np.ndarray,
+    streams: np.ndarray,
+    copy_setup_ps: int,
+    semaphore_bytes: int,
+    pushbuffer_bytes: int,
+    launch_lead_ps: int,
+    front_end_ps: int,
+) -> Program:
+    """Return the program of a recorded job that starts over when its last event has ended, for ever.
+
+    Parameters as in `job`; the steps are the same until it does. It takes the launch lead at least.
+    """
+    over_link = (kinds != WORK) & (sizes > 0)
+    own = np.empty(len(times_ps), GPU_DTYPE)
+    own["t_ps"], own["dur_ps"], own["kind"] = times_ps, durations_ps, kinds
+    own["bytes"], own["stream"] = sizes, streams
+    records, period_ps = several(own, max(int((times_ps + durations_ps).max()), launch_lead_ps, 1), _CHUNK)
+    n = len(records)
+
+    def batches() -> Iterator[np.ndarray]:
+        for turn in count():
+            for first in range(0, n, _CHUNK):
+                batch = records[first : first + _CHUNK].copy()
+                batch["t_ps"] += turn * period_ps
+                yield batch
+
+    # A doorbell waits for what has ended that long before, at most of the turn before that.
+    turns = 3 + QUEUED_AHEAD * launch_lead_ps // period_ps
+    return generated(
+        batches,
+        largest=int(sizes[over_link].max(initial=1)),
+        buffers=max(1, min(int(over_link.sum()), BUFFERS)),
+        reach_of=turns * n,
+        copy_setup_ps=copy_setup_ps,
+        semaphore_bytes=semaphore_bytes,
+        pushbuffer_bytes=pushbuffer_bytes,
+        launch_lead_ps=launch_lead_ps,
+        front_end_ps=front_end_ps,
     )
 
 

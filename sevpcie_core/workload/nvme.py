@@ -12,6 +12,7 @@ io path leaves out the media.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
 import numpy as np
@@ -356,7 +357,13 @@ def _slices(records: np.ndarray, length: int, together: bool) -> list[slice]:
 
 
 def replay(
-    controller: Controller, records: np.ndarray, *, within_ps: int = 100_000_000, seed: int, stream: int
+    controller: Controller,
+    records: np.ndarray,
+    *,
+    within_ps: int = 100_000_000,
+    repeat_ps: int = 0,
+    seed: int,
+    stream: int,
 ) -> Program:
     """Return an open loop by recorded times; each command rings its own doorbell, unless theirs are recorded.
 
@@ -364,6 +371,7 @@ def replay(
     ----------
     records : NVME_DTYPE[n], see `traces.records`, ascending; it is read chunk by chunk. NVME_RUNG_DTYPE[n]:
         commands of a recorded doorbell share one, which is rung at its time.
+    repeat_ps : they start over after so long, for ever; 0: they do not.
     """
     total = len(records)
     rung = "bell" in (records.dtype.names or ())
@@ -393,8 +401,13 @@ def replay(
         stream=stream,
     )
 
+    def rounds() -> Iterator[tuple[int, slice, bool]]:
+        for turn in count() if repeat_ps else range(1):
+            for part in parts:
+                yield turn, part, not repeat_ps and part.stop >= total
+
     def work() -> Iterator[Work]:
-        for part in parts:
+        for turn, part, last in rounds():
             taken = records[part]
             if rung:
                 taken = taken[np.lexsort((taken["bell"], taken["t_ps"]))]
@@ -410,9 +423,9 @@ def replay(
                 taken["op"].astype(np.uint8),
                 np.where(taken["op"] <= WRITE, taken["bytes"], 0).astype(np.int64),
                 np.zeros(n, np.int64),
-                (part.start + np.arange(n)) % _BUFFERS,
-                np.ascontiguousarray(taken["t_ps"], np.int64),
-                part.stop >= total,
+                (turn * total + part.start + np.arange(n)) % _BUFFERS,
+                taken["t_ps"].astype(np.int64) + turn * repeat_ps,
+                last,
             )
 
     return driver.program(work, kinds, True)
