@@ -227,6 +227,7 @@ def test_models_cover_the_shipped_keys():
     # A key that no shipped preset uses has no source anywhere; only optional ones may be absent.
     optional = {"completion_bytes", "name", "aggregation", "id_based_ordering"}
     optional |= {"queue_entries", "sgl_segment", "shadow_every", "header_split", "mdts"}
+    optional |= {"media_read_ahead"}
     for kind, models in (
         ("links", [LinkTable]),
         ("hosts", [HostTable]),

@@ -73,12 +73,22 @@ def test_every_arm_moves_it_all(load: Load, preset: str, traffic: str) -> None:
 def test_what_is_not_said_is_not_in_the_digest(load: Load) -> None:
     plain = load("mdts = 0", "queue_depth = 8").digest()
     assert plain == load("fetch = 1", "queue_depth = 8").digest()
+    assert plain == load("fetch = 1", "queue_depth = 8, sequential_share = 0").digest()
     assert plain != load("mdts = '4KiB'", "queue_depth = 8").digest()
+    ahead = "media_read_ahead = '3us'"
+    assert plain != load(ahead, "queue_depth = 8").digest()
+    assert load(ahead, "queue_depth = 8").digest() != load(ahead, "iops = 5, sequential_share = 1").digest()
 
 
 @pytest.mark.parametrize(
     ("preset", "traffic", "said"),
     [
+        (
+            "fetch = 1",
+            "sequential_share = 0.5",
+            "sequential_share: 0.5 on nvme-dram-custom, which reads nothing ahead; expected 0, or a device",
+        ),
+        ("media_read_ahead = 3", "iops = 5", "preset.media_read_ahead: 3: no unit; expected a time"),
         ("mdts = '5KiB'", "queue_depth = 8", "preset.mdts: '5KiB'; expected 0, 4096, 8192, "),
         ("mdts = '128MiB'", "queue_depth = 8", "preset.mdts: '128MiB'; expected 0, 4096, 8192, "),
         (

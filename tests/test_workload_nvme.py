@@ -409,6 +409,86 @@ def test_a_replay_cuts_what_a_drive_does_not_take_in_one() -> None:
     assert sum(c.requests for c in run(program).classes) == 4
 
 
+# --- reads that have been read ahead ---
+
+AHEAD = {
+    "media_read": ((0.0, 80 * US), (1.0, 80 * US)),
+    "media_read_ahead": ((0.0, US), (1.0, US)),
+    "dies": 1,
+}
+
+
+def media_times(steps: np.ndarray) -> list[tuple[int, int, int]]:
+    """Return request, time and die of each access to the media."""
+    media = steps[(steps["flags"] & MEDIA) > 0]
+    return list(
+        zip(media["request"].tolist(), media["delay_ps"].tolist(), media["server"].tolist(), strict=True)
+    )
+
+
+def test_of_reads_so_many_have_been_read_ahead_and_take_no_die() -> None:
+    mix = nvme.Mix(read_share=0.5, sequential_share=0.7)
+    program = nvme.closed_loop(controller(**AHEAD), mix, requests=20_000, queue_depth=8, seed=1, stream=1)
+    steps = steps_of(program)
+    found = Counter((time, die) for _, time, die in media_times(steps))
+    assert set(found) == {(80 * US, 0), (US, -1), (4 * US, 0)}
+    assert found[US, -1] / 20_000 == pytest.approx(0.35, abs=0.01)
+    assert found[4 * US, 0] / 20_000 == pytest.approx(0.5, abs=0.015)
+    # Nothing else has changed.
+    plain = steps_of(
+        nvme.closed_loop(
+            controller(**AHEAD), nvme.Mix(read_share=0.5), requests=20_000, queue_depth=8, seed=1, stream=1
+        )
+    )
+    for name in ("address", "bytes", "kind", "request", "after", "flags"):
+        assert np.array_equal(steps[name], plain[name]), name
+
+
+def streams_naively(commands: list[tuple[int, int, int]], most: int = 32) -> list[bool]:
+    """Return of (operation, offset, bytes) which reads go on where an earlier one ended."""
+    ends: list[int] = []
+    out = []
+    for operation, offset, size in commands:
+        if operation != nvme.READ:
+            out.append(False)
+            continue
+        out.append(offset in ends)
+        ends = [end for end in ends if end not in (offset, offset + size)]
+        ends.append(offset + size)
+        ends = ends[-most:]
+    return out
+
+
+reads = st.tuples(
+    st.sampled_from([nvme.READ] * 4 + [nvme.WRITE]),
+    st.integers(0, 60).map(lambda n: n * 4096),
+    st.sampled_from([4096, 8192]),
+)
+
+
+@settings(max_examples=60)
+@given(st.lists(reads, min_size=1, max_size=700))
+def test_recorded_reads_that_go_on_are_found_by_their_place(commands: list[tuple[int, int, int]]) -> None:
+    records = np.zeros(len(commands), NVME_DTYPE)
+    records["t_ps"] = np.arange(len(commands)) * US
+    records["op"], records["offset"], records["bytes"] = zip(*commands, strict=True)
+    steps = steps_of(nvme.replay(controller(**AHEAD), records, seed=1, stream=1))
+    ahead = [time == US for _, time, _ in sorted(media_times(steps))]
+    assert ahead == streams_naively(commands)
+    # A drive that reads nothing ahead takes them as any other.
+    steps = steps_of(nvme.replay(controller(**(AHEAD | {"media_read_ahead": ()})), records, seed=1, stream=1))
+    assert all(time in (80 * US, 4 * US) for _, time, _ in media_times(steps))
+
+
+def test_a_sequential_read_is_sooner_there() -> None:
+    def mean_ps(share: float) -> float:
+        mix = nvme.Mix(sequential_share=share)
+        made = nvme.closed_loop(controller(**AHEAD), mix, requests=500, queue_depth=1, seed=1, stream=1)
+        return run(made).classes[0].latency.mean_ps
+
+    assert mean_ps(0.0) - mean_ps(1.0) == pytest.approx(79 * US, abs=US / 10)
+
+
 def test_an_open_loop_holds_what_its_ring_holds() -> None:
     """A ring of three entries holds two commands; the third waits, and the wait counts."""
     slow = ((0.0, 100 * US), (1.0, 100 * US))

@@ -385,6 +385,10 @@ class Scenario(Table):
             found = f"{format_rate(traffic.rate)!r}, above the line rate of {device_name}"
             raise fail((*at_traffic, "rate"), f"{found}; expected at most {format_rate(device.line_rate)!r}")
         if isinstance(traffic, NvmeLoop | NvmeLoad) and isinstance(device, NvmeTable):
+            if traffic.sequential_share and device.media_read_ahead is None:
+                found = f"{traffic.sequential_share:g} on {device_name}, which reads nothing ahead"
+                expected = "0, or a device with media_read_ahead"
+                raise fail((*at_traffic, "sequential_share"), f"{found}; expected {expected}")
             depth = traffic.queue_depth if isinstance(traffic, NvmeLoop) else 0
             commands = nvme.commands_of(max(size for _, size in traffic.block), device.mdts)
             entries = nvme.ring_entries(device.queue_entries or 0, depth, device.queues, commands)

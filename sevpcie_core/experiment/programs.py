@@ -141,6 +141,7 @@ def _nvme(
         segment=device.segment,
         shadow=device.shadow_every,
         most=device.mdts,
+        media_read_ahead=device.media_read_ahead,
     )
     if traffic.trace is not None:
         records = recorded(traffic).records
@@ -157,6 +158,7 @@ def _nvme(
         offset=traffic.offset,
         window=traffic.window,
         random=traffic.random,
+        sequential_share=traffic.sequential_share,
     )
     batch = traffic.batch or 1
     if traffic.rate:

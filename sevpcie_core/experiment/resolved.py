@@ -115,6 +115,8 @@ class NvmeDevice:
     """Batches per MMIO doorbell, where the others are told in memory; 0: each has one."""
     mdts: int = field(default=0, metadata={"sparse": True})
     """Bytes that one command moves at most; requests of more are several. 0: no limit."""
+    media_read_ahead: Quantiles = field(default=(), metadata={"sparse": True})
+    """Of a read that goes on where another one ended; empty: it is read as any other."""
     name: str = _cosmetic()
 
 
@@ -262,6 +264,8 @@ class NvmeTraffic:
     """Bytes of all buffers; 0: as many as there are requests in flight."""
     random: bool = field(default=False, metadata={"sparse": True})
     """Whether buffers of the window are taken at random, not in turn."""
+    sequential_share: float = field(default=0.0, metadata={"sparse": True})
+    """Of generated reads, those that go on where another one ended."""
     recorded_batches: bool = field(default=False, metadata={"sparse": True})
     """Whether commands of the trace share a doorbell where they did; else each has its own."""
     reading: Reading | None = field(default=None, metadata={"sparse": True})

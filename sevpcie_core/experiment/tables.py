@@ -282,6 +282,7 @@ class NvmeTable(Preset):
     data_pointers: Annotated[Literal["prp", "sgl"], Choice(("prp", "sgl"))] = "prp"
     sgl_segment: Annotated[int | None, Size(4096, 2**24, 4096)] = None
     shadow_every: Annotated[int, Whole(0, 65536)] = 0
+    media_read_ahead: Annotated[resolved.Quantiles | None, Spread()] = None
     # NVM Express Base Specification 2.0, section 5.17.2.1: MDTS, a power of two of memory pages; 0: no limit.
     mdts: Annotated[int, PowerSize(4096, 1 << 26, none=True)] = 0
     credits: DeviceCreditsTable = DeviceCreditsTable()
@@ -312,6 +313,7 @@ class NvmeTable(Preset):
             segment=(self.sgl_segment or _PAGE) if self.data_pointers == "sgl" else 0,
             shadow_every=self.shadow_every,
             mdts=self.mdts,
+            media_read_ahead=self.media_read_ahead or (),
             name=name,
         )
 

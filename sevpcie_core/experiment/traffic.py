@@ -161,6 +161,7 @@ class _NvmeRequests(Table):
     flush_share: _Share = 0.0
     trim_share: _Share = 0.0
     zeroes_share: _Share = 0.0
+    sequential_share: _Share = 0.0
     batch: Annotated[int, Whole(1, 1024)] = 1
     buffer_offset: Annotated[int, Size(0, 4092, 4)] = 0
     window: Annotated[int, Size(0, 2**40)] = 0
@@ -194,6 +195,7 @@ class _NvmeRequests(Table):
             flush_share=self.flush_share,
             trim_share=self.trim_share,
             zeroes_share=self.zeroes_share,
+            sequential_share=self.sequential_share,
             offset=self.buffer_offset,
             window=self.window,
             random=self.pattern == "random",

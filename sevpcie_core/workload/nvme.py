@@ -72,6 +72,9 @@ _DRAW_KIND: Final = 0
 _DRAW_SIZE: Final = 3
 _DRAW_GAP: Final = 4
 _DRAW_BUFFER: Final = 5
+_DRAW_SEQUENTIAL: Final = 6
+# A drive knows so many streams of reads that go on where the last one ended.
+_STREAMS: Final = 32
 
 
 @kernel
@@ -101,6 +104,17 @@ def _draw(operations, sizes, buffers, first, shares, weights, choices, place, ke
 
 
 @kernel
+def _draw_sequential(ahead, first, share, key):
+    """Draw which of consecutive requests go on where another one ended.  Modified: ahead, bool[n].
+
+    share : in 1/2**20.
+    """
+    for i in range(len(ahead)):
+        drawn = np.int64(draw_u64(key[0], key[1] + _DRAW_SEQUENTIAL, first + i) >> np.uint64(44))
+        ahead[i] = drawn < share
+
+
+@kernel
 def _draw_starts(starts, first, start_ps, gaps, key):
     """Draw the intended starts of consecutive requests; return the last.  Modified in place: starts.
 
@@ -123,6 +137,7 @@ class Mix:
     flush_share, trim_share, zeroes_share : of all requests, 0..1; the others are reads and writes.
     offset : of the first byte of each buffer in its page.
     window : bytes of all buffers; 0: one buffer per slot. random : they are taken at random, not in turn.
+    sequential_share : of reads, those that go on where another one ended, 0..1: a drive may have read ahead.
     """
 
     sizes: Sequence[tuple[int, int]] = ((1, PAGE),)
@@ -133,6 +148,7 @@ class Mix:
     offset: int = 0
     window: int = 0
     random: bool = False
+    sequential_share: float = 0.0
 
     def shares(self) -> np.ndarray:
         """Return int64[5], in 1/2**20, the running sums of the shares by operation.
@@ -177,6 +193,34 @@ def _generated(
     where = np.array([buffers, mix.random], np.int64)
     _draw(operations, sizes, places, first, mix.shares(), weights, choices, where, key)
     return operations, sizes, np.full(n, mix.offset, np.int64), places
+
+
+def _sequential(mix: Mix, n: int, first: int, key: np.ndarray) -> np.ndarray:
+    """Return bool[n]: which of n requests go on where another one ended, if they are reads."""
+    ahead = np.zeros(n, np.bool_)
+    if mix.sequential_share:
+        _draw_sequential(ahead, first, round(mix.sequential_share * (1 << 20)), key)
+    return ahead
+
+
+class _Streams:
+    """Which recorded reads go on where an earlier one ended: a drive that follows so many of them."""
+
+    def __init__(self) -> None:
+        self._ends: dict[int, None] = {}
+
+    def go_on(self, operations: np.ndarray, offsets: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        """Return bool[n] for consecutive commands."""
+        out = np.zeros(len(operations), np.bool_)
+        for i in np.flatnonzero(operations == READ).tolist():
+            begin = int(offsets[i])
+            out[i] = begin in self._ends
+            self._ends.pop(begin, None)
+            self._ends[begin + int(sizes[i])] = None
+            if len(self._ends) > _STREAMS:
+                # Whoever has been silent for longest.
+                del self._ends[next(iter(self._ends))]
+        return out
 
 
 def _buffers(mix: Mix, slots: int) -> tuple[int, int]:
@@ -244,7 +288,7 @@ def closed_loop(
 
     Parameters
     ----------
-    seed, stream : key of the draws, with six streams from `stream` on.
+    seed, stream : key of the draws, with seven streams from `stream` on.
 
     Raises
     ------
@@ -280,6 +324,7 @@ def closed_loop(
                 *_generated(mix, n, first, buffers, driver.key),
                 none,
                 first + n == requests,
+                _sequential(mix, n, first, driver.key),
             )
             first += n
 
@@ -337,6 +382,7 @@ def open_loop(
                 *_generated(mix, n, first, buffers, driver.key),
                 starts,
                 first + n == requests,
+                _sequential(mix, n, first, driver.key),
             )
 
     return driver.program(work, mix.kinds(), True)
@@ -407,6 +453,7 @@ def replay(
                 yield turn, part, not repeat_ps and part.stop >= total
 
     def work() -> Iterator[Work]:
+        streams = _Streams()
         for turn, part, last in rounds():
             taken = records[part]
             if rung:
@@ -426,6 +473,9 @@ def replay(
                 (turn * total + part.start + np.arange(n)) % _BUFFERS,
                 taken["t_ps"].astype(np.int64) + turn * repeat_ps,
                 last,
+                streams.go_on(taken["op"], taken["offset"], taken["bytes"])
+                if controller.media_read_ahead
+                else np.zeros(n, np.bool_),
             )
 
     return driver.program(work, kinds, True)
@@ -455,5 +505,6 @@ def submitted(
         batch=n,
     )
     none = np.empty(0, np.int64)
-    part = Work(batches, operations, sizes, offsets, np.zeros(n, np.int64), none, True)
+    ahead = np.zeros(n, np.bool_)
+    part = Work(batches, operations, sizes, offsets, np.zeros(n, np.int64), none, True, ahead)
     return next(driver.chunks(iter([part]), np.arange(len(KINDS)))).steps

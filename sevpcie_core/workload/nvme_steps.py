@@ -70,6 +70,8 @@ class Controller:
     ----------
     media_read, media_write : (probability, ps) points of the media time; what is no read takes that of
         writes.
+    media_read_ahead : of a read that the drive has read ahead of; it takes no die. Empty: it reads nothing
+        ahead.
     dies : media servers that requests fall on at random; 0 for unlimited.
     controller_ps : decoding of a command.
     msi : whether completions raise interrupts.
@@ -95,7 +97,13 @@ class Controller:
     segment: int = 0
     shadow: int = 0
     most: int = 0
+    media_read_ahead: Sequence[tuple[float, int]] = ()
 
+
+# Rows of media times.
+_MEDIA_READ: Final = 0
+_MEDIA_OTHER: Final = 1
+_MEDIA_AHEAD: Final = 2
 
 # Columns of what the kernel reads of a controller.
 _DECODE: Final = 0
@@ -186,6 +194,7 @@ def _fill(
     offsets,
     buffers,
     starts,
+    ahead,
     requests,
     part,
     parts,
@@ -203,12 +212,13 @@ def _fill(
     batches : int64[m, 2], commands of each batch, and its queue; operations : uint8[n], their sum.
     stats : int64[5], class of an operation; sizes : int64[n], bytes; offsets : int64[n], of the first byte in
         its page; buffers : int64[n], which one; starts : int64[n], ps, or empty in a closed loop.
+    ahead : bool[n], whether it has been read ahead.
     requests : int64[n], whose command it is; part, parts : int64[n], its place among those of the request,
         and how many there are.
     device : int64[15], see the columns above.
     memory : int64[7], addresses of submission queues, completion queues, lists, shadow doorbells, first
         buffer; distance of lists and of buffers.
-    media : int64[2, 4097], ps, times of reads and of others.
+    media : int64[3, 4097], ps, times of reads, of others, and of reads that have been read ahead.
     done : int64[slots], by slot or entry, the step at whose end it is free, -1 at first.
     open_ : int64[queues, coalesce, 5], completions of the open group; state : int64[queues, 4].
     key : int64[2], seed and stream of the draws.
@@ -352,15 +362,16 @@ def _fill(
                     )
             buffer = memory[4] + buffers[i] * memory[6] + offset + part[i] * device[_MOST]
             name = request + (part[i] << _PART_SHIFT)
-            time = quantile(
-                media[0 if operation == READ else 1], draw_u64(key[0], key[1] + _DRAW_MEDIA, name)
-            )
+            medium = _MEDIA_OTHER
+            if operation == READ:
+                medium = _MEDIA_AHEAD if ahead[i] else _MEDIA_READ
+            time = quantile(media[medium], draw_u64(key[0], key[1] + _DRAW_MEDIA, name))
             if moves and operation == WRITE:
                 at = put(out, at, READ_UP, BUFFER_DATA, buffer, size, request, stat, 0, 1, 0)
             elif operation == TRIM:
                 at = put(out, at, READ_UP, BUFFER_DATA, buffer, TRIM_BYTES, request, stat, 0, 1, 0)
             at = put(out, at, DELAY, 0, 0, 0, request, stat, MEDIA, 1, time)
-            if device[_DIES] > 0:
+            if device[_DIES] > 0 and medium != _MEDIA_AHEAD:
                 where = draw_u64(key[0], key[1] + _DRAW_PLACE, name)
                 out[at - 1]["server"] = below(where, device[_DIES])
                 out[at - 1]["occupy_ps"] = time
@@ -431,6 +442,7 @@ class Work:
     buffers: np.ndarray
     starts: np.ndarray
     last: bool
+    ahead: np.ndarray
 
     def parts(self, most: int) -> np.ndarray:
         """Return how many commands of at most `most` bytes (0: of any) each request is, int64[n]."""
@@ -464,6 +476,7 @@ def _in_commands(work: Work, parts: np.ndarray, most: int, room: int) -> tuple[W
         work.buffers[of],
         work.starts[of] if len(work.starts) else work.starts,
         work.last,
+        work.ahead[of],
     )
     return commands, of, part
 
@@ -510,7 +523,8 @@ class Driver:
         self.regions = space.regions()
         pages = listed * parts * PAGE
         self.memory = np.array([submission, completion, lists, shadow, data, pages, distance])
-        self.media = np.stack([quantile_table(c.media_read), quantile_table(c.media_write)])
+        times = (c.media_read, c.media_write, c.media_read_ahead or c.media_read)
+        self.media = np.stack([quantile_table(points) for points in times])
         self.device = np.zeros(_COLUMNS, np.int64)
         self.device[:_WITHIN] = [
             c.controller_ps,
@@ -559,6 +573,7 @@ class Driver:
                 part.offsets,
                 part.buffers,
                 part.starts,
+                part.ahead,
                 first + of,
                 place,
                 parts[of],
