@@ -1,10 +1,10 @@
 """NVMe: submission and completion queues in host memory, doorbells, and what a command moves, as steps.
 
-Rule: a request is a command, and its steps come in the order of the NVM Express Base Specification 2.0,
-section 3.4: doorbell, command fetch, decoding, PRP lists or SGL segments, then media and data (a read) or
-data and media (a write), completion entry, interrupt, completion doorbell. Commands of a batch share a
-doorbell, fetches take several entries, completions may share an interrupt and a doorbell; none of them
-crosses the end of its ring.
+Rule: a request is a command (or several, where it is more than a drive takes in one), whose steps come in the
+order of the NVM Express Base Specification 2.0, section 3.4: doorbell, command fetch, decoding, PRP lists or
+SGL segments, then media and data (a read) or data and media (a write), completion entry, interrupt,
+completion doorbell. Commands of a batch share a doorbell, fetches take several entries, completions may share
+an interrupt and a doorbell; none of them crosses the end of its ring.
 
 Latency: doorbell write leaving the CPU (in an open loop: the intended start) to completion entry visible; the
 io path leaves out the media.
@@ -12,7 +12,6 @@ io path leaves out the media.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import Final
 
 import numpy as np
@@ -21,20 +20,9 @@ from .._jit import kernel
 from ..errors import ConfigError
 from ..stats.draw import below, draw_u64, exponential_table, quantile
 from .nvme_data import PAGE
-from .nvme_steps import (
-    ENTRIES,
-    FLUSH,
-    KINDS,
-    READ,
-    TRIM,
-    TRIM_BYTES,
-    WRITE,
-    ZEROES,
-    Controller,
-    Driver,
-    Work,
-    commands_of,
-)
+from .nvme_replay import BUFFERS, CHUNK, replay
+from .nvme_steps import ENTRIES, TRIM_BYTES, Controller, Driver
+from .nvme_work import FLUSH, KINDS, READ, TRIM, WRITE, ZEROES, Work, commands_of
 from .program import Program
 
 __all__ = [
@@ -63,18 +51,12 @@ MOST_ENTRIES: Final = 1 << 16
 MAX_BYTES: Final = 64 << 20
 # Commands of one request.
 MAX_COMMANDS: Final = 1 << 14
-# Requests per chunk: the ring of steps in flight should stay in the cache.
-_CHUNK: Final = 512
-# Buffers of an open loop, used in turn.
-_BUFFERS: Final = 1024
 
 _DRAW_KIND: Final = 0
 _DRAW_SIZE: Final = 3
 _DRAW_GAP: Final = 4
 _DRAW_BUFFER: Final = 5
 _DRAW_SEQUENTIAL: Final = 6
-# A drive knows so many streams of reads that go on where the last one ended.
-_STREAMS: Final = 32
 
 
 @kernel
@@ -203,26 +185,6 @@ def _sequential(mix: Mix, n: int, first: int, key: np.ndarray) -> np.ndarray:
     return ahead
 
 
-class _Streams:
-    """Which recorded reads go on where an earlier one ended: a drive that follows so many of them."""
-
-    def __init__(self) -> None:
-        self._ends: dict[int, None] = {}
-
-    def go_on(self, operations: np.ndarray, offsets: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-        """Return bool[n] for consecutive commands."""
-        out = np.zeros(len(operations), np.bool_)
-        for i in np.flatnonzero(operations == READ).tolist():
-            begin = int(offsets[i])
-            out[i] = begin in self._ends
-            self._ends.pop(begin, None)
-            self._ends[begin + int(sizes[i])] = None
-            if len(self._ends) > _STREAMS:
-                # Whoever has been silent for longest.
-                del self._ends[next(iter(self._ends))]
-        return out
-
-
 def _buffers(mix: Mix, slots: int) -> tuple[int, int]:
     """Return how many buffers there are, and bytes of the largest."""
     largest = max(max(size for _, size in mix.sizes), TRIM_BYTES)
@@ -311,7 +273,7 @@ def closed_loop(
         seed=seed,
         stream=stream,
     )
-    size = max(_CHUNK // (batch * c.queues * commands), 1) * batch * c.queues
+    size = max(CHUNK // (batch * c.queues * commands), 1) * batch * c.queues
 
     def work() -> Iterator[Work]:
         first = 0
@@ -356,7 +318,7 @@ def open_loop(
     c = controller
     if problem := misfit(batch, c.queues, c.coalesce, c.entries):
         raise ConfigError(": ".join(problem))
-    buffers, largest = _buffers(mix, _BUFFERS)
+    buffers, largest = _buffers(mix, BUFFERS)
     driver = Driver(
         controller,
         buffers=buffers,
@@ -369,7 +331,7 @@ def open_loop(
         stream=stream,
     )
     gaps = exponential_table(10**12 // rate)
-    size = max(_CHUNK // (batch * commands_of(largest, c.most)), 1) * batch
+    size = max(CHUNK // (batch * commands_of(largest, c.most)), 1) * batch
 
     def work() -> Iterator[Work]:
         now = 0
@@ -386,99 +348,6 @@ def open_loop(
             )
 
     return driver.program(work, mix.kinds(), True)
-
-
-def _slices(records: np.ndarray, length: int, together: bool) -> list[slice]:
-    """Return records in slices of about a length; together: those of one time are in one slice."""
-    total = len(records)
-    parts = []
-    first = 0
-    while first < total:
-        end = min(first + length, total)
-        while together and end < total and records["t_ps"][end] == records["t_ps"][end - 1]:
-            end += 1
-        parts.append(slice(first, end))
-        first = end
-    return parts
-
-
-def replay(
-    controller: Controller,
-    records: np.ndarray,
-    *,
-    within_ps: int = 100_000_000,
-    repeat_ps: int = 0,
-    seed: int,
-    stream: int,
-) -> Program:
-    """Return an open loop by recorded times; each command rings its own doorbell, unless theirs are recorded.
-
-    Parameters
-    ----------
-    records : NVME_DTYPE[n], see `traces.records`, ascending; it is read chunk by chunk. NVME_RUNG_DTYPE[n]:
-        commands of a recorded doorbell share one, which is rung at its time.
-    repeat_ps : they start over after so long, for ever; 0: they do not.
-    """
-    total = len(records)
-    rung = "bell" in (records.dtype.names or ())
-    parts = _slices(records, _CHUNK, rung)
-    # Where requests are cut, what moves nothing must not count: it may name any number of bytes.
-    ops = WRITE if controller.most else ZEROES
-    largest = max(
-        (int(records["bytes"][part].max(where=records["op"][part] <= ops, initial=0)) for part in parts),
-        default=0,
-    )
-    if controller.most:
-        parts = _slices(records, max(_CHUNK // commands_of(largest, controller.most), 1), rung)
-    batch = 1
-    if rung:
-        together = (np.unique(records["bell"][part], return_counts=True)[1].max() for part in parts)
-        batch = int(max(together, default=1))
-    kinds = sorted(set().union(*(np.unique(records["op"][part]).tolist() for part in parts)))
-    driver = Driver(
-        controller,
-        buffers=_BUFFERS,
-        largest=max(largest, TRIM_BYTES),
-        offset=0,
-        depth=0,
-        within_ps=within_ps,
-        batch=batch,
-        seed=seed,
-        stream=stream,
-    )
-
-    def rounds() -> Iterator[tuple[int, slice, bool]]:
-        for turn in count() if repeat_ps else range(1):
-            for part in parts:
-                yield turn, part, not repeat_ps and part.stop >= total
-
-    def work() -> Iterator[Work]:
-        streams = _Streams()
-        for turn, part, last in rounds():
-            taken = records[part]
-            if rung:
-                taken = taken[np.lexsort((taken["bell"], taken["t_ps"]))]
-            n = len(taken)
-            known = "queue" in (taken.dtype.names or ())
-            queues = taken["queue"] % controller.queues if known else np.zeros(n, np.int64)
-            begins = np.arange(n)
-            if rung:
-                begins = np.flatnonzero(np.diff(taken["bell"], prepend=-1))
-            counts = np.diff(begins, append=n)
-            yield Work(
-                np.stack([counts, queues[begins].astype(np.int64)], axis=1),
-                taken["op"].astype(np.uint8),
-                np.where(taken["op"] <= WRITE, taken["bytes"], 0).astype(np.int64),
-                np.zeros(n, np.int64),
-                (turn * total + part.start + np.arange(n)) % _BUFFERS,
-                taken["t_ps"].astype(np.int64) + turn * repeat_ps,
-                last,
-                streams.go_on(taken["op"], taken["offset"], taken["bytes"])
-                if controller.media_read_ahead
-                else np.zeros(n, np.bool_),
-            )
-
-    return driver.program(work, kinds, True)
 
 
 def submitted(
