@@ -109,8 +109,8 @@ def test_the_text_is_good(load):
         ('name = "mine"', 'name = "mine"\nregions = { data = 2 }', 2, "regions.data: 2; expected a number from 0 to 1"),
         ('preset = "nvme-dram"', 'preset = "nvme-dram"\nrequests = 0', 8, "workload[0].device.ssd.requests: 0; expected a whole number"),
         # Keys.
-        ("queue_depth = 4", "qd = 4", 10, "workload[0].device.ssd.traffic: unknown key 'qd'; allowed: kind, block, read_share, flush_share, trim_share, zeroes_share, batch, buffer_offset, window, pattern, queue_depth, think; did you mean 'queue_depth'?"),
-        ("queue_depth = 4", "Block = 512", 10, "unknown key 'Block'; allowed: kind, block, read_share, flush_share, trim_share, zeroes_share, batch, buffer_offset, window, pattern, queue_depth, think; did you mean 'block'?"),
+        ("queue_depth = 4", "qd = 4", 10, "workload[0].device.ssd.traffic: unknown key 'qd'; allowed: kind, block, read_share, flush_share, trim_share, zeroes_share, sequential_share, batch, buffer_offset, window, pattern, queue_depth, think; did you mean 'queue_depth'?"),
+        ("queue_depth = 4", "Block = 512", 10, "unknown key 'Block'; allowed: kind, block, read_share, flush_share, trim_share, zeroes_share, sequential_share, batch, buffer_offset, window, pattern, queue_depth, think; did you mean 'block'?"),
         ("queue_depth = 4", '"a key" = 4', 10, "unknown key 'a key'; allowed"),
         ("queue_depth = 4", "direction = 4", 10, "unknown key 'direction'; allowed: kind, block"),
         ('name = "mine"', 'name = "mine"\nfoo = 1', 2, "unknown key 'foo'; allowed: schema_version, name, title, link"),
