@@ -108,6 +108,15 @@ def test_frames_come_again_a_period_later(rows, line: int, only: int | None) -> 
     assert np.array_equal(turns[2] - turns[1], np.full(n, period))
 
 
+def test_directions_stay_together_where_the_line_is_too_slow_for_one() -> None:
+    records = np.zeros(11, NIC_DTYPE)
+    records["t_ps"], records["bytes"] = np.arange(11) * US // 10, 1514
+    records["direction"] = [nic.RX] * 10 + [nic.TX]
+    program = nic.replay(nic.Adapter(), records, line_rate_bps=G, repeat_ps=2 * US)
+    turns = begun(program, 33).reshape(3, 11)
+    assert np.array_equal(np.diff(turns, axis=0), np.full((2, 11), 10 * 1538 * 8000))
+
+
 def job(records: np.ndarray, make=gpu.repeated) -> Program:
     return make(
         times_ps=records["t_ps"],

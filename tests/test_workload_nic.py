@@ -321,6 +321,9 @@ def test_what_comes_while_a_message_waits_in_another_chunk_is_told_by_it() -> No
     steps = steps_of(program)
     # 200 us: at once, and every 30 us; the last one is due when the frames are over.
     assert int(((steps["buffer"] == BUFFER_MSI) & (steps["kind"] == WRITE_UP)).sum()) == 1 + 200 // 30 + 1
+    # Three frames behind a chunk that ends 9 us before a message is due need none of their own.
+    steps = steps_of(nic.replay(nic.Adapter(rx=ring, moderation_ps=30 * US), capture(rows[:515])))
+    assert int(((steps["buffer"] == BUFFER_MSI) & (steps["kind"] == WRITE_UP)).sum()) == 3
 
 
 def test_descriptors_of_each_direction_have_their_size() -> None:

@@ -381,6 +381,17 @@ def test_a_request_of_more_commands_than_the_ring_holds_is_rung_in_by_several_do
     assert run(made).classes[0].requests == 20
 
 
+def test_the_rest_of_a_request_waits_for_the_entries_that_it_takes_only() -> None:
+    mix = nvme.Mix(sizes=((1, 10 * 16_384),))
+    steps = steps_of(
+        nvme.open_loop(controller(entries=9, most=16_384), mix, requests=1, rate=1000, seed=1, stream=1)
+    )
+    before = waits_for(steps)
+    _, rest = np.flatnonzero((steps["kind"] == WRITE_DOWN) & (steps["address"] % 8 == 0))
+    done = np.flatnonzero((steps["kind"] == WRITE_UP) & (steps["bytes"] == 16))
+    assert [int(entry) in before[rest] for entry in done[:8]] == [True] * 2 + [False] * 6
+
+
 def test_a_closed_loop_needs_entries_for_all_commands() -> None:
     mix = nvme.Mix(sizes=((1, 524_288),))
     loop = {"requests": 9, "seed": 1, "stream": 1}
