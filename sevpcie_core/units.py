@@ -2,8 +2,8 @@
 
 Rules of this module. Everything inside the package is an integer in one unit; text with units exists at the
 edges, and only here is it read or written. Reading is exact: a quantity that is not a whole number of base
-units is an error, never rounded. What `format_bytes`, `format_time` and `format_rate` write, the parsers
-read back to the same integer.
+units is an error, never rounded. What `format_bytes`, `format_time`, `format_rate` and
+`format_operations` write, the parsers read back to the same integer.
 
 Decimal prefixes are powers of 1000, binary ones (Ki, Mi, ...) powers of 1024 (IEC 80000-13); `b` is a bit,
 `B` a byte.
@@ -47,6 +47,9 @@ RATE_UNITS: dict[str, int] = {f"{p}b/s": n for p, n in _RATE_PREFIXES.items()} |
     f"{p}B/s": 8 * n for p, n in _RATE_PREFIXES.items()
 }
 """Unit of a rate: its bits per second."""
+
+OPERATION_UNITS: dict[str, int] = {f"{p}ops/s": 1000**k for k, p in enumerate(("", "k", "M", "G"))}
+"""Unit of a rate of operations: so many per second."""
 
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-zµ/]*)\s*", re.ASCII)
 _MAX_TEXT = 64
@@ -117,6 +120,16 @@ def parse_rate_bps(value: str | int) -> int:
     return _parse(value, RATE_UNITS, "b/s", "b/s", "a rate of 0 or more such as '400Gb/s' or '50GB/s'")
 
 
+def parse_operations(value: str | int) -> int:
+    """Return a rate of operations per second.
+
+    Parameters: value: text such as "250000ops/s", "1.5Mops/s"; a number without unit only when it is 0.
+    Returns: operations per second, 0 or more.
+    Raises: ConfigError: negative, no or unknown unit, a fraction of one operation, not a quantity.
+    """
+    return _parse(value, OPERATION_UNITS, None, "ops/s", "a rate of operations such as '250kops/s'")
+
+
 def _format(value: int, units: dict[str, int], order: tuple[str, ...]) -> str:
     """Return `value` in the largest unit of `order` that leaves a whole number; the last is the base unit."""
     if value < 0:
@@ -140,6 +153,11 @@ def format_time(value_ps: int) -> str:
 def format_rate(value_bps: int) -> str:
     """Write a rate so that `parse_rate_bps` reads it back: 400_000_000_000 -> "400Gb/s"."""
     return _format(value_bps, RATE_UNITS, ("Tb/s", "Gb/s", "Mb/s", "kb/s", "b/s"))
+
+
+def format_operations(value: int) -> str:
+    """Write a rate so that `parse_operations` reads it back: 250_000 -> "250kops/s"."""
+    return _format(value, OPERATION_UNITS, ("Gops/s", "Mops/s", "kops/s", "ops/s"))
 
 
 def format_time_ns(value_ps: float, digits: int = 1) -> str:

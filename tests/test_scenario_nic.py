@@ -71,6 +71,8 @@ def test_rings_are_as_the_device_says_unless_they_say_otherwise() -> None:
     assert (kernel.moderation_ps, kernel.entries) == (50_000_000, 2048)
     assert (dpdk.tx.doorbell, dpdk.tx.completions, dpdk.tx.completion_bytes) == (32, 32, 16)
     assert (dpdk.moderation_ps, dpdk.rx.interrupt) == (0, 0)
+    assert [ring.descriptor_bytes for ring in kernel.rings()] == [32, 16]
+    assert [ring.descriptor_bytes for ring in usual.rings()] == [16, 16]
 
 
 @pytest.mark.parametrize(
@@ -117,6 +119,7 @@ def test_what_is_not_said_is_not_in_the_digest(load: Load) -> None:
     plain = load('{ base = "nic-400g" }').digest()
     for same in (
         "tx = { doorbell_batch = 8 }",
+        "tx = { descriptor_bytes = 16 }",
         "rx = { status_batch = 0 }",
         "msi_time = 0",
         "header_split = 0",
@@ -124,7 +127,12 @@ def test_what_is_not_said_is_not_in_the_digest(load: Load) -> None:
         assert load(f'{{ base = "nic-400g", {same} }}').digest() == plain
     for other in (
         *("tx = { doorbell_batch = 4 }", "tx = { completion_batch = 0 }", "rx = { status_batch = 1 }"),
-        *("header_split = 64", "ring_entries = 512", "tx = { whole_fetches = true }"),
+        *(
+            "tx = { descriptor_bytes = 64 }",
+            "header_split = 64",
+            "ring_entries = 512",
+            "tx = { whole_fetches = true }",
+        ),
     ):
         assert load(f'{{ base = "nic-400g", {other} }}').digest() != plain
 
@@ -146,6 +154,10 @@ def test_what_is_not_said_is_not_in_the_digest(load: Load) -> None:
                 "{ whole_fetches = true, doorbell_batch = 1023, descriptor_batch = 1022 } }"
             },
             "doorbells and reads come out even after 1045506 frames; expected 4096 at most",
+        ),
+        (
+            {"preset": '{ base = "nic-400g", tx = { descriptor_bytes = 6 } }'},
+            "tx.descriptor_bytes: 6; expected",
         ),
         ({"preset": '{ base = "nic-400g", rx = { completion_batch = 0 } }'}, "completion_batch: 0; expected"),
         ({"preset": '{ base = "nic-400g", rx = { whole_fetches = true } }'}, "unknown key 'whole_fetches'"),

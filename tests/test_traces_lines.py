@@ -299,6 +299,13 @@ def test_fast_slow_and_naive_agree(tmp_path, name, data):
     agree(tmp_path / "trace", name, data.draw(damaged(first, some)))
 
 
+def test_the_name_of_an_operation_stands_behind_its_label(tmp_path):
+    line = b"8@1.5:pci_nvme_write cid 2 %s 'NVME_NVM_CMD_WRITE_ZEROES' nsid 1 nlb 1 count 512 lba 0x0\n"
+    for label, op in ((b"opname", NVME_WRITE_ZEROES), (b"0pname", NVME_WRITE)):
+        agree(tmp_path / "trace", "qemu-nvme-log", line % label)
+        assert traces.read_nvme(tmp_path / "trace")["op"].tolist() == [op]
+
+
 @pytest.mark.nojit
 @pytest.mark.parametrize("name", CASES)
 def test_every_odd_line(tmp_path, name):

@@ -14,8 +14,9 @@ QUANTITIES = [
     (units.parse_bytes, units.format_bytes, units.BYTE_UNITS, "B"),
     (units.parse_time_ps, units.format_time, units.TIME_UNITS, "ps"),
     (units.parse_rate_bps, units.format_rate, units.RATE_UNITS, "b/s"),
+    (units.parse_operations, units.format_operations, units.OPERATION_UNITS, "ops/s"),
 ]
-IDS = ["bytes", "time", "rate"]
+IDS = ["bytes", "time", "rate", "operations"]
 
 
 @pytest.mark.parametrize(("parse", "write", "known", "base"), QUANTITIES, ids=IDS)

@@ -1,6 +1,7 @@
 """The raw DMA device: every byte once, where it may be, as many at a time as asked, as fast as its limits."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,8 +13,17 @@ from sevpcie_core.link.analytic import Link, read_latency_ps, write_latency_ps
 from sevpcie_core.link.params import link_row
 from sevpcie_core.link.run import Outcome, simulate
 from sevpcie_core.stats.draw import quantile_table
-from sevpcie_core.workload.dma import LOW_MEMORY, Dma
-from sevpcie_core.workload.program import BEGIN, DELAY, EARLY1, END, READ_UP, WRITE_UP
+from sevpcie_core.workload.dma import LOW_MEMORY, MOST_GAP, Dma
+from sevpcie_core.workload.program import (
+    BEGIN,
+    DELAY,
+    EARLY1,
+    EARLY2,
+    END,
+    FOREVER,
+    READ_UP,
+    WRITE_UP,
+)
 
 HOST_PS = 350_000
 LINK = link_row(
@@ -186,3 +196,68 @@ def test_transfers_longer_than_a_page_and_short_windows_have_places():
     only = steps_of(Dma("read", 3000, 2, window=3008))
     assert (only[1::4]["address"] == 1 << 32).all()
     assert (only["kind"][::4] == DELAY).all()
+
+
+# --- open loop ----------------------------------------------------------------------------------------------
+
+open_loops = st.builds(replace, devices, gap=st.integers(1, 1 << 34))
+
+
+@given(open_loops)
+def test_an_open_loop_asks_for_the_same_at_its_own_times(dma):
+    steps = steps_of(dma)
+    begins = steps["flags"] & BEGIN != 0
+    assert np.array_equal(np.flatnonzero(begins), np.arange(dma.count) * 5)
+    starts = steps["not_before_ps"][begins]
+    assert (np.diff(starts) >= 0).all()
+    assert not steps["after"][begins].any()
+    assert not steps["after2"][begins].any()
+    # What is behind the intended start is the transfer of a closed loop, which waits for its slot beside it.
+    rest, closed = steps[~begins], steps_of(replace(dma, gap=0))
+    for name in ("kind", "address", "bytes", "request", "delay_ps", "occupy_ps", "server"):
+        assert np.array_equal(rest[name], closed[name]), name
+    issues = np.arange(dma.count) * 5 + 1
+    waits = steps[issues]["after2"]
+    assert np.array_equal(waits > 0, np.arange(dma.count) >= dma.slots)
+    before = (issues - waits)[waits > 0]
+    assert np.array_equal(before // 5, issues[waits > 0] // 5 - dma.slots)
+    assert (steps[before]["flags"] & END != 0).all()
+    early = steps[issues]["flags"][waits > 0] & EARLY2 != 0
+    assert np.array_equal(early, steps[before]["kind"] == WRITE_UP)
+
+
+@given(open_loops)
+def test_an_open_loop_is_one_program_and_tells_when_it_goes_on(dma):
+    chunks = list(dma.program().chunks())
+    for chunk, later in pairwise(chunks):
+        assert chunk.horizon_ps <= later.steps["not_before_ps"][later.steps["flags"] & BEGIN != 0].min()
+    assert chunks[-1].horizon_ps == FOREVER
+    longer = steps_of(replace(dma, count=dma.count + 300))[: 5 * dma.count]
+    once = np.concatenate([c.steps for c in chunks])
+    for name in set(once.dtype.names) - {"pad"}:
+        assert np.array_equal(once[name], longer[name]), name
+
+
+def test_the_mean_rate_is_the_one_that_was_asked_for():
+    for gap in (1 << 10, 700 << 10, MOST_GAP):
+        last = steps_of(Dma("read", 64, 100_000, gap=gap))["not_before_ps"].max()
+        assert last / 100_000 * 1024 == pytest.approx(gap, rel=0.01)
+
+
+@pytest.mark.parametrize("load", [0.3, 0.9, 1.5])
+def test_latency_counts_from_the_intended_start_whatever_the_slot_does(load):
+    alone = read_latency_ps(SHAPE, 64, host_ps=HOST_PS)
+    dma = Dma("read", 64, 400, gap=int(alone / load * 1024))
+    starts = steps_of(dma)["not_before_ps"][::5]
+    expected, free = [], 0
+    for start in starts.tolist():
+        free = max(start, free) + alone
+        expected.append(free - start)
+    assert run(dma, keep=400).kept_ps[0].tolist() == expected
+
+
+@given(open_loops.filter(lambda d: d.count <= 200))
+def test_all_of_an_open_loop_complete(dma):
+    outcome = run(dma)
+    assert sum(one.requests for one in outcome.classes) == dma.count
+    assert sum(one.application_bytes for one in outcome.classes) == dma.count * dma.size

@@ -99,6 +99,10 @@ OPERATIONS = {
         lambda: measured("store", 64, 1, inside_ps=636_000).program(1, 512, 1, 0),
         ("issue, thread", "no mover", "no set-up", "data"),
     ),
+    "A load at a rate": (
+        lambda: replace(measured("load", 64, 1, inside_ps=636_000), gap=10_000 << 10).program(1, 512, 1, 0),
+        ("intended start", "issue, thread", "data", "no mover", "inside the GPU"),
+    ),
     "Two copies back to back": (
         lambda: Copies("h2d", (1 << 20,), 1).program(2, ENGINE),
         (*COMMAND, "set-up", "data", "semaphore"),
@@ -577,6 +581,52 @@ def test_the_time_inside_the_gpu_is_what_host_and_link_leave_of_a_measured_load(
     assert inside == round(rest, -3)
 
 
+@pytest.mark.parametrize(
+    ("rate", "size", "access", "gap_ps"),
+    [
+        ("20Gb/s", "32B", "load", 12_800),
+        ("20Gb/s", "4B", "load", 12_800),
+        ("20Gb/s", "4B", "store", 1_600),
+        ("250Mops/s", "4B", "load", 4_000),
+        ("1500Mops/s", "64B", "both", 682_666 / 1024),
+    ],
+)
+def test_a_rate_is_that_of_the_data_or_of_the_accesses(
+    rate: str, size: str, access: str, gap_ps: float
+) -> None:
+    described = scenario({"job": "zero-copy", "rate": rate, "size": size, "access": access})
+    found = described.resolve().workloads[0].devices[0].traffic.accesses
+    assert found.gap / 1024 == gap_ps
+    assert found.program(10, 512, 1, 0).open_loop
+    again = Scenario.from_dict(tomllib.loads(described.to_toml(inline=True)))
+    assert again.digest() == described.digest()
+
+
+def test_threads_that_are_too_few_for_a_rate_show_in_the_latency_and_threads_enough_do_not() -> None:
+    # A thread makes about 0.7 million loads per second.
+    traffic = {"job": "zero-copy", "rate": "40Mops/s"}
+    mean = {
+        n: simulated(scenario(traffic | {"concurrency": n})).classes[0].latency.mean_ps for n in (32, 2048)
+    }
+    alone = (
+        simulated(scenario({"job": "zero-copy", "concurrency": 1}, requests=50)).classes[0].latency.mean_ps
+    )
+    assert mean[2048] == pytest.approx(alone, rel=0.01)
+    assert mean[32] > 5 * mean[2048]
+
+
+def test_a_rate_that_cannot_be_is_told() -> None:
+    said = r"traffic\.rate: '1Mb/s' is 30\.5 accesses of 4096 B per second; expected 1000 or more"
+    with pytest.raises(ConfigError, match=said):
+        scenario({"job": "zero-copy", "rate": "1Mb/s", "size": 4096})
+    with pytest.raises(
+        ConfigError, match=r"traffic\.rate: '1ops': unknown unit 'ops'; expected a rate of op"
+    ):
+        scenario({"job": "zero-copy", "rate": "1ops"})
+    with pytest.raises(ConfigError, match=r"'0b/s'; expected data or operations per second, 1 to 100Tb/s"):
+        scenario({"job": "zero-copy", "rate": "0b/s"})
+
+
 # --- copies back to back ------------------------------------------------------------------------------------
 
 
@@ -658,6 +708,7 @@ TRAFFIC = (
     {"job": "weights", "layer": "1MiB"},
     {"job": "checkpoint", "kernels": 50, "weights": "4MiB"},
     {"job": "zero-copy", "access": "both", "size": 64},
+    {"job": "zero-copy", "access": "both", "size": 64, "rate": "100Mops/s"},
     {"job": "copies", "direction": "both", "size": ["64KiB", 5]},
 )
 

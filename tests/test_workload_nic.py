@@ -1,6 +1,7 @@
 """NIC: rings of both directions, batches of each kind, header split, interrupts, loads and captures."""
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -74,6 +75,7 @@ rings = st.builds(
     completions=batches,
     interrupt=st.sampled_from([0, 1, 3, 32]),
     status=st.sampled_from([0, 1, 8]),
+    descriptor_bytes=st.sampled_from([0, 0, 64]),
 )
 adapters = st.builds(
     nic.Adapter,
@@ -140,7 +142,7 @@ def test_any_program(adapter: nic.Adapter, what: nic.Load, n: int) -> None:
     counts = Counter(directions[program.stats[s]] for s in steps["stat"][begins])
     queues = program.regions["start"][program.regions["buffer"] == BUFFER_QUEUE]
     for k, direction in enumerate(what.directions):
-        ring = (adapter.rx, adapter.tx)[direction]
+        ring = adapter.rings()[direction]
         mine = steps["stat"] == k
         fetched = 0
         rung = 0
@@ -152,8 +154,8 @@ def test_any_program(adapter: nic.Adapter, what: nic.Load, n: int) -> None:
                 rung += waiting
                 waiting = 0
             elif step["kind"] == READ_UP and step["buffer"] == BUFFER_QUEUE:
-                slot, left = divmod(int(step["address"] - queues[2 * k]), adapter.descriptor_bytes)
-                count = int(step["bytes"]) // adapter.descriptor_bytes
+                slot, left = divmod(int(step["address"] - queues[2 * k]), ring.descriptor_bytes)
+                count = int(step["bytes"]) // ring.descriptor_bytes
                 assert left == 0
                 assert slot == fetched % adapter.entries
                 assert slot + count <= adapter.entries
@@ -239,12 +241,102 @@ def test_interrupts_come_by_number_or_by_time(direction: int) -> None:
     # Bursts of three, 100 us apart.
     rows = [(burst * 100 * US + k * US, 1514, direction) for burst in range(10) for k in range(3)]
     assert interrupts(rows) == 30 // 4
-    assert interrupts(rows, moderation_ps=1000 * US) == 30 // 4
-    # Each burst but the last is told of before the next one.
-    assert interrupts(rows, moderation_ps=50 * US) == 9
-    # A full group leaves nothing that waits.
-    full = [(burst * 100 * US + k * US, 1514, direction) for burst in range(10) for k in range(4)]
-    assert interrupts(full, moderation_ps=50 * US) == 10
+    # The first one at once, then every fourth; for the last one the timer runs out.
+    assert interrupts(rows, moderation_ps=1000 * US) == 1 + 29 // 4 + 1
+    # Of each burst the first one at once, the others by the timer, whether anything follows or not.
+    assert interrupts(rows, moderation_ps=50 * US) == 20
+    # The rest of a burst is told of when the next one begins.
+    assert interrupts(rows, moderation_ps=100 * US) == 11
+    full = [(burst * 100 * US + k * US, 1514, direction) for burst in range(10) for k in range(5)]
+    assert interrupts(full, moderation_ps=50 * US) == 20
+
+
+def told_naively(events: list[tuple[int, int]], most: int, interval_ps: int) -> list[int]:
+    """Return when interrupts come, given when how many frames are written back: one moment after another."""
+    found: list[int] = []
+    last, untold, timer = -interval_ps, 0, None
+    for now, count in [*events, (10**18, 0)]:
+        if timer is not None and timer <= now:
+            found.append(timer)
+            last, untold, timer = timer, 0, None
+        if count == 0:
+            continue
+        untold += count
+        if untold >= most or now >= last + interval_ps:
+            found.append(now)
+            last, untold, timer = now, 0, None
+        else:
+            timer = last + interval_ps
+    return found
+
+
+gaps = st.lists(st.sampled_from([0, 1, US // 2, US, 7 * US, 100 * US]), min_size=1, max_size=200)
+
+
+@given(
+    gaps,
+    st.sampled_from([1, 3]),
+    st.sampled_from([2, 4, 64]),
+    st.sampled_from([US, 10 * US, 50 * US]),
+    st.sampled_from([nic.RX, nic.TX]),
+    st.integers(0, 3),
+)
+def test_the_timer_is_that_of_a_throttle_register(
+    between: list[int], batch: int, most: int, interval_ps: int, direction: int, others: int
+) -> None:
+    times = np.cumsum([0, *between])
+    rows = [(int(t), 200, direction) for t in times]
+    # What goes the other way changes nothing.
+    rows += [(int(t) + k, 60, 1 - direction) for t in times for k in range(others)]
+    rows.sort()
+    ring = nic.Ring(doorbell=1, fetch=1, completions=batch, interrupt=most)
+    program = nic.replay(nic.Adapter(rx=ring, tx=ring, moderation_ps=interval_ps), capture(rows[:500]))
+    steps = steps_of(program)
+    mine = steps[steps["stat"] == (direction if others else 0)]
+    begun = (mine["flags"] & BEGIN) > 0
+    now = np.maximum.accumulate(np.where(begun, mine["not_before_ps"], 0))
+    told = (mine["kind"] == WRITE_UP) & (mine["buffer"] == BUFFER_MSI)
+    times = mine["not_before_ps"][begun]
+    ends = list(range(batch, len(times) + 1, batch))
+    if direction == nic.RX and len(times) % batch:
+        ends.append(len(times))
+    events = [(int(times[end - 1]), end - (end - 1) // batch * batch) for end in ends]
+    assert (now[told] + mine["delay_ps"][told]).tolist() == told_naively(events, most, interval_ps)
+
+
+def test_a_timer_needs_no_frame_that_comes_later() -> None:
+    ring = nic.Ring(doorbell=1, fetch=1, interrupt=64)
+    rows = [(k * US, 1514, nic.RX) for k in range(3)]
+    for interval in (20 * US, 50 * US):
+        outcome = run(nic.replay(nic.Adapter(rx=ring, moderation_ps=interval), capture(rows)))
+        # One at once, and one an interval after it.
+        assert outcome.job_ps[0] == pytest.approx(interval, abs=US)
+
+
+def test_what_comes_while_a_message_waits_in_another_chunk_is_told_by_it() -> None:
+    ring = nic.Ring(doorbell=1, fetch=1, interrupt=65536)
+    rows = [(k * 100_000, 60, nic.RX) for k in range(2000)]
+    program = nic.replay(nic.Adapter(rx=ring, moderation_ps=30 * US), capture(rows))
+    assert len(list(program.chunks())) == 4
+    steps = steps_of(program)
+    # 200 us: at once, and every 30 us; the last one is due when the frames are over.
+    assert int(((steps["buffer"] == BUFFER_MSI) & (steps["kind"] == WRITE_UP)).sum()) == 1 + 200 // 30 + 1
+    # Three frames behind a chunk that ends 9 us before a message is due need none of their own.
+    steps = steps_of(nic.replay(nic.Adapter(rx=ring, moderation_ps=30 * US), capture(rows[:515])))
+    assert int(((steps["buffer"] == BUFFER_MSI) & (steps["kind"] == WRITE_UP)).sum()) == 3
+
+
+def test_descriptors_of_each_direction_have_their_size() -> None:
+    adapter = nic.Adapter(
+        rx=nic.Ring(doorbell=4, fetch=4, descriptor_bytes=32), tx=nic.Ring(doorbell=1, fetch=1)
+    )
+    program = made(adapter, load((nic.RX, nic.TX)), 400)
+    steps = steps_of(program)
+    fetches = steps[(steps["kind"] == READ_UP) & (steps["buffer"] == BUFFER_QUEUE)]
+    for stat, size in ((0, 4 * 32), (1, 16)):
+        assert set(fetches["bytes"][fetches["stat"] == stat].tolist()) == {size}
+    rings = program.regions[program.regions["buffer"] == BUFFER_QUEUE]
+    assert (rings["end"] - rings["start"]).tolist()[::2] == [1024 * 32, 1024 * 16]
 
 
 def test_transmit_waits_for_a_whole_read_and_a_capture_does_not() -> None:
@@ -369,6 +461,18 @@ def shown(direction: int, ring: nic.Ring, n: int, header: int = 0) -> Program:
             "A frame whose header goes elsewhere",
             shown(nic.RX, ONE, 1, header=128),
             ("adapter", "doorbell", "descriptor", "header", "rest", "write-back"),
+        ),
+        (
+            "Frames that a timer tells of",
+            nic.replay(
+                nic.Adapter(rx=replace(ONE, interrupt=64), pipeline_ps=300_000, moderation_ps=50 * US),
+                capture([(k * US, 1514, nic.RX) for k in range(3)]),
+            ),
+            (
+                *("adapter", "doorbell", "descriptor", "frame", "write-back", "interrupt", "adapter"),
+                *("doorbell", "descriptor", "frame", "write-back", "adapter", "doorbell", "descriptor"),
+                *("frame", "write-back", "interrupt"),
+            ),
         ),
         (
             "A driver that reads registers",

@@ -78,6 +78,7 @@ def controllers(draw: st.DrawFn) -> nvme.Controller:
         segment=draw(st.sampled_from([0, 4096, 16_384])),
         shadow=draw(st.sampled_from([0, 0, 3])),
         dies=draw(st.sampled_from([0, 2])),
+        most=draw(st.sampled_from([0, 0, 16_384, 131_072])),
     )
 
 
@@ -88,8 +89,9 @@ def programs(draw: st.DrawFn) -> tuple[Program, nvme.Controller, nvme.Mix, int]:
     n = draw(st.integers(1, 700))
     batch = draw(st.sampled_from([1, 1, 2, 4]))
     seed = draw(st.integers(0, 99))
-    if draw(st.booleans()):
-        depth = 8 * control.queues
+    depth = 8 * control.queues
+    commands = nvme.commands_of(max(size for _, size in mix.sizes), control.most)
+    if draw(st.booleans()) and 8 * commands < control.entries:
         return (
             nvme.closed_loop(control, mix, requests=n, queue_depth=depth, batch=batch, seed=seed, stream=7),
             control,
@@ -137,16 +139,24 @@ def test_any_program(made: tuple[Program, nvme.Controller, nvme.Mix, int]) -> No
         if of_queue and step["bytes"] > 4:
             lists[int(step["request"])].append(int(step["bytes"]))
     allowed = {size for _, size in mix.sizes}
+    commands = n
     for request, moved in data.items():
-        (one,) = moved
-        size = int(one["bytes"])
+        size = sum(int(one["bytes"]) for one in moved)
         assert size in allowed or size == 16
         if size in allowed:
-            assert one["address"] % PAGE == mix.offset
-            expected = nvme_naive.list_reads(size, mix.offset)
-            if control.segment:
-                whole = nvme_naive.segment_bytes(size, mix.offset, control.segment)
-                expected = [whole] if whole else []
+            # In order, and each but the last as large as a command may be.
+            most = control.most or size
+            assert [int(one["bytes"]) for one in moved] == nvme_naive.commands(size, most)
+            at = moved[0]["address"]
+            assert at % PAGE == mix.offset
+            assert [int(one["address"] - at) for one in moved] == list(range(0, size, most))
+            commands += len(moved) - 1
+            expected = []
+            for part in nvme_naive.commands(size, most):
+                if not control.segment:
+                    expected += nvme_naive.list_reads(part, mix.offset)
+                elif whole := nvme_naive.segment_bytes(part, mix.offset, control.segment):
+                    expected.append(whole)
             assert lists[request] == expected
     # Rings: commands and completions of a queue go round, no read crosses the end.
     fetched: dict[int, int] = defaultdict(int)
@@ -158,7 +168,7 @@ def test_any_program(made: tuple[Program, nvme.Controller, nvme.Mix, int]) -> No
         assert entry + count <= control.entries
         assert count <= control.fetch
         fetched[queue] += count
-    assert sum(fetched.values()) == n
+    assert sum(fetched.values()) == commands
     written: dict[int, int] = defaultdict(int)
     base = program.regions["start"][program.regions["buffer"] == BUFFER_QUEUE][1]
     for step in steps[(kind == WRITE_UP) & (buffer == BUFFER_QUEUE) & (steps["bytes"] == 16)]:
@@ -171,9 +181,9 @@ def test_any_program(made: tuple[Program, nvme.Controller, nvme.Mix, int]) -> No
     interrupts = int((buffer[kind == WRITE_UP] == BUFFER_MSI).sum())
     completed = sum(count for address, count in rung.items() if address % 8 == 4)
     if control.coalesce == 1:
-        assert completed == n
+        assert completed == commands
     else:
-        assert n / control.coalesce <= completed <= n
+        assert commands / control.coalesce <= completed <= commands
     assert interrupts == (completed if control.msi else 0)
     outcome = run(program)
     assert sum(c.requests for c in outcome.classes) == n
@@ -211,8 +221,8 @@ def test_doorbells_follow_their_entries_and_entries_their_data(
         if step["flags"] & END:
             assert fetch[request] in before[i]
         if step["kind"] == WRITE_DOWN and step["address"] % 8 == 4:
-            ended = [b for b in before[i] if steps[b]["flags"] & END]
-            assert ended
+            entries = [b for b in before[i] if steps[b]["bytes"] == 16 and steps[b]["kind"] == WRITE_UP]
+            assert entries
 
 
 @settings(max_examples=150)
@@ -250,6 +260,244 @@ def test_lists_right_where_one_more_page_begins(pages: int) -> None:
     )
     read = (steps["kind"] == READ_UP) & (steps["buffer"] == BUFFER_QUEUE)
     assert steps["bytes"][read].tolist()[1:] == nvme_naive.list_reads(size, 0)
+
+
+# --- requests of several commands ---
+
+
+def waits_for(steps: np.ndarray) -> list[set[int]]:
+    """Return all steps that each waits for, directly or not."""
+    before: list[set[int]] = []
+    for i, step in enumerate(steps):
+        mine: set[int] = set()
+        for name in ("after", "after2"):
+            if step[name]:
+                on = i - int(step[name])
+                mine |= {on} | before[on]
+        before.append(mine)
+    return before
+
+
+cuts = st.tuples(
+    st.sampled_from([16_384, 65_536]), st.integers(1, 4), st.booleans(), st.sampled_from([1, 2, 4])
+)
+
+
+@settings(max_examples=25)
+@given(cuts, st.integers(1, 30), st.sampled_from([0, 100_000]))
+def test_a_request_is_done_when_the_last_of_its_commands_is(cut, n: int, rate: int) -> None:
+    most, coalesce, msi, batch = cut
+    control = controller(most=most, coalesce=coalesce, msi=msi)
+    mix = nvme.Mix(sizes=((1, 4096), (2, 65_536), (1, 98_304)))
+    loop = {"requests": n, "batch": batch, "seed": 1, "stream": 1}
+    if rate:
+        program = nvme.open_loop(control, mix, rate=rate, **loop)
+    else:
+        program = nvme.closed_loop(control, mix, queue_depth=8, **loop)
+    steps = steps_of(program)
+    before = waits_for(steps)
+    entry = (steps["kind"] == WRITE_UP) & (steps["bytes"] == 16) & (steps["buffer"] == BUFFER_QUEUE)
+    message = np.flatnonzero((steps["kind"] == WRITE_UP) & (steps["buffer"] == BUFFER_MSI))
+    entries: dict[int, set[int]] = defaultdict(set)
+    for i in np.flatnonzero(entry):
+        entries[int(steps["request"][i])].add(int(i))
+    (ends, begins) = (
+        {int(steps["request"][i]): int(i) for i in np.flatnonzero(steps["flags"] & flag)}
+        for flag in (END, BEGIN)
+    )
+    for request, mine in entries.items():
+        end = ends[request]
+        assert mine <= before[end] | {end}
+        # Whatever else it waits for comes before: no interrupt, no command of another request behind it.
+        assert not {b for b in before[end] if b in message and b > begins[request]}
+        if rate == 0 and request + 8 in begins:
+            again = before[begins[request + 8]]
+            assert mine <= again
+            if msi and coalesce > 1:
+                # The host has heard of each.
+                assert all(any(m in again and one in before[m] for m in message) for one in mine)
+    outcome = run(program)
+    assert sum(c.requests for c in outcome.classes) == n
+
+
+@given(st.sampled_from([0, 8]), st.integers(1, 4))
+def test_a_limit_that_nothing_exceeds_changes_nothing(depth: int, coalesce: int) -> None:
+    mix = nvme.Mix(sizes=((1, 4096), (2, 65_536)), flush_share=0.2, trim_share=0.1)
+    loop = {"requests": 600, "seed": 1, "stream": 1}
+    plain, cut = (
+        steps_of(
+            nvme.closed_loop(controller(coalesce=coalesce, most=most), mix, queue_depth=depth, **loop)
+            if depth
+            else nvme.open_loop(controller(coalesce=coalesce, most=most), mix, rate=100_000, **loop)
+        )
+        for most in (0, 65_536)
+    )
+    for name in set(plain.dtype.names) - {"pad"}:
+        assert np.array_equal(plain[name], cut[name]), name
+
+
+def test_commands_of_a_request_have_media_times_of_their_own() -> None:
+    def mean_ps(**changes: object) -> float:
+        made = nvme.closed_loop(
+            controller(**changes),
+            nvme.Mix(sizes=((1, 65_536),)),
+            requests=2000,
+            queue_depth=1,
+            seed=1,
+            stream=1,
+        )
+        return run(made).classes[0].latency.mean_ps
+
+    slow = {"media_read": ((0.0, 100 * US), (1.0, 100 * US)), "controller_ps": 0}
+    whole = mean_ps(**slow)
+    # At the same time, and on one die one after the other.
+    assert mean_ps(**slow, most=16_384) == pytest.approx(whole, abs=2 * US)
+    assert mean_ps(**slow, most=16_384, dies=1) == pytest.approx(whole + 300 * US, abs=5 * US)
+    # The last of four is as late as the latest of four, and three quarters of the data are there by then.
+    spread = {"media_read": ((0.0, 0), (1.0, 100 * US)), "controller_ps": 0}
+    wire = 0.75 * 65_536 / 14.4e3 * US
+    assert mean_ps(**spread, most=16_384) - mean_ps(**spread) == pytest.approx(30 * US - wire, abs=2 * US)
+
+
+def test_a_request_of_more_commands_than_the_ring_holds_is_rung_in_by_several_doorbells() -> None:
+    control = controller(entries=9, most=16_384)
+    made = nvme.open_loop(
+        control, nvme.Mix(sizes=((1, 524_288),)), requests=20, rate=1_000_000, seed=1, stream=1
+    )
+    steps = steps_of(made)
+    rung = (steps["kind"] == WRITE_DOWN) & (steps["address"] % 8 == 0)
+    assert rung.sum() == 20 * 4
+    # The rest of a request waits for its begin and for the commands whose entries it takes.
+    before = waits_for(steps)
+    fetches = np.flatnonzero(
+        (steps["kind"] == READ_UP) & (steps["bytes"] == 64) & (steps["buffer"] == BUFFER_QUEUE)
+    )
+    done = np.flatnonzero((steps["kind"] == WRITE_UP) & (steps["bytes"] == 16))
+    assert len(fetches) == len(done) == 640
+    for k in range(8, 640):
+        assert int(done[k - 8]) in before[fetches[k]]
+    begins = np.flatnonzero(steps["flags"] & BEGIN)
+    assert all(int(begins[k // 32]) in before[fetches[k]] for k in range(640))
+    assert run(made).classes[0].requests == 20
+
+
+def test_the_rest_of_a_request_waits_for_the_entries_that_it_takes_only() -> None:
+    mix = nvme.Mix(sizes=((1, 10 * 16_384),))
+    steps = steps_of(
+        nvme.open_loop(controller(entries=9, most=16_384), mix, requests=1, rate=1000, seed=1, stream=1)
+    )
+    before = waits_for(steps)
+    _, rest = np.flatnonzero((steps["kind"] == WRITE_DOWN) & (steps["address"] % 8 == 0))
+    done = np.flatnonzero((steps["kind"] == WRITE_UP) & (steps["bytes"] == 16))
+    assert [int(entry) in before[rest] for entry in done[:8]] == [True] * 2 + [False] * 6
+
+
+def test_a_closed_loop_needs_entries_for_all_commands() -> None:
+    mix = nvme.Mix(sizes=((1, 524_288),))
+    loop = {"requests": 9, "seed": 1, "stream": 1}
+    with pytest.raises(
+        ConfigError, match=r"32 per queue of 32 commands each; expected at most 31: one less th"
+    ):
+        nvme.closed_loop(controller(most=16_384), mix, queue_depth=32, **loop)
+    entries = nvme.ring_entries(0, 32, 1, 32)
+    assert entries == 2048
+    made = nvme.closed_loop(controller(most=16_384, entries=entries), mix, queue_depth=32, **loop)
+    assert run(made).classes[0].requests == 9
+
+
+def test_a_replay_cuts_what_a_drive_does_not_take_in_one() -> None:
+    records = np.zeros(4, NVME_DTYPE)
+    records["t_ps"] = np.arange(4) * US
+    records["op"] = [nvme.READ, nvme.WRITE, nvme.TRIM, nvme.ZEROES]
+    # Trims and zeroes name bytes and move none.
+    records["bytes"] = [1 << 20, 600_000, 1 << 40, 1 << 40]
+    program = nvme.replay(controller(most=131_072), records, seed=1, stream=1)
+    steps = steps_of(program)
+    data = steps[(steps["buffer"] == BUFFER_DATA) & (steps["kind"] != DELAY)]
+    sizes = [data["bytes"][data["request"] == request].tolist() for request in range(4)]
+    assert sizes == [[131_072] * 8, [131_072] * 4 + [75_712], [16], []]
+    assert ((steps["kind"] == WRITE_DOWN) & (steps["address"] % 8 == 0)).sum() == 4
+    assert sum(c.requests for c in run(program).classes) == 4
+
+
+# --- reads that have been read ahead ---
+
+AHEAD = {
+    "media_read": ((0.0, 80 * US), (1.0, 80 * US)),
+    "media_read_ahead": ((0.0, US), (1.0, US)),
+    "dies": 1,
+}
+
+
+def media_times(steps: np.ndarray) -> list[tuple[int, int, int]]:
+    """Return request, time and die of each access to the media."""
+    media = steps[(steps["flags"] & MEDIA) > 0]
+    return list(
+        zip(media["request"].tolist(), media["delay_ps"].tolist(), media["server"].tolist(), strict=True)
+    )
+
+
+def test_of_reads_so_many_have_been_read_ahead_and_take_no_die() -> None:
+    mix = nvme.Mix(read_share=0.5, sequential_share=0.7)
+    program = nvme.closed_loop(controller(**AHEAD), mix, requests=20_000, queue_depth=8, seed=1, stream=1)
+    steps = steps_of(program)
+    found = Counter((time, die) for _, time, die in media_times(steps))
+    assert set(found) == {(80 * US, 0), (US, -1), (4 * US, 0)}
+    assert found[US, -1] / 20_000 == pytest.approx(0.35, abs=0.01)
+    assert found[4 * US, 0] / 20_000 == pytest.approx(0.5, abs=0.015)
+    # Nothing else has changed.
+    plain = steps_of(
+        nvme.closed_loop(
+            controller(**AHEAD), nvme.Mix(read_share=0.5), requests=20_000, queue_depth=8, seed=1, stream=1
+        )
+    )
+    for name in ("address", "bytes", "kind", "request", "after", "flags"):
+        assert np.array_equal(steps[name], plain[name]), name
+
+
+def streams_naively(commands: list[tuple[int, int, int]], most: int = 32) -> list[bool]:
+    """Return of (operation, offset, bytes) which reads go on where an earlier one ended."""
+    ends: list[int] = []
+    out = []
+    for operation, offset, size in commands:
+        if operation != nvme.READ:
+            out.append(False)
+            continue
+        out.append(offset in ends)
+        ends = [end for end in ends if end not in (offset, offset + size)]
+        ends.append(offset + size)
+        ends = ends[-most:]
+    return out
+
+
+reads = st.tuples(
+    st.sampled_from([nvme.READ] * 4 + [nvme.WRITE]),
+    st.integers(0, 60).map(lambda n: n * 4096),
+    st.sampled_from([4096, 8192]),
+)
+
+
+@settings(max_examples=60)
+@given(st.lists(reads, min_size=1, max_size=700))
+def test_recorded_reads_that_go_on_are_found_by_their_place(commands: list[tuple[int, int, int]]) -> None:
+    records = np.zeros(len(commands), NVME_DTYPE)
+    records["t_ps"] = np.arange(len(commands)) * US
+    records["op"], records["offset"], records["bytes"] = zip(*commands, strict=True)
+    steps = steps_of(nvme.replay(controller(**AHEAD), records, seed=1, stream=1))
+    ahead = [time == US for _, time, _ in sorted(media_times(steps))]
+    assert ahead == streams_naively(commands)
+    # A drive that reads nothing ahead takes them as any other.
+    steps = steps_of(nvme.replay(controller(**(AHEAD | {"media_read_ahead": ()})), records, seed=1, stream=1))
+    assert all(time in (80 * US, 4 * US) for _, time, _ in media_times(steps))
+
+
+def test_a_sequential_read_is_sooner_there() -> None:
+    def mean_ps(share: float) -> float:
+        mix = nvme.Mix(sequential_share=share)
+        made = nvme.closed_loop(controller(**AHEAD), mix, requests=500, queue_depth=1, seed=1, stream=1)
+        return run(made).classes[0].latency.mean_ps
+
+    assert mean_ps(0.0) - mean_ps(1.0) == pytest.approx(79 * US, abs=US / 10)
 
 
 def test_an_open_loop_holds_what_its_ring_holds() -> None:
@@ -434,6 +682,15 @@ def one(size: int = 4096, operation: int = nvme.READ, **changes: object) -> Prog
                 *("first slot", "both slots", "first begins", "second begins", "doorbell", "commands"),
                 *("decoding", "media", "data", "completion", "decoding", "media", "data", "completion"),
                 *("both there", "interrupt", "doorbell"),
+            ),
+        ),
+        (
+            "A read of 256 KiB from a drive that takes 128 KiB in one command",
+            one(262_144, most=131_072, fetch=2),
+            (
+                *("slot", "begin", "doorbell", "commands", "decoding", "PRP list", "media", "data"),
+                *("completion", "interrupt", "doorbell", "decoding", "PRP list", "media", "data"),
+                *("completion", "both there", "interrupt", "doorbell"),
             ),
         ),
     ],

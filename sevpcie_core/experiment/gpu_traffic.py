@@ -6,16 +6,16 @@ numbers of the platform that was measured.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
 from ..errors import ConfigError
-from ..workload.dma import MOST
+from ..workload.dma import MOST, MOST_GAP
 from ..workload.gpu_jobs import Checkpoint, Decode, Job, KvSwap, Training, Weights
 from ..workload.gpu_raw import Copies, ZeroCopy
 from . import resolved
 from .fields import Choice, Whole
-from .quantities import Size, Sizes, Time
+from .quantities import Load, Offered, Size, Sizes, Time
 from .tables import Table
 
 # Whose loads and stores those of a GPU here are like.
@@ -147,26 +147,42 @@ class GpuZeroCopy(Table):
     pattern: Annotated[Literal["random", "sequential"], Choice(("random", "sequential"))] = "sequential"
     window: Annotated[int, Size(4096, MOST)] = 256 << 20
     inside: _Time = 636_000
+    rate: Annotated[Offered | None, Load()] = None
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield a rate that is too low to draw gaps from."""
+        yield from super().problems()
+        if self.rate is not None and (gap := self._accesses().gap) > MOST_GAP:
+            of_data = f" of {self._accesses().moved()} B" if self.rate.bps else ""
+            found = f"{Load().text(self.rate)!r} is {1024e12 / gap:.3g} accesses{of_data} per second"
+            yield "rate", f"{found}; expected 1000 or more"
 
     def build(self, trace: resolved.TraceFile | None) -> resolved.GpuZeroCopyTraffic:
         """Return the frozen traffic."""
+        return resolved.GpuZeroCopyTraffic(self._accesses())
+
+    def _accesses(self) -> ZeroCopy:
         from .platforms import load_platform
 
         device = load_platform(MEASURED).table.device
-        return resolved.GpuZeroCopyTraffic(
-            ZeroCopy(
-                access=self.access,
-                size=self.size,
-                concurrency=self.concurrency,
-                pattern=self.pattern,
-                window=self.window,
-                read_issue_ps=device.read_issue,
-                write_issue_ps=device.write_issue,
-                read_setup_ps=device.read_setup,
-                write_setup_ps=device.write_setup,
-                inside_ps=self.inside,
-            )
+        closed = ZeroCopy(
+            access=self.access,
+            size=self.size,
+            concurrency=self.concurrency,
+            pattern=self.pattern,
+            window=self.window,
+            read_issue_ps=device.read_issue,
+            write_issue_ps=device.write_issue,
+            read_setup_ps=device.read_setup,
+            write_setup_ps=device.write_setup,
+            inside_ps=self.inside,
         )
+        if self.rate is None:
+            return closed
+        # In 1/1024 ps.
+        second = 10**12 << 10
+        bps, ops = self.rate
+        return replace(closed, gap=second // ops if ops else second * 8 * closed.moved() // bps)
 
 
 class GpuCopies(Table):

@@ -19,7 +19,7 @@ from .. import spec
 from ..errors import ConfigError, FormatError, MisuseError
 from ..units import format_rate
 from ..workload import nvme, traces
-from . import presets, resolved
+from . import presets, resolved, shares
 from .fields import Choice, Name, Number, Text, Whole
 from .gpu_traffic import GpuIdle
 from .hardware import row_of, uplink_row
@@ -113,15 +113,23 @@ class Scenario(Table):
         origin : that document, which errors name.
         """
         data = with_platform(data, origin, folder)
-        try:
-            scenario = cls.model_validate(data, context={"folder": folder or Path()})
-        except ValidationError as error:
-            raise first_problem(error, data, origin) from None
+        if shares.are_there(data):
+            draft = cls._read(shares.with_placeholders(data, origin), origin, folder)
+            data = shares.with_rates(data, draft.workload, origin)
+        scenario = cls._read(data, origin, folder)
         object.__setattr__(scenario, "_origin", origin)
         scenario._assemble(
             lambda given, place: resolved.TraceFile(given, scenario._trace_path(given, place), "", "")
         )
         return scenario
+
+    @classmethod
+    def _read(cls, data: Mapping[str, Any], origin: Origin, folder: Path | None) -> Self:
+        """Return what a table says, each key by itself checked. Raises ConfigError."""
+        try:
+            return cls.model_validate(data, context={"folder": folder or Path()})
+        except ValidationError as error:
+            raise first_problem(error, data, origin) from None
 
     def with_options(
         self,
@@ -416,9 +424,15 @@ class Scenario(Table):
             found = f"{format_rate(traffic.rate)!r}, above the line rate of {device_name}"
             raise fail((*at_traffic, "rate"), f"{found}; expected at most {format_rate(device.line_rate)!r}")
         if isinstance(traffic, NvmeLoop | NvmeLoad) and isinstance(device, NvmeTable):
+            if traffic.sequential_share and device.media_read_ahead is None:
+                found = f"{traffic.sequential_share:g} on {device_name}, which reads nothing ahead"
+                expected = "0, or a device with media_read_ahead"
+                raise fail((*at_traffic, "sequential_share"), f"{found}; expected {expected}")
             depth = traffic.queue_depth if isinstance(traffic, NvmeLoop) else 0
-            entries = nvme.ring_entries(device.queue_entries or 0, depth, device.queues)
-            if problem := nvme.misfit(traffic.batch, device.queues, device.coalesce, entries, depth):
+            commands = nvme.commands_of(max(size for _, size in traffic.block), device.mdts)
+            entries = nvme.ring_entries(device.queue_entries or 0, depth, device.queues, commands)
+            fit = (traffic.batch, device.queues, device.coalesce, entries, depth, commands)
+            if problem := nvme.misfit(*fit):
                 raise fail((*at_traffic, problem[0]), problem[1])
         if self.duration and entry.requests is not None:
             raise fail((*place, "requests"), f"{entry.requests}{_BY_DURATION}")

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import FormatError, MisuseError
 from ..units import format_bytes
 from ..workload import gpu, gpu_jobs, nic, nvme, tlps, traces
-from ..workload.mix import phased
+from ..workload.mix import period_ps, phased, several
 from ..workload.peer import with_peer
 from ..workload.program import Program, idle
 from .resolved import (
@@ -56,7 +56,13 @@ class Recording:
 
 @lru_cache(maxsize=32)
 def _read(
-    reader: str, path: Path, sha256: str, limit: int, reading: Reading | None, local: str | None
+    reader: str,
+    path: Path,
+    sha256: str,
+    limit: int,
+    reading: Reading | None,
+    local: str | None,
+    rung: bool = False,
 ) -> Recording:
     """Read a trace once per process; its content hash is part of the key."""
     asked = reading or Reading(0, 1.0, False)
@@ -68,7 +74,7 @@ def _read(
         return Recording(traces.read_nic(path, local=local, cut=cut, bad=bad), bad)
     if reader == "tlp":
         return Recording(traces.read_tlp(path, local=local, cut=cut, bad=bad), bad)
-    return Recording(traces.read_nvme(path, cut=cut, bad=bad), bad)
+    return Recording(traces.read_nvme(path, cut=cut, bad=bad, rung=rung), bad)
 
 
 def trace_of(traffic: Traffic) -> TraceFile | None:
@@ -87,7 +93,8 @@ def recorded(traffic: Traffic) -> Recording:
     # Whatever has a trace has these.
     limit, reading = getattr(traffic, "limit", 0), getattr(traffic, "reading", None)
     local = traffic.local if isinstance(traffic, NicTraffic | TlpTraffic) else None
-    return _read(traffic.kind, trace.path, trace.sha256, limit, reading, local)
+    rung = isinstance(traffic, NvmeTraffic) and traffic.recorded_batches
+    return _read(traffic.kind, trace.path, trace.sha256, limit, reading, local, rung)
 
 
 def warnings_of(scenario: Resolved, workloads: Collection[str] = ()) -> list[str]:
@@ -122,7 +129,26 @@ def _unlike(found: tlps.Capture, link: Link) -> Iterator[str]:
             yield f"{name}s of up to {largest} B are cut at {size} B, {limit} of the link {link.name}"
 
 
-def _nvme(device: NvmeDevice, traffic: NvmeTraffic, requests: int, seed: int, stream: int) -> Program:
+def _check_longest(records: np.ndarray, mdts: int, name: str) -> None:
+    """Raise FormatError for a recorded request that a drive cannot take."""
+    moved = records["bytes"][records["op"] <= nvme.WRITE]
+    largest = int(moved.max(initial=0))
+    if mdts and nvme.commands_of(largest, mdts) > nvme.MAX_COMMANDS:
+        found = f"a request of {largest} bytes is {nvme.commands_of(largest, mdts)} commands of mdts"
+        raise FormatError(f"{name}: {found} ({format_bytes(mdts)}); expected at most {nvme.MAX_COMMANDS}")
+    if not mdts and largest > nvme.MAX_BYTES:
+        most = format_bytes(nvme.MAX_BYTES)
+        raise FormatError(
+            f"{name}: a command of {largest} bytes; expected at most {most}, which no drive takes in one, "
+            "or a device with mdts"
+        )
+
+
+def _nvme(
+    device: NvmeDevice, traffic: NvmeTraffic, requests: int, seed: int, stream: int, repeats: bool
+) -> Program:
+    sizes = traffic.blocks or ((1, traffic.block),)
+    commands = nvme.commands_of(max(size for _, size in sizes), device.mdts)
     controller = nvme.Controller(
         media_read=device.media_read,
         media_write=device.media_write,
@@ -132,22 +158,20 @@ def _nvme(device: NvmeDevice, traffic: NvmeTraffic, requests: int, seed: int, st
         coalesce=device.coalesce or 1,
         fetch=device.fetch or 1,
         queues=device.queues or 1,
-        entries=nvme.ring_entries(device.entries, traffic.queue_depth, device.queues or 1),
+        entries=nvme.ring_entries(device.entries, traffic.queue_depth, device.queues or 1, commands),
         segment=device.segment,
         shadow=device.shadow_every,
+        most=device.mdts,
+        media_read_ahead=device.media_read_ahead,
     )
     if traffic.trace is not None:
         records = recorded(traffic).records
-        moved = records["bytes"][records["op"] <= nvme.WRITE]
-        if len(moved) and (largest := int(moved.max())) > nvme.MAX_BYTES:
-            most = format_bytes(nvme.MAX_BYTES)
-            raise FormatError(
-                f"{traffic.trace.spec}: a command of {largest} bytes; expected at most {most}, "
-                "which no drive takes in one"
-            )
-        return nvme.replay(controller, records, seed=seed, stream=stream)
+        _check_longest(records, device.mdts, traffic.trace.spec)
+        if again := period_ps(records["t_ps"]) if repeats else 0:
+            records, again = several(records, again)
+        return nvme.replay(controller, records, repeat_ps=again, seed=seed, stream=stream)
     mix = nvme.Mix(
-        sizes=traffic.blocks or ((1, traffic.block),),
+        sizes=sizes,
         read_share=traffic.read_share,
         flush_share=traffic.flush_share,
         trim_share=traffic.trim_share,
@@ -155,6 +179,7 @@ def _nvme(device: NvmeDevice, traffic: NvmeTraffic, requests: int, seed: int, st
         offset=traffic.offset,
         window=traffic.window,
         random=traffic.random,
+        sequential_share=traffic.sequential_share,
     )
     batch = traffic.batch or 1
     if traffic.rate:
@@ -194,6 +219,7 @@ def _ring(device: NicDevice, ring: NicRing | None) -> nic.Ring:
         completions=ring.completion_batch,
         interrupt=ring.msi_batch,
         status=ring.status_batch,
+        descriptor_bytes=ring.descriptor_bytes,
     )
 
 
@@ -227,7 +253,9 @@ def _sizes(traffic: NicTraffic, direction: int) -> Sequence[tuple[int, int]]:
     return nic.sizes_of(mine)
 
 
-def _nic(device: NicDevice, traffic: NicTraffic, requests: int, seed: int, stream: int) -> Program:
+def _nic(
+    device: NicDevice, traffic: NicTraffic, requests: int, seed: int, stream: int, repeats: bool
+) -> Program:
     directions = _DIRECTIONS[traffic.direction]
     if traffic.trace is None:
         load = nic.Load(
@@ -242,12 +270,15 @@ def _nic(device: NicDevice, traffic: NicTraffic, requests: int, seed: int, strea
         raise FormatError(f"{traffic.trace.spec}: no {traffic.direction} frame; expected at least one")
     # Captures of a loopback are faster than a wire: each direction is spaced to the line rate of the device.
     rate = 0 if traffic.recorded_pace else device.line_rate_bps
-    return nic.replay(adapter(device), records, line_rate_bps=rate, only=only)
+    if again := period_ps(records["t_ps"]) if repeats else 0:
+        records, again = several(records, again)
+    return nic.replay(adapter(device), records, line_rate_bps=rate, only=only, repeat_ps=again)
 
 
-def _gpu(device: GpuDevice, traffic: GpuTraffic) -> Program:
+def _gpu(device: GpuDevice, traffic: GpuTraffic, repeats: bool) -> Program:
     records = recorded(traffic).records
-    return gpu.job(
+    make = gpu.repeated if repeats else gpu.job
+    return make(
         times_ps=records["t_ps"] - records["t_ps"][0],
         durations_ps=records["dur_ps"],
         kinds=records["kind"],
@@ -274,10 +305,13 @@ def _captured(path: Path, sha256: str, traffic: TlpTraffic) -> tlps.Capture:
     return tlps.capture(recorded(traffic).records)
 
 
-def _tlp(traffic: TlpTraffic) -> Program:
+def _tlp(traffic: TlpTraffic, repeats: bool) -> Program:
     named = [tlps.parse_named(text) for text in traffic.buffers]
+    records = recorded(traffic).records
+    if again := period_ps(records["t_ps"]) if repeats else 0:
+        records, again = several(records, again)
     try:
-        return tlps.replay(recorded(traffic).records, captured(traffic), named)
+        return tlps.replay(records, captured(traffic), named, again)
     except FormatError as error:
         raise FormatError(f"{traffic.trace.spec}: {error}") from None
 
@@ -295,7 +329,9 @@ def build(run: DeviceRun, index: int, seed: int, duration_ps: int, peer: int | N
     ------
     FormatError : a trace that cannot be used.
     """
-    program = _build(run, index, seed, _ENDLESS if duration_ps or run.background else run.requests)
+    # What others outlast starts over.
+    endless = duration_ps > 0 or run.background
+    program = _build(run, index, seed, _ENDLESS if endless else run.requests, run.background)
     if peer is not None:
         program = with_peer(program, peer)
     if run.phase is not None:
@@ -303,16 +339,16 @@ def build(run: DeviceRun, index: int, seed: int, duration_ps: int, peer: int | N
     return replace(program, background=True) if run.background else program
 
 
-def _build(run: DeviceRun, index: int, seed: int, requests: int) -> Program:
-    """Return the program of a device, as if it were alone."""
+def _build(run: DeviceRun, index: int, seed: int, requests: int, repeats: bool) -> Program:
+    """Return the program of a device, as if it were alone; repeats : a recording starts over."""
     stream = _FIRST_STREAM + index * _STREAMS_PER_DEVICE
     device, traffic = run.device, run.traffic
     if isinstance(device, NvmeDevice) and isinstance(traffic, NvmeTraffic):
-        return _nvme(device, traffic, requests, seed, stream)
+        return _nvme(device, traffic, requests, seed, stream, repeats)
     if isinstance(device, NicDevice) and isinstance(traffic, NicTraffic):
-        return _nic(device, traffic, requests, seed, stream)
+        return _nic(device, traffic, requests, seed, stream, repeats)
     if isinstance(device, GpuDevice) and isinstance(traffic, GpuTraffic):
-        return _gpu(device, traffic)
+        return _gpu(device, traffic, repeats)
     if isinstance(device, GpuDevice) and isinstance(traffic, GpuJobTraffic | GpuCopiesTraffic):
         return _gpu_generated(device, traffic, requests)
     if isinstance(device, GpuDevice) and isinstance(traffic, GpuIdleTraffic):
@@ -320,5 +356,5 @@ def _build(run: DeviceRun, index: int, seed: int, requests: int) -> Program:
     if isinstance(device, GpuDevice) and isinstance(traffic, GpuZeroCopyTraffic):
         return traffic.accesses.program(requests, run.sizes.mrrs, seed, stream)
     if isinstance(device, TlpDevice) and isinstance(traffic, TlpTraffic):
-        return _tlp(traffic)
+        return _tlp(traffic, repeats)
     raise MisuseError(f"{run.name}: a {device.kind} device cannot run {traffic.kind} traffic")

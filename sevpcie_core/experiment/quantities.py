@@ -7,17 +7,20 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ..errors import ConfigError
 from ..units import (
     BYTE_UNITS,
+    OPERATION_UNITS,
     RATE_UNITS,
     TIME_UNITS,
     format_bytes,
+    format_operations,
     format_rate,
     format_time,
     parse_bytes,
+    parse_operations,
     parse_rate_bps,
     parse_time_ps,
 )
@@ -102,10 +105,12 @@ class PowerSize(Rule):
 
     low: int
     high: int
+    none: bool = False
+    """Whether 0 is allowed, too."""
 
     def expected(self) -> str:
         """Return what is allowed."""
-        values = []
+        values = ["0"] if self.none else []
         size = self.low
         while size <= self.high:
             values.append(str(size))
@@ -118,6 +123,8 @@ class PowerSize(Rule):
             size = parse_bytes(value)
         except ConfigError:
             raise self.refuse(value) from None
+        if size == 0 and self.none:
+            return 0
         if not self.low <= size <= self.high or size & (size - 1):
             raise self.refuse(value)
         return size
@@ -185,6 +192,50 @@ class Rate(Rule):
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema."""
         return _quantity_schema(RATE_UNITS, True, "400Gb/s")
+
+
+class Offered(NamedTuple):
+    """A load: so much data, or so many operations. One of the two is 0."""
+
+    bps: int
+    """Bits of data per second."""
+    ops: int
+    """Operations per second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load(Rule):
+    """An offered load: data per second, or operations per second."""
+
+    low: int = 1
+    high: int = 10**14
+
+    def expected(self) -> str:
+        """Return what is allowed."""
+        return (
+            f"data or operations per second, {self.low} to {format_rate(self.high)}, such as '60Gb/s' or "
+            "'250kops/s'"
+        )
+
+    def read(self, value: Any) -> Offered:
+        """Return the load."""
+        operations = isinstance(value, str) and "op" in value
+        try:
+            amount = parse_operations(value) if operations else parse_rate_bps(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        if not self.low <= amount <= self.high:
+            raise self.refuse(value)
+        return Offered(0, amount) if operations else Offered(amount, 0)
+
+    def text(self, value: Offered) -> str:
+        """Return the load with its unit."""
+        return format_operations(value.ops) if value.ops else format_rate(value.bps)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema."""
+        units = {**RATE_UNITS, **OPERATION_UNITS}
+        return _quantity_schema(units, True, "60Gb/s")
 
 
 _PERCENTILE = re.compile(r"p([0-9]{1,2})([0-9]{0,6})", re.ASCII)

@@ -116,6 +116,10 @@ class NvmeDevice:
     """Bytes of memory that one SGL descriptor names; 0: data are named by PRPs."""
     shadow_every: int = field(default=0, metadata={"sparse": True})
     """Batches per MMIO doorbell, where the others are told in memory; 0: each has one."""
+    mdts: int = field(default=0, metadata={"sparse": True})
+    """Bytes that one command moves at most; requests of more are several. 0: no limit."""
+    media_read_ahead: Quantiles = field(default=(), metadata={"sparse": True})
+    """Of a read that goes on where another one ended; empty: it is read as any other."""
     name: str = _cosmetic()
 
 
@@ -137,6 +141,8 @@ class NicRing:
     """Frames per interrupt message; 0: polling."""
     status_batch: int
     """Frames per read of a register by the driver; 0: none."""
+    descriptor_bytes: int = field(default=0, metadata={"sparse": True})
+    """Of one; 0: as the device says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +178,7 @@ class NicDevice:
     header: int = field(default=0, metadata={"sparse": True})
     """Bytes of a received frame that go to a buffer of their own; 0: none."""
     moderation_ps: int = field(default=0, metadata={"sparse": True})
-    """An interrupt for fewer frames than usual, when the first of them waits for so long; 0: never."""
+    """An interrupt for fewer frames than usual, when the last one was so long ago; 0: none."""
     name: str = _cosmetic()
 
 
@@ -274,6 +280,10 @@ class NvmeTraffic:
     """Bytes of all buffers; 0: as many as there are requests in flight."""
     random: bool = field(default=False, metadata={"sparse": True})
     """Whether buffers of the window are taken at random, not in turn."""
+    sequential_share: float = field(default=0.0, metadata={"sparse": True})
+    """Of generated reads, those that go on where another one ended."""
+    recorded_batches: bool = field(default=False, metadata={"sparse": True})
+    """Whether commands of the trace share a doorbell where they did; else each has its own."""
     reading: Reading | None = field(default=None, metadata={"sparse": True})
 
 

@@ -189,8 +189,10 @@ def json_schema() -> dict[str, Any]:
             definitions[model.__name__] = table
             allowed.append({"$ref": f"#/$defs/{model.__name__}"})
         definitions[f"{name}Reference"] = {"anyOf": allowed}
-    # A platform brings it.
+    # A platform brings it; a share of the workload's load brings a rate.
     definitions["DeviceEntry"]["required"].remove("preset")
+    for name in ("NicLoad", "NicSampled"):
+        definitions[name]["required"].remove("rate")
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "sevpcie scenario"
     linked = _link_references(schema)

@@ -285,6 +285,9 @@ class NvmeTable(Preset):
     data_pointers: Annotated[Literal["prp", "sgl"], Choice(("prp", "sgl"))] = "prp"
     sgl_segment: Annotated[int | None, Size(4096, 2**24, 4096)] = None
     shadow_every: Annotated[int, Whole(0, 65536)] = 0
+    media_read_ahead: Annotated[resolved.Quantiles | None, Spread()] = None
+    # NVM Express Base Specification 2.0, section 5.17.2.1: MDTS, a power of two of memory pages; 0: no limit.
+    mdts: Annotated[int, PowerSize(4096, 1 << 26, none=True)] = 0
     credits: DeviceCreditsTable = DeviceCreditsTable()
 
     def problems(self) -> Iterator[tuple[str, str]]:
@@ -312,6 +315,8 @@ class NvmeTable(Preset):
             entries=self.queue_entries or 0,
             segment=(self.sgl_segment or _PAGE) if self.data_pointers == "sgl" else 0,
             shadow_every=self.shadow_every,
+            mdts=self.mdts,
+            media_read_ahead=self.media_read_ahead or (),
             name=name,
         )
 
@@ -324,6 +329,7 @@ class NicRingTable(Preset):
     """How one direction of an adapter uses its ring: keys that differ from the adapter's own."""
 
     doorbell_batch: Annotated[int | None, Whole(1, 1024)] = None
+    descriptor_bytes: Annotated[int | None, Size(4, 4096, 4)] = None
     descriptor_batch: Annotated[int | None, Whole(1, 1024)] = None
     completion_bytes: Annotated[int | None, Size(4, 4096, 4)] = None
     completion_batch: Annotated[int | None, Whole(1, 1024)] = None
@@ -387,7 +393,9 @@ class NicTable(Preset):
 
     def _rings(self) -> list[resolved.NicRing]:
         """Return the receive and the transmit ring."""
-        return [self._usual() if ring is None else ring.build(self._usual()) for ring in (self.rx, self.tx)]
+        rings = [self._usual() if ring is None else ring.build(self._usual()) for ring in (self.rx, self.tx)]
+        usual = self.descriptor_bytes
+        return [replace(ring, descriptor_bytes=_unless(ring.descriptor_bytes, usual)) for ring in rings]
 
     def _usual(self) -> resolved.NicRing:
         return resolved.NicRing(

@@ -37,7 +37,7 @@ from .gpu_traffic import (
     job_of,
 )
 from .problems import KeyProblem, shown, suggestion
-from .quantities import FrameSize, Rate, Size, Time, WeightedSizes
+from .quantities import FrameSize, Load, Offered, Rate, Size, Time, WeightedSizes
 from .tables import Table
 
 SAMPLE = "sample:"
@@ -162,6 +162,7 @@ class NvmeRequests(Table):
     flush_share: _Share = 0.0
     trim_share: _Share = 0.0
     zeroes_share: _Share = 0.0
+    sequential_share: _Share = 0.0
     batch: Annotated[int, Whole(1, 1024)] = 1
     buffer_offset: Annotated[int, Size(0, 4092, 4)] = 0
     window: Annotated[int, Size(0, 2**40)] = 0
@@ -195,6 +196,7 @@ class NvmeRequests(Table):
             flush_share=self.flush_share,
             trim_share=self.trim_share,
             zeroes_share=self.zeroes_share,
+            sequential_share=self.sequential_share,
             offset=self.buffer_offset,
             window=self.window,
             random=self.pattern == "random",
@@ -226,6 +228,7 @@ class NvmeTrace(_Recorded):
     """Recorded block I/O, issued at its recorded times."""
 
     kind: Annotated[Literal["nvme"], Choice(("nvme",))]
+    batch: Annotated[int | Literal["recorded"], Choice((1, "recorded"))] = 1
 
     def build(self, trace: resolved.TraceFile | None) -> resolved.NvmeTraffic:
         """Return the frozen traffic."""
@@ -237,6 +240,7 @@ class NvmeTrace(_Recorded):
             trace=trace,
             limit=self.limit or 0,
             reading=self.reading(),
+            recorded_batches=self.batch == "recorded",
         )
 
 
@@ -492,6 +496,8 @@ class DeviceEntry(Table):
     requests: Annotated[int | None, Whole(1, MAX_REQUESTS)] = None
     background: Annotated[bool, Flag()] = False
     phase: PhaseTable | None = None
+    # Of the workload's load; `shares` makes a rate of it, and here nothing stays.
+    share: Annotated[float | None, Number(0, 1, above=True)] = None
     traffic: Traffic
 
 
@@ -519,6 +525,8 @@ class WorkloadEntry(Table):
     """Devices that work at the same time."""
 
     name: Annotated[str, Name()]
+    # As `DeviceEntry.share`.
+    load: Annotated[Offered | None, Load()] = None
     switch: dict[Annotated[str, Name()], SwitchTable] = Field(default_factory=dict)
     device: dict[Annotated[str, Name(_RESERVED)], DeviceEntry]
 

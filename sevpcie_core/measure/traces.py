@@ -208,7 +208,7 @@ FORMATS: Final = (
     Format("tlp-pcap", _of_link(_PCAP_HEADER, 20), _tlp_pcap, binary=True),
     Format("tlp-pcapng", _of_link(_PCAPNG_HEADER, 36), _tlp_pcapng, binary=True),
 )
-_READERS: Final = {
+_READERS: Final[dict[str, Callable[[Path], traces.Records]]] = {
     "nvme": traces.read_nvme,
     "nic": traces.read_nic,
     "gpu": traces.read_gpu,

@@ -20,6 +20,7 @@ from ..workload import nvme
 from ..workload.buffers import HOST_MEMORY, PAGE
 from ..workload.nvme_steps import COMMAND_BYTES, COMPLETION_BYTES, TRIM_BYTES
 from ..workload.program import END, READ_UP, WRITE_DOWN, WRITE_UP
+from ..workload.traces import doorbells
 from .points import DataSet, Point
 from .rows import Row, rows
 
@@ -38,10 +39,8 @@ _OPERATIONS: Final = {
     "dsm_trim": nvme.TRIM,
     "write_zeroes": nvme.ZEROES,
 }
-_DOORBELLS: Final = 0x1000
 # Before the driver's own I/O, between its phases, and after it.
 _LEFT_OUT: Final = ("linux_init", "marker", "end")
-_ENTRIES: Final = 1024
 
 
 @dataclass
@@ -76,10 +75,9 @@ def phases(path: Path) -> dict[str, Phase]:
         name, event = row.text("phase"), row.text("event")
         queue = row.number("qid") if row.text("qid") else 0
         if event == "mmio_write_sq_doorbell":
-            queue = (_hexadecimal(row, "address") - _DOORBELLS) // 8
+            queue = doorbells.queue_of(_hexadecimal(row, "address"))
             tail = row.number("arg")
-            # Rings are as long as the driver makes them.
-            count = (tail - tails.get(queue, 0)) % _ENTRIES
+            count = doorbells.submitted(tails.get(queue, 0), tail)
             tails[queue] = tail
             if queue and name not in _LEFT_OUT:
                 found[name].batches.append((count, queue - 1))
@@ -159,7 +157,7 @@ def generated(phase: Phase) -> Mapping[str, int]:
     if phase.shadow:
         batches = [(1, 0)] * len(phase.operations)
     queues = 1 + max(queue for _, queue in batches)
-    controller = nvme.Controller(constant, constant, 0, 0, True, queues=queues, entries=_ENTRIES)
+    controller = nvme.Controller(constant, constant, 0, 0, True, queues=queues, entries=doorbells.ENTRIES)
     steps = nvme.submitted(
         controller,
         np.array(phase.operations, np.uint8),

@@ -1,12 +1,14 @@
-"""A raw DMA device: transfers of one size in a closed loop, as a benchmark of the link drives them.
+"""A raw DMA device: transfers of one size, in a closed loop as benchmarks drive a link, or at a rate.
 
 Rule: nothing but the transfer. A read is four steps (issue, the engine's set-up, the read, the move inside
 the device), a write three (issue, the engine's set-up and move, the write). What the device does before the
 first TLP and after the last byte counts into the latency, not into the link.
 
 A slot starts its next transfer when the last one ends: a read when its data have been moved, a write when its
-port has accepted the last TLP (posted: the device hears no more of it). Units of the window that would cross
-a 4 KiB boundary are not used, as in pcie-bench (Neugebauer et al., SIGCOMM 2018, section 5).
+port has accepted the last TLP (posted: the device hears no more of it). In an open loop transfers also have
+an intended start, from which their latency counts: those that find no free slot wait. Slots are taken in
+turn, so a slow transfer keeps back the next one of its own slot only. Units of the window that would cross a
+4 KiB boundary are not used, as in pcie-bench (Neugebauer et al., SIGCOMM 2018, section 5).
 """
 
 import math
@@ -19,9 +21,22 @@ import numpy as np
 from .._jit import kernel
 from ..errors import ConfigError
 from ..spec import BUFFER_DATA, REGION, REQUEST_BOUNDARY
-from ..stats.draw import below, draw_u64
+from ..stats.draw import below, draw_u64, exponential_table, quantile
 from .buffers import HOST_MEMORY
-from .program import BEGIN, DELAY, EARLY1, END, FOREVER, READ_UP, STEP, WRITE_UP, Chunk, Program, put
+from .program import (
+    BEGIN,
+    DELAY,
+    EARLY1,
+    EARLY2,
+    END,
+    FOREVER,
+    READ_UP,
+    STEP,
+    WRITE_UP,
+    Chunk,
+    Program,
+    put,
+)
 
 Kind = Literal["read", "write", "both"]
 Pattern = Literal["random", "sequential"]
@@ -36,8 +51,10 @@ MOST: Final = (1 << 31) - 1
 
 # Transfers per chunk: the ring of steps in flight should stay in the cache.
 _CHUNK: Final = 256
-# Both kinds have as many, so that a slot's last transfer is found at a fixed distance.
+# Both kinds have as many, so that a slot's last transfer is found at a fixed distance; an open loop one more.
 _STEPS: Final = 4
+# Mean gaps between intended starts, in 1/1024 ps: what a table of draws can hold (1 ms).
+MOST_GAP: Final = 10**9 << 10
 # Device servers: the issue of reads, of writes, and what moves data inside the device.
 _ISSUE_READ: Final = 0
 _ISSUE_WRITE: Final = 1
@@ -62,6 +79,8 @@ class Dma:
     read_request_ps, beat_ps : what moves data inside the device is taken by a read for this much per request
         and per beat of `beat` bytes begun; write_beat_ps : by a write, per beat, before it goes out.
     finish_ps, finish_ps_per_kib : from a read's last byte to its end, and more per byte (in 1/1024 ps).
+    gap : of an open loop, mean time from one intended start to the next, in 1/1024 ps, exponential; 0: a
+        closed loop.
     pattern, window, stride : transfers begin at units of `stride` bytes (0: the size rounded up to 64 B) in a
         window, in random order or one after the other. base : address of the window.
     seed, stream : key of the draws.
@@ -83,6 +102,7 @@ class Dma:
     write_beat_ps: int = 0
     finish_ps: int = 0
     finish_ps_per_kib: int = 0
+    gap: int = 0
     pattern: Pattern = "random"
     window: int = 1 << 13
     stride: int = 0
@@ -101,6 +121,8 @@ class Dma:
         for name in _TIMES:
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}: {getattr(self, name)}; expected 0 or more")
+        if not 0 <= self.gap <= MOST_GAP:
+            raise ConfigError(f"gap: {self.gap}; expected 0 to {MOST_GAP}")
         if self.stride and self.stride < self.size:
             raise ConfigError(f"stride: {self.stride}; expected the size ({self.size}) or more, or 0")
         if self.base < 0 or self.base % REQUEST_BOUNDARY:
@@ -149,13 +171,18 @@ class Dma:
         places, period, choices = self.places()
         moves = np.array([getattr(self, name) for name in _TIMES], np.int64)
         first_kind = READ if self.kind == "read" else WRITE
+        steps = _STEPS + (self.gap > 0)
+        gaps = exponential_table(self.gap)
+        key = np.array([self.seed, self.stream], np.int64)
 
         def chunks() -> Iterator[Chunk]:
-            first = 0
+            first = now = 0
             while first < self.count:
-                # All root steps are in the first chunk.
-                n = min(max(_CHUNK, self.slots if first == 0 else 0), self.count - first)
-                out = np.empty(n * _STEPS, STEP)
+                # All root steps of a closed loop are in the first chunk.
+                n = min(max(_CHUNK, 0 if first or self.gap else self.slots), self.count - first)
+                out = np.empty(n * steps, STEP)
+                starts = np.empty(n if self.gap else 0, np.int64)
+                now = _draw_starts(starts, first, now, gaps, key)
                 _fill(
                     out,
                     first,
@@ -173,10 +200,11 @@ class Dma:
                     self.unit,
                     self.base,
                     self.pattern == "random",
-                    np.array([self.seed, self.stream], np.int64),
+                    starts,
+                    key,
                 )
-                yield Chunk(out, FOREVER)
                 first += n
+                yield Chunk(out, FOREVER if first == self.count or not self.gap else int(starts[-1]))
 
         top = self.base + -(-self.window // REQUEST_BOUNDARY) * REQUEST_BOUNDARY
         return Program(
@@ -184,9 +212,9 @@ class Dma:
             pooled=2,
             chunks=chunks,
             regions=np.array([(self.base, top, BUFFER_DATA, False)], REGION),
-            reach=self.slots * _STEPS,
+            reach=self.slots * steps,
             servers=3,
-            open_loop=False,
+            open_loop=self.gap > 0,
         )
 
 
@@ -202,6 +230,18 @@ _TIMES: Final = (
     "finish_ps",
     "finish_ps_per_kib",
 )
+
+
+@kernel
+def _draw_starts(starts, first, now, gaps, key):
+    """Draw the intended starts of consecutive transfers, ps; return the last.  Modified in place: starts.
+
+    now, and what is returned, in 1/1024 ps, as gaps, int64[4097].
+    """
+    for i in range(len(starts)):
+        now += quantile(gaps, draw_u64(key[0], key[1] + 1, first + i))
+        starts[i] = now >> 10
+    return now
 
 
 @kernel
@@ -222,13 +262,16 @@ def _fill(
     unit,
     base,
     random,
+    starts,
     key,
 ):
-    """Write the steps of consecutive transfers.  Modified in place: out, STEP[4 * count].
+    """Write the steps of consecutive transfers.  Modified in place: out, STEP[4 * count] (open loop: 5).
 
     times : int64[9], ps, in the order of `_TIMES`; places, period, choices : see `Dma.places`; unit : bytes;
-    key : int64[2], seed and stream of the draws.
+    starts : int64[count], intended, ps; empty in a closed loop. key : int64[2], seed and stream of the draws.
     """
+    open_loop = len(starts) > 0
+    steps = 5 if open_loop else 4
     at = 0
     for i in range(count):
         transfer = first + i
@@ -239,16 +282,22 @@ def _fill(
         address = base + number * unit
         beats = (address % beat + size + beat - 1) // beat
         # The slot's last transfer: its last step's end, or a write's acceptance.
-        after = outstanding * 4 if transfer >= outstanding else 0
-        flags = BEGIN
-        if after > 0:
+        early = False
+        # A slot waits for the last step of its last transfer.
+        back = 0
+        if transfer >= outstanding:
+            back = outstanding * steps - 3
             earlier = transfer - outstanding
-            if (earlier & 1 == 0) if alternate else write:
-                flags |= EARLY1
+            early = (earlier & 1 == 0) if alternate else write
         setup = times[3] if write else times[2]
-        # A slot waits for step 3 of its last transfer.
-        back = after - 3 if after > 0 else 0
-        at = put(out, at, DELAY, 0, 0, 0, transfer, stat, flags, back, setup)
+        if open_loop:
+            at = put(out, at, DELAY, 0, 0, 0, transfer, stat, BEGIN, 0, 0)
+            out[at - 1]["not_before_ps"] = starts[i]
+            at = put(out, at, DELAY, 0, 0, 0, transfer, stat, EARLY2 if early else 0, 1, setup)
+            out[at - 1]["after2"] = back
+        else:
+            flags = BEGIN | EARLY1 if early else BEGIN
+            at = put(out, at, DELAY, 0, 0, 0, transfer, stat, flags, back, setup)
         out[at - 1]["server"] = _ISSUE_WRITE if write else _ISSUE_READ
         out[at - 1]["occupy_ps"] = times[1] if write else times[0]
         if write:

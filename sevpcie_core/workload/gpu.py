@@ -11,7 +11,7 @@ Latency: a copy, intended start to completion visible; a launch, doorbell to the
 """
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -30,6 +30,7 @@ from .gpu_commands import (
     put_semaphore,
 )
 from .gpu_commands import BUFFERS as NUMBER_OF_BUFFERS
+from .mix import several
 from .program import (
     BEGIN,
     DELAY,
@@ -43,6 +44,7 @@ from .program import (
     Program,
     put,
 )
+from .traces.records import GPU_DTYPE
 
 H2D: Final = 0
 D2H: Final = 1
@@ -308,6 +310,45 @@ def job(
         reach=maker.reach,
         servers=0,
         open_loop=False,
+    )
+
+
+def repeated(
+    *,
+    times_ps: np.ndarray,
+    durations_ps: np.ndarray,
+    kinds: np.ndarray,
+    sizes: np.ndarray,
+    streams: np.ndarray,
+    engine: Engine,
+) -> Program:
+    """Return the program of a recorded job that starts over when its last event has ended, for ever.
+
+    Parameters as in `job`; the steps are the same until it does. It takes the launch lead at least.
+    """
+    over_link = (kinds != WORK) & (sizes > 0)
+    own = np.empty(len(times_ps), GPU_DTYPE)
+    own["t_ps"], own["dur_ps"], own["kind"] = times_ps, durations_ps, kinds
+    own["bytes"], own["stream"] = sizes, streams
+    span_ps = max(int((times_ps + durations_ps).max()), engine.launch_lead_ps, 1)
+    records, period_ps = several(own, span_ps, _CHUNK)
+    n = len(records)
+
+    def batches() -> Iterator[np.ndarray]:
+        for turn in count():
+            for first in range(0, n, _CHUNK):
+                batch = records[first : first + _CHUNK].copy()
+                batch["t_ps"] += turn * period_ps
+                yield batch
+
+    # A doorbell waits for what has ended that long before, at most of the turn before that.
+    turns = 3 + QUEUED_AHEAD * engine.launch_lead_ps // period_ps
+    return generated(
+        batches,
+        largest=int(sizes[over_link].max(initial=1)),
+        buffers=max(1, min(int(over_link.sum()), BUFFERS)),
+        reach_of=turns * n,
+        engine=engine,
     )
 
 

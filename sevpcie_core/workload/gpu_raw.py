@@ -10,7 +10,7 @@ there by then. A slot of the queue rings for its next copy when the host sees th
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -65,10 +65,11 @@ class ZeroCopy:
     ----------
     access : both: as many stores as loads. size : bytes of each; a load moves a sector at least.
     concurrency : accesses at once. A thread's next one starts when its last one ends, a store's when the port
-        has accepted it.
+        has accepted it. In an open loop these threads take accesses in turn, and an access waits for its own.
     pattern, window : where they go, as in `Dma`.
     read_issue_ps, write_issue_ps, read_setup_ps, write_setup_ps : as in `Dma`.
     inside_ps : of a load, what a round trip takes inside the GPU.
+    gap : of an open loop, mean time from one intended start to the next, in 1/1024 ps; 0: a closed loop.
     """
 
     access: Access
@@ -81,12 +82,17 @@ class ZeroCopy:
     read_setup_ps: int
     write_setup_ps: int
     inside_ps: int
+    gap: int = field(default=0, metadata={"sparse": True})
+
+    def moved(self) -> int:
+        """Return the bytes that an access moves."""
+        return self.size if self.access == "store" else max(self.size, SECTOR_BYTES)
 
     def dma(self, count: int, request_bytes: int, seed: int, stream: int) -> Dma:
         """Return what `dma.py` does for it. Raises ConfigError, as `Dma`."""
         return Dma(
             kind=_KINDS[self.access],
-            size=self.size if self.access == "store" else max(self.size, SECTOR_BYTES),
+            size=self.moved(),
             count=min(count, MOST),
             outstanding=self.concurrency,
             read_issue_ps=self.read_issue_ps,
@@ -95,6 +101,7 @@ class ZeroCopy:
             write_setup_ps=self.write_setup_ps,
             request_bytes=request_bytes,
             finish_ps=self.inside_ps,
+            gap=self.gap,
             pattern=self.pattern,
             window=self.window,
             seed=seed,

@@ -1,9 +1,11 @@
-"""What makes devices that run together a mix: phases in time, and devices in the background.
+"""What makes devices that run together a mix: phases in time, and recordings in the background.
 
 Rule: a program stays as it is, step by step; what changes is when its requests begin. Arrivals that are
 given (of an open loop, of a recording) are thinned out by stretching the clock: they go on in the next phase
 where they stopped in the last, so that each phase has the rate that was asked for. A request that waits for
 another one begins in a phase because the simulator lets it begin in no other time (`program.Phase`).
+
+A recording in the background starts over when it is over, so that its mean rate stays.
 """
 
 from collections.abc import Iterator
@@ -14,6 +16,32 @@ import numpy as np
 from ..errors import MisuseError
 from .phase import FOREVER, Phase
 from .program import Chunk, Program
+
+
+def period_ps(times_ps: np.ndarray) -> int:
+    """Return after how long a recording starts over: its span and a mean gap; 0 for one of a single moment.
+
+    times_ps : int64[n], ascending.
+    """
+    n = len(times_ps)
+    span = int(times_ps[-1]) - int(times_ps[0]) if n > 1 else 0
+    return span + span // (n - 1) if span else 0
+
+
+def several(records: np.ndarray, period_ps: int, least: int = 512) -> tuple[np.ndarray, int]:
+    """Return a recording as often as it takes to have some records, and its period then.
+
+    Programs are made piece by piece, and many short pieces are slow.
+    """
+    times = -(-least // len(records))
+    if times <= 1:
+        return records, period_ps
+    out = np.tile(records, times)
+    turn = np.repeat(np.arange(times), len(records))
+    out["t_ps"] += turn * period_ps
+    if "bell" in (out.dtype.names or ()):
+        out["bell"] += turn * (int(records["bell"].max()) + 1)
+    return out, times * period_ps
 
 
 def phased(program: Program, phase: Phase) -> Program:

@@ -10,6 +10,7 @@ at the device. An open loop counts from the intended start.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Final
 
 import numpy as np
@@ -18,7 +19,7 @@ from .._jit import kernel
 from ..stats.draw import below, draw_u64, exponential_table, quantile
 from .nic_steps import ENTRIES, RX, TX, Adapter, Frames, Ring, program
 from .program import FOREVER, Program
-from .traces.pace import LINE_OVERHEAD, LONG_AGO, pace_line
+from .traces.pace import LINE_OVERHEAD, LONG_AGO, occupancy_ps, pace_line
 from .traces.records import NIC_DTYPE
 
 __all__ = [
@@ -224,7 +225,12 @@ def _paced(parts: Iterator[np.ndarray], present: tuple[int, ...], line_rate_bps:
 
 
 def replay(
-    adapter: Adapter, records: np.ndarray, *, line_rate_bps: int = 0, only: int | None = None
+    adapter: Adapter,
+    records: np.ndarray,
+    *,
+    line_rate_bps: int = 0,
+    only: int | None = None,
+    repeat_ps: int = 0,
 ) -> Program:
     """Return the frames of a capture at their times; a recorded transmit rings its own doorbell.
 
@@ -233,6 +239,7 @@ def replay(
     records : NIC_DTYPE[n], see `traces.records`; it is read piece by piece.
     line_rate_bps : each direction is spaced to a line of so many bit/s; 0: they come as recorded.
     only : RX or TX: leave out the other direction. The first frame comes at time 0.
+    repeat_ps : they start over after so long, or when the line has sent them all, for ever; 0: they do not.
     """
 
     def parts() -> Iterator[np.ndarray]:
@@ -242,19 +249,26 @@ def replay(
             if len(taken):
                 yield taken
 
-    origin = None
+    origin = 0
     largest = 0
     found: set[int] = set()
+    sent = {RX: 0, TX: 0}
     for part in parts():
-        origin = int(part["t_ps"][0]) if origin is None else origin
+        origin = origin if found else int(part["t_ps"][0])
         largest = max(largest, int(part["bytes"].max()))
         found.update(np.unique(part["direction"]).tolist())
+        if line_rate_bps and repeat_ps:
+            for direction in found:
+                sizes = part["bytes"][part["direction"] == direction]
+                sent[direction] += int(occupancy_ps(sizes, line_rate_bps).sum())
     present = tuple(sorted(found))
+    period_ps = max(repeat_ps, *sent.values())
 
     def shifted() -> Iterator[np.ndarray]:
-        for part in parts():
-            part["t_ps"] -= origin
-            yield part
+        for turn in count() if repeat_ps else range(1):
+            for part in parts():
+                part["t_ps"] += turn * period_ps - origin
+                yield part
 
     def frames() -> Iterator[Frames]:
         held = np.empty(0, NIC_DTYPE)

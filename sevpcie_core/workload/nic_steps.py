@@ -1,11 +1,18 @@
 """NIC: the kernel that writes steps, and what it keeps from one chunk to the next.
 
 Rule: it sees when which frames come, as arrays; `nic.py` says where they are from. A frame is one request.
+
+Moderated interrupts have a timer per direction, by the rule of Intel's throttle registers (Ethernet
+Controller I210 datasheet, interrupt moderation, EITR): where there is something to tell, a message is sent
+when the interval since the last one has passed, which is at once where that was long ago. Which write-backs
+come before the timer runs out is read off the intended times of the frames; the message then waits, from the
+last of them on, for what is left of the interval. So on a slower link interrupts move with the write-backs
+that they tell of, and never merge.
 """
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -63,6 +70,7 @@ class Ring:
     completion_bytes, completions : bytes of a write-back, and frames of it. Receive has as many bytes per
         frame, transmit per write-back, or none with 0 frames.
     interrupt : frames per message; 0: polling. status : frames per read of a register by the driver; 0: none.
+    descriptor_bytes : of each; 0: as the adapter says.
     """
 
     doorbell: int = 8
@@ -72,6 +80,7 @@ class Ring:
     completions: int = 1
     interrupt: int = 0
     status: int = 0
+    descriptor_bytes: int = 0
 
     @property
     def period(self) -> int:
@@ -88,6 +97,7 @@ class Ring:
             self.completions,
             self.interrupt,
             self.status,
+            self.descriptor_bytes,
         ]
 
 
@@ -97,10 +107,10 @@ class Adapter:
 
     Attributes
     ----------
-    descriptor_bytes : of each. pipeline_ps : of a frame inside the device. entries : of each ring.
-    header : bytes of a received frame that go to a buffer of their own; 0: none do.
-    moderation_ps : an interrupt for fewer frames than `Ring.interrupt`, when their first one is written back
-        for so long; 0: never. It is sent when the next frame comes.
+    descriptor_bytes : of each, where its ring does not say. pipeline_ps : of a frame inside the device.
+    entries : of each ring. header : bytes of a received frame that go to a buffer of their own; 0: none do.
+    moderation_ps : an interrupt for fewer frames than `Ring.interrupt`, when the ring's last one was so long
+        ago; 0: none.
     """
 
     rx: Ring = Ring()
@@ -111,6 +121,14 @@ class Adapter:
     header: int = 0
     moderation_ps: int = 0
 
+    def rings(self) -> tuple[Ring, Ring]:
+        """Return the rings of both directions, receive first, with their descriptors."""
+        usual = self.descriptor_bytes
+        rx, tx = (
+            replace(ring, descriptor_bytes=ring.descriptor_bytes or usual) for ring in (self.rx, self.tx)
+        )
+        return rx, tx
+
 
 # Columns of a ring, as `Ring.row` has them.
 _DOORBELL: Final = 0
@@ -120,12 +138,12 @@ _COMPLETION_BYTES: Final = 3
 _COMPLETIONS: Final = 4
 _INTERRUPT: Final = 5
 _STATUS: Final = 6
+_DESCRIPTOR: Final = 7
 # Columns of the device.
-_DESCRIPTOR: Final = 0
-_PIPELINE: Final = 1
-_ENTRIES: Final = 2
-_HEADER: Final = 3
-_MODERATION: Final = 4
+_PIPELINE: Final = 0
+_ENTRIES: Final = 1
+_HEADER: Final = 2
+_MODERATION: Final = 3
 # Columns of memory: descriptors, completions, first buffer, their distance, first header buffer, their
 # distance.
 _DESCRIPTORS_AT: Final = 0
@@ -135,24 +153,65 @@ _BUFFER_DISTANCE: Final = 3
 _HEADERS_AT: Final = 4
 _HEADER_DISTANCE: Final = 5
 # Columns of `state`: frames received, or fetched to send; those whose completion is not yet written back, or
-# whose descriptor is not yet fetched; those that no interrupt has told of, and since when.
+# whose descriptor is not yet fetched; those that no interrupt has told of; when the last interrupt is due.
 _SEEN: Final = 0
 _OPEN: Final = 1
 _UNTOLD: Final = 2
-_SINCE: Final = 3
+_LAST_TOLD: Final = 3
+_NEVER: Final = -1
 
 
 @kernel
-def _tells(state, direction, ring, count, now):
-    """Return whether an interrupt follows `count` more frames.  Modified in place: state."""
-    if ring[_INTERRUPT] == 0 or count == 0:
-        return False
-    before = state[direction, _UNTOLD]
-    untold = before + count
-    state[direction, _UNTOLD] = untold % ring[_INTERRUPT]
-    if before == 0 or untold >= ring[_INTERRUPT]:
-        state[direction, _SINCE] = now
-    return untold >= ring[_INTERRUPT]
+def _next_burst(times, directions, i, direction, most):
+    """Return when the next frames of a direction come, from frame i on; FOREVER where there are none.
+
+    most : of so many that are sent together, the last one tells; 1 in receive.
+    """
+    n = len(times)
+    while i < n and directions[i] != direction:
+        i += 1
+    last = i
+    while last + 1 < n and last + 1 - i < most and directions[last + 1] == direction:
+        last += 1
+    return times[last] if last < n else np.int64(FOREVER)
+
+
+@kernel
+def _wait_to_tell(state, direction, ring, count, now, moderation, following):
+    """Return how long after what was written last an interrupt follows, ps; _NEVER if none does.
+
+    Modified in place: state.
+
+    count : frames that are written back at `now`. following : when the next ones may be, at the earliest.
+    """
+    if ring[_INTERRUPT] == 0:
+        return np.int64(_NEVER)
+    if moderation == 0:
+        if count == 0:
+            return np.int64(_NEVER)
+        untold = state[direction, _UNTOLD] + count
+        state[direction, _UNTOLD] = untold % ring[_INTERRUPT]
+        return np.int64(0) if untold >= ring[_INTERRUPT] else np.int64(_NEVER)
+    # What is written back before a message that is on its way already is told by it.
+    if now >= state[direction, _LAST_TOLD]:
+        state[direction, _UNTOLD] += count
+    if state[direction, _UNTOLD] == 0:
+        return np.int64(_NEVER)
+    due = state[direction, _LAST_TOLD] + moderation
+    if state[direction, _UNTOLD] >= ring[_INTERRUPT]:
+        due = min(due, now)
+    if following < due:
+        return np.int64(_NEVER)
+    due = max(due, now)
+    state[direction, _UNTOLD] = 0
+    state[direction, _LAST_TOLD] = due
+    return due - now
+
+
+@kernel
+def _interrupt(out, at, stat, flags, after, wait):
+    """Write an interrupt message; return the place of the next step.  Modified in place: out."""
+    return put(out, at, WRITE_UP, BUFFER_MSI, MSI_ADDRESS, _MSI_BYTES, -1, stat, flags, after, wait)
 
 
 @kernel
@@ -174,15 +233,14 @@ def _fill(out, first, times, sizes, directions, stats, memory, rings, device, st
     Modified in place: out, state, received, waiting.
 
     times : int64[n], ps; sizes : int64[n], bytes; directions : uint8[n].
-    stats : int64[2], class of a direction. memory : int64[2, 6], rings : int64[2, 7], per direction; device :
-    int64[5]: see the columns above.
+    stats : int64[2], class of a direction. memory : int64[2, 6], rings : int64[2, 8], per direction; device :
+    int64[4]: see the columns above.
     state : int64[2, 4], per direction. received : int64[completions], the frames of the open write-back.
     waiting : int64[m, 2], request and bytes of frames that are rung in and not yet fetched.
     last : no chunk follows, so the last batches are short.
     """
     entries = device[_ENTRIES]
     pipeline = device[_PIPELINE]
-    descriptor = device[_DESCRIPTOR]
     moderation = device[_MODERATION]
     n = len(times)
     received_later = np.int64(0)
@@ -197,8 +255,8 @@ def _fill(out, first, times, sizes, directions, stats, memory, rings, device, st
         request = first + i
         ring = rings[direction]
         place = memory[direction]
+        descriptor = ring[_DESCRIPTOR]
         now = times[i]
-        waited = moderation > 0 and state[direction, _UNTOLD] > 0
         if direction == RX:
             received_later -= 1
             frame = state[RX, _SEEN]
@@ -206,9 +264,6 @@ def _fill(out, first, times, sizes, directions, stats, memory, rings, device, st
             at = put(out, at, DELAY, 0, 0, 0, request, stat, BEGIN, 0, pipeline)
             out[at - 1]["not_before_ps"] = now
             arrival = at - 1
-            if waited and now - state[RX, _SINCE] > moderation:
-                at = put(out, at, WRITE_UP, BUFFER_MSI, MSI_ADDRESS, _MSI_BYTES, -1, stat, EARLY1, 1, 0)
-                state[RX, _UNTOLD] = 0
             rings_in = slot % ring[_DOORBELL] == 0
             if rings_in:
                 # The driver returns a batch of buffers.
@@ -240,18 +295,26 @@ def _fill(out, first, times, sizes, directions, stats, memory, rings, device, st
             state[RX, _SEEN] = frame + 1
             received[state[RX, _OPEN]] = request
             count = state[RX, _OPEN] + 1
+            following = np.int64(FOREVER)
+            if moderation > 0:
+                following = _next_burst(times, directions, i + 1, RX, 1)
             if count == ring[_COMPLETIONS] or slot == entries - 1 or (last and received_later == 0):
                 flags = EARLY1 | END if count == 1 else EARLY1
                 entry = place[_COMPLETIONS_AT] + (slot - count + 1) * ring[_COMPLETION_BYTES]
                 size = count * ring[_COMPLETION_BYTES]
                 at = put(out, at, WRITE_UP, BUFFER_QUEUE, entry, size, request, stat, flags, 1, 0)
                 written = at - 1
-                if _tells(state, RX, ring, count, now):
-                    at = put(out, at, WRITE_UP, BUFFER_MSI, MSI_ADDRESS, _MSI_BYTES, -1, stat, EARLY1, 1, 0)
+                wait = _wait_to_tell(state, RX, ring, count, now, moderation, following)
+                if wait >= 0:
+                    at = _interrupt(out, at, stat, EARLY1, 1, wait)
                 if count > 1:
                     for k in range(count):
                         at = put(out, at, DELAY, 0, 0, 0, received[k], stat, END, at - written, 0)
                 count = 0
+            elif moderation > 0:
+                wait = _wait_to_tell(state, RX, ring, 0, now, moderation, following)
+                if wait >= 0:
+                    at = _interrupt(out, at, stat, EARLY1, 1, wait)
             state[RX, _OPEN] = count
             if ring[_STATUS] > 0 and (frame + 1) % ring[_STATUS] == 0:
                 at = _read_status(out, at, RX, stat, 1)
@@ -263,7 +326,6 @@ def _fill(out, first, times, sizes, directions, stats, memory, rings, device, st
         sent_later -= rung
         # The driver rings once for all of them, when the last one is due.
         now = times[i + rung - 1]
-        begin = at
         for k in range(rung):
             at = put(out, at, DELAY, 0, 0, 0, request + k, stat, BEGIN, 0, 0)
             out[at - 1]["not_before_ps"] = now
@@ -272,10 +334,6 @@ def _fill(out, first, times, sizes, directions, stats, memory, rings, device, st
             state[TX, _OPEN] += 1
         bell = at
         at = put(out, at, WRITE_DOWN, BUFFER_MMIO, _TX_TAIL, REGISTER_BYTES, request, stat, 0, 1, 0)
-        if waited and now - state[TX, _SINCE] > moderation:
-            back = at - begin
-            at = put(out, at, WRITE_UP, BUFFER_MSI, MSI_ADDRESS, _MSI_BYTES, -1, stat, EARLY1, back, 0)
-            state[TX, _UNTOLD] = 0
         i += rung
         ends = last and sent_later == 0
         batch = np.int64(0)
@@ -313,9 +371,12 @@ def _fill(out, first, times, sizes, directions, stats, memory, rings, device, st
                         at = put(out, at, WRITE_UP, BUFFER_QUEUE, entry, size, -1, stat, 0, back, 0)
                         early = EARLY1
                         back = 1
-                if _tells(state, TX, ring, finished, now):
-                    at = put(out, at, WRITE_UP, BUFFER_MSI, MSI_ADDRESS, _MSI_BYTES, -1, stat, early, back, 0)
-                    back = 1
+                if finished > 0:
+                    # More of the burst may follow.
+                    wait = _wait_to_tell(state, TX, ring, finished, now, moderation, now)
+                    if wait >= 0:
+                        at = _interrupt(out, at, stat, early, back, wait)
+                        back = 1
                 if ring[_STATUS] > 0 and done % ring[_STATUS] == 0:
                     at = _read_status(out, at, TX, stat, back)
             state[TX, _SEEN] = frame + count
@@ -323,6 +384,11 @@ def _fill(out, first, times, sizes, directions, stats, memory, rings, device, st
             for k in range(state[TX, _OPEN]):
                 waiting[k, 0] = waiting[k + count, 0]
                 waiting[k, 1] = waiting[k + count, 1]
+        if moderation > 0:
+            following = _next_burst(times, directions, i, TX, ring[_DOORBELL])
+            wait = _wait_to_tell(state, TX, ring, 0, now, moderation, following)
+            if wait >= 0:
+                at = _interrupt(out, at, stat, 0, 1, wait)
     return at
 
 
@@ -336,21 +402,14 @@ def program(
     present : the directions that there are. largest : bytes of the largest frame.
     frames : makes a fresh iterator; the last one's next start is FOREVER.
     """
-    rings = np.array([adapter.rx.row(), adapter.tx.row()])
-    device = np.array(
-        [
-            adapter.descriptor_bytes,
-            adapter.pipeline_ps,
-            adapter.entries,
-            adapter.header,
-            adapter.moderation_ps,
-        ]
-    )
+    both = adapter.rings()
+    rings = np.array([ring.row() for ring in both])
+    device = np.array([adapter.pipeline_ps, adapter.entries, adapter.header, adapter.moderation_ps])
     space = Allocator()
     memory = np.zeros((2, 6), np.int64)
     for direction in present:
-        ring = (adapter.rx, adapter.tx)[direction]
-        memory[direction, _DESCRIPTORS_AT] = space.queue(adapter.entries * adapter.descriptor_bytes)
+        ring = both[direction]
+        memory[direction, _DESCRIPTORS_AT] = space.queue(adapter.entries * ring.descriptor_bytes)
         memory[direction, _COMPLETIONS_AT] = space.queue(adapter.entries * ring.completion_bytes)
         memory[direction, _BUFFERS_AT : _BUFFER_DISTANCE + 1] = space.data(
             adapter.entries, _HEADROOM + largest
@@ -363,6 +422,7 @@ def program(
     def chunks() -> Iterator[Chunk]:
         first = 0
         state = np.zeros((2, 4), np.int64)
+        state[:, _LAST_TOLD] = -adapter.moderation_ps
         received = np.zeros(max(adapter.rx.completions, 1), np.int64)
         waiting = np.zeros((tx.fetch + tx.doorbell, 2), np.int64)
         for times, sizes, directions, horizon in frames():

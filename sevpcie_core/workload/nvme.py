@@ -1,10 +1,10 @@
 """NVMe: submission and completion queues in host memory, doorbells, and what a command moves, as steps.
 
-Rule: a request is a command, and its steps come in the order of the NVM Express Base Specification 2.0,
-section 3.4: doorbell, command fetch, decoding, PRP lists or SGL segments, then media and data (a read) or
-data and media (a write), completion entry, interrupt, completion doorbell. Commands of a batch share a
-doorbell, fetches take several entries, completions may share an interrupt and a doorbell; none of them
-crosses the end of its ring.
+Rule: a request is a command (or several, where it is more than a drive takes in one), whose steps come in the
+order of the NVM Express Base Specification 2.0, section 3.4: doorbell, command fetch, decoding, PRP lists or
+SGL segments, then media and data (a read) or data and media (a write), completion entry, interrupt,
+completion doorbell. Commands of a batch share a doorbell, fetches take several entries, completions may share
+an interrupt and a doorbell; none of them crosses the end of its ring.
 
 Latency: doorbell write leaving the CPU (in an open loop: the intended start) to completion entry visible; the
 io path leaves out the media.
@@ -20,7 +20,9 @@ from .._jit import kernel
 from ..errors import ConfigError
 from ..stats.draw import below, draw_u64, exponential_table, quantile
 from .nvme_data import PAGE
-from .nvme_steps import ENTRIES, FLUSH, KINDS, READ, TRIM, TRIM_BYTES, WRITE, ZEROES, Controller, Driver, Work
+from .nvme_replay import BUFFERS, CHUNK, replay
+from .nvme_steps import ENTRIES, TRIM_BYTES, Controller, Driver
+from .nvme_work import FLUSH, KINDS, READ, TRIM, WRITE, ZEROES, Work, commands_of
 from .program import Program
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "FLUSH",
     "KINDS",
     "MAX_BYTES",
+    "MAX_COMMANDS",
     "READ",
     "TRIM",
     "WRITE",
@@ -35,6 +38,7 @@ __all__ = [
     "Controller",
     "Mix",
     "closed_loop",
+    "commands_of",
     "misfit",
     "open_loop",
     "replay",
@@ -45,15 +49,14 @@ __all__ = [
 MOST_ENTRIES: Final = 1 << 16
 # More than any drive takes in one command (MDTS); with more, lists would fill the simulator.
 MAX_BYTES: Final = 64 << 20
-# Requests per chunk: the ring of steps in flight should stay in the cache.
-_CHUNK: Final = 512
-# Buffers of an open loop, used in turn.
-_BUFFERS: Final = 1024
+# Commands of one request.
+MAX_COMMANDS: Final = 1 << 14
 
 _DRAW_KIND: Final = 0
 _DRAW_SIZE: Final = 3
 _DRAW_GAP: Final = 4
 _DRAW_BUFFER: Final = 5
+_DRAW_SEQUENTIAL: Final = 6
 
 
 @kernel
@@ -83,6 +86,17 @@ def _draw(operations, sizes, buffers, first, shares, weights, choices, place, ke
 
 
 @kernel
+def _draw_sequential(ahead, first, share, key):
+    """Draw which of consecutive requests go on where another one ended.  Modified: ahead, bool[n].
+
+    share : in 1/2**20.
+    """
+    for i in range(len(ahead)):
+        drawn = np.int64(draw_u64(key[0], key[1] + _DRAW_SEQUENTIAL, first + i) >> np.uint64(44))
+        ahead[i] = drawn < share
+
+
+@kernel
 def _draw_starts(starts, first, start_ps, gaps, key):
     """Draw the intended starts of consecutive requests; return the last.  Modified in place: starts.
 
@@ -105,6 +119,7 @@ class Mix:
     flush_share, trim_share, zeroes_share : of all requests, 0..1; the others are reads and writes.
     offset : of the first byte of each buffer in its page.
     window : bytes of all buffers; 0: one buffer per slot. random : they are taken at random, not in turn.
+    sequential_share : of reads, those that go on where another one ended, 0..1: a drive may have read ahead.
     """
 
     sizes: Sequence[tuple[int, int]] = ((1, PAGE),)
@@ -115,6 +130,7 @@ class Mix:
     offset: int = 0
     window: int = 0
     random: bool = False
+    sequential_share: float = 0.0
 
     def shares(self) -> np.ndarray:
         """Return int64[5], in 1/2**20, the running sums of the shares by operation.
@@ -161,6 +177,14 @@ def _generated(
     return operations, sizes, np.full(n, mix.offset, np.int64), places
 
 
+def _sequential(mix: Mix, n: int, first: int, key: np.ndarray) -> np.ndarray:
+    """Return bool[n]: which of n requests go on where another one ended, if they are reads."""
+    ahead = np.zeros(n, np.bool_)
+    if mix.sequential_share:
+        _draw_sequential(ahead, first, round(mix.sequential_share * (1 << 20)), key)
+    return ahead
+
+
 def _buffers(mix: Mix, slots: int) -> tuple[int, int]:
     """Return how many buffers there are, and bytes of the largest."""
     largest = max(max(size for _, size in mix.sizes), TRIM_BYTES)
@@ -168,23 +192,26 @@ def _buffers(mix: Mix, slots: int) -> tuple[int, int]:
     return max(mix.window // stride, 1) if mix.window else slots, largest
 
 
-def ring_entries(asked: int, queue_depth: int = 0, queues: int = 1) -> int:
+def ring_entries(asked: int, queue_depth: int = 0, queues: int = 1, commands: int = 1) -> int:
     """Return the entries of each queue: those asked for, or with 0 what is usual, more for a deeper loop.
+
+    commands : of the largest request.
 
     NVM Express Base Specification 2.0, section 3.1.3.1 (CAP.MQES): 65,536 at most.
     """
-    own = queue_depth // queues
+    own = queue_depth * commands // queues
     return asked or min(max(ENTRIES, 1 << own.bit_length()), MOST_ENTRIES)
 
 
 def misfit(
-    batch: int, queues: int, coalesce: int, entries: int, queue_depth: int = 0
+    batch: int, queues: int, coalesce: int, entries: int, queue_depth: int = 0, commands: int = 1
 ) -> tuple[str, str] | None:
     """Return what does not fit together, as a key and what to say of it; None if all does.
 
     Parameters
     ----------
-    queue_depth : of a closed loop; 0: an open one. The others as in `Controller` and the loops.
+    queue_depth : of a closed loop; 0: an open one. commands : of the largest request. The others as in
+        `Controller` and the loops.
     """
     if not queue_depth:
         if batch > entries - 1:
@@ -193,8 +220,11 @@ def misfit(
     own = queue_depth // queues
     if queue_depth % (batch * queues):
         return "queue_depth", f"{queue_depth}; expected a multiple of batch x queues, {batch * queues}"
-    if own > entries - 1:
-        return "queue_depth", f"{own} per queue; expected at most {entries - 1}, one less than its entries"
+    if own * commands > entries - 1:
+        cut = f" of {commands} commands each" if commands > 1 else ""
+        most = (entries - 1) // commands
+        of = f": one less than its {entries} entries" if commands > 1 else ", one less than its entries"
+        return "queue_depth", f"{own} per queue{cut}; expected at most {most}{of}"
     # A group that waits for requests which wait for it would never be whole.
     if coalesce > 1 and batch + coalesce - 1 > own:
         least = batch + coalesce - 1
@@ -220,7 +250,7 @@ def closed_loop(
 
     Parameters
     ----------
-    seed, stream : key of the draws, with six streams from `stream` on.
+    seed, stream : key of the draws, with seven streams from `stream` on.
 
     Raises
     ------
@@ -228,9 +258,10 @@ def closed_loop(
         it would wait for requests that wait for it.
     """
     c = controller
-    if problem := misfit(batch, c.queues, c.coalesce, c.entries, queue_depth):
-        raise ConfigError(": ".join(problem))
     buffers, largest = _buffers(mix, queue_depth)
+    commands = commands_of(largest, c.most)
+    if problem := misfit(batch, c.queues, c.coalesce, c.entries, queue_depth, commands):
+        raise ConfigError(": ".join(problem))
     driver = Driver(
         c,
         buffers=buffers,
@@ -242,7 +273,7 @@ def closed_loop(
         seed=seed,
         stream=stream,
     )
-    size = max(_CHUNK // (batch * c.queues), 1) * batch * c.queues
+    size = max(CHUNK // (batch * c.queues * commands), 1) * batch * c.queues
 
     def work() -> Iterator[Work]:
         first = 0
@@ -255,6 +286,7 @@ def closed_loop(
                 *_generated(mix, n, first, buffers, driver.key),
                 none,
                 first + n == requests,
+                _sequential(mix, n, first, driver.key),
             )
             first += n
 
@@ -286,7 +318,7 @@ def open_loop(
     c = controller
     if problem := misfit(batch, c.queues, c.coalesce, c.entries):
         raise ConfigError(": ".join(problem))
-    buffers, largest = _buffers(mix, _BUFFERS)
+    buffers, largest = _buffers(mix, BUFFERS)
     driver = Driver(
         controller,
         buffers=buffers,
@@ -299,7 +331,7 @@ def open_loop(
         stream=stream,
     )
     gaps = exponential_table(10**12 // rate)
-    size = max(_CHUNK // batch, 1) * batch
+    size = max(CHUNK // (batch * commands_of(largest, c.most)), 1) * batch
 
     def work() -> Iterator[Work]:
         now = 0
@@ -312,52 +344,10 @@ def open_loop(
                 *_generated(mix, n, first, buffers, driver.key),
                 starts,
                 first + n == requests,
+                _sequential(mix, n, first, driver.key),
             )
 
     return driver.program(work, mix.kinds(), True)
-
-
-def replay(
-    controller: Controller, records: np.ndarray, *, within_ps: int = 100_000_000, seed: int, stream: int
-) -> Program:
-    """Return an open loop by recorded times; each command rings its own doorbell.
-
-    Parameters
-    ----------
-    records : NVME_DTYPE[n], see `traces.records`, ascending; it is read chunk by chunk.
-    """
-    total = len(records)
-    parts = [slice(first, first + _CHUNK) for first in range(0, total, _CHUNK)]
-    largest = max((int(records["bytes"][part].max()) for part in parts), default=0)
-    kinds = sorted(set().union(*(np.unique(records["op"][part]).tolist() for part in parts)))
-    driver = Driver(
-        controller,
-        buffers=_BUFFERS,
-        largest=max(largest, TRIM_BYTES),
-        offset=0,
-        depth=0,
-        within_ps=within_ps,
-        seed=seed,
-        stream=stream,
-    )
-
-    def work() -> Iterator[Work]:
-        for part in parts:
-            taken = records[part]
-            n = len(taken)
-            known = "queue" in (taken.dtype.names or ())
-            queues = taken["queue"] % controller.queues if known else np.zeros(n, np.int64)
-            yield Work(
-                np.stack([np.ones(n, np.int64), queues.astype(np.int64)], axis=1),
-                taken["op"].astype(np.uint8),
-                np.where(taken["op"] <= WRITE, taken["bytes"], 0).astype(np.int64),
-                np.zeros(n, np.int64),
-                (part.start + np.arange(n)) % _BUFFERS,
-                np.ascontiguousarray(taken["t_ps"], np.int64),
-                part.stop >= total,
-            )
-
-    return driver.program(work, kinds, True)
 
 
 def submitted(
@@ -384,5 +374,6 @@ def submitted(
         batch=n,
     )
     none = np.empty(0, np.int64)
-    part = Work(batches, operations, sizes, offsets, np.zeros(n, np.int64), none, True)
+    ahead = np.zeros(n, np.bool_)
+    part = Work(batches, operations, sizes, offsets, np.zeros(n, np.int64), none, True, ahead)
     return next(driver.chunks(iter([part]), np.arange(len(KINDS)))).steps

@@ -17,6 +17,7 @@ _MOST_PAGES were touched, of the next power of two that makes fewer.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
 import numpy as np
@@ -293,13 +294,14 @@ def regions_of(records: np.ndarray, named: Sequence[Named] = ()) -> np.ndarray:
 # --- Steps --------------------------------------------------------------------------------------------------
 
 
-def replay(records: np.ndarray, found: Capture, named: Sequence[Named] = ()) -> Program:
+def replay(records: np.ndarray, found: Capture, named: Sequence[Named] = (), repeat_ps: int = 0) -> Program:
     """Return the steps of a capture; request classes are those of NAMES that it has.
 
     Parameters
     ----------
     records : TLP_DTYPE[n], in order of time. found : what they consist of.
     named : addresses of buffers, the first that holds one counts.
+    repeat_ps : after so long it starts over, for ever; 0: it ends.
 
     Raises
     ------
@@ -314,10 +316,20 @@ def replay(records: np.ndarray, found: Capture, named: Sequence[Named] = ()) -> 
     stats = np.array([present.index(i) if i in present else 0 for i in range(len(NAMES))])
     step_kinds = np.array(_STEP_KINDS)
 
+    def pieces() -> Iterator[tuple[np.ndarray, int]]:
+        for turn in count() if repeat_ps else range(1):
+            for start in range(0, len(records), _CHUNK):
+                piece = np.array(records[start : start + _CHUNK])
+                piece["t_ps"] += turn * repeat_ps
+                behind = start + _CHUNK
+                horizon_ps = (turn + 1) * repeat_ps if repeat_ps else FOREVER
+                if behind < len(records):
+                    horizon_ps = int(records["t_ps"][behind]) + turn * repeat_ps
+                yield piece, horizon_ps
+
     def chunks() -> Iterator[Chunk]:
         first = 0
-        for start in range(0, len(records), _CHUNK):
-            piece = np.array(records[start : start + _CHUNK])
+        for piece, horizon_ps in pieces():
             what = classify(piece)
             taken = what <= DOORBELL
             piece, what = piece[taken], what[taken]
@@ -336,8 +348,7 @@ def replay(records: np.ndarray, found: Capture, named: Sequence[Named] = ()) -> 
                 np.searchsorted(regions["start"], piece["address"], "right") - 1
             ]
             first += len(piece)
-            behind = start + _CHUNK
-            yield Chunk(steps, int(records["t_ps"][behind]) if behind < len(records) else FOREVER)
+            yield Chunk(steps, horizon_ps)
 
     # A doorbell is a moment of the host's; it makes the row of the device only where there is nothing else.
     pooled = len([i for i in present if i != DOORBELL]) or 1

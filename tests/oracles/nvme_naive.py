@@ -39,3 +39,12 @@ def segment_bytes(size: int, offset: int, contiguous: int) -> int:
         at += contiguous
         runs += 1
     return runs * SGL if runs > 1 else 0
+
+
+def commands(size: int, most: int) -> list[int]:
+    """Return the bytes of each command of a request."""
+    out = []
+    while size > 0:
+        out.append(min(size, most))
+        size -= out[-1]
+    return out

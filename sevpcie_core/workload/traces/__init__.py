@@ -40,6 +40,7 @@ from .records import (
     NVME_DTYPE,
     NVME_FLUSH,
     NVME_READ,
+    NVME_RUNG_DTYPE,
     NVME_TRIM,
     NVME_WRITE,
     NVME_WRITE_ZEROES,
@@ -49,6 +50,7 @@ from .records import (
 from .source import head, opened
 
 __all__ = [
+    "DOORBELLS",
     "FORMATS",
     "GPU_D2H",
     "GPU_DTYPE",
@@ -62,6 +64,7 @@ __all__ = [
     "NVME_DTYPE",
     "NVME_FLUSH",
     "NVME_READ",
+    "NVME_RUNG_DTYPE",
     "NVME_TRIM",
     "NVME_WRITE",
     "NVME_WRITE_ZEROES",
@@ -99,6 +102,9 @@ FORMATS: dict[str, str] = {
     "tlp-pcapng": "tlp",
 }
 """Format as `detect` names it: the device class whose work it records."""
+
+DOORBELLS: Final = ("nvme-csv", "qemu-nvme-log")
+"""Formats that hold the doorbells of a driver."""
 
 WHOLE: Final = Cut()
 """All of a trace, at its own speed."""
@@ -226,11 +232,25 @@ def read_gpu(path: str | Path, *, cut: Cut = WHOLE, bad: Bad | None = None) -> R
 
 
 def read_nvme(
-    path: str | Path, *, cut: Cut = WHOLE, bad: Bad | None = None, action: str | None = None
+    path: str | Path,
+    *,
+    cut: Cut = WHOLE,
+    bad: Bad | None = None,
+    action: str | None = None,
+    rung: bool = False,
 ) -> Records:
-    """Read block I/O: NVME_DTYPE[n]. `action`: as `blkparse.batches`. The rest as `read_gpu`."""
+    """Read block I/O: NVME_DTYPE[n]; rung: with the doorbells of a format of DOORBELLS, NVME_RUNG_DTYPE[n].
+
+    `action`: as `blkparse.batches`. The rest as `read_gpu`.
+    """
     path, bad = Path(path), bad or Bad()
-    batches = _batches(path, "nvme", _NVME, bad, blkparse={"action": action})
+    only: dict[str, Options] = {"blkparse": {"action": action}}
+    if rung:
+        found = detect(path)
+        if FORMATS[found] == "nvme" and found not in DOORBELLS:
+            raise FormatError(f"{path}: {found}, which has no doorbells; expected {' or '.join(DOORBELLS)}")
+        only |= {name: {"rung": True} for name in DOORBELLS}
+    batches = _batches(path, "nvme", _NVME, bad, **only)
     return collect(path, batches, cut, bad, what="read, write or flush")
 
 

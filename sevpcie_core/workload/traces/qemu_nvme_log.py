@@ -6,6 +6,8 @@ from write zeroes), and of `pci_nvme_io_cmd` those with opcode 0 (flush) and 9 (
 whose ranges follow elsewhere, so without bytes). The submission queue is that of the `pci_nvme_io_cmd`
 before, 0 if the log has none. All other events are left out; reads of the firmware at the start are not.
 Offsets are block numbers times the block size, which is `count` over `nlb`.
+
+Where doorbells are asked for, `pci_nvme_mmio_doorbell_sq` and `pci_nvme_create_sq` count, too.
 """
 
 import re
@@ -15,6 +17,7 @@ from typing import Final
 
 import numpy as np
 
+from . import doorbells
 from .bad import Bad
 from .fields import CLOCK, NUMBER, ODD, WHOLE, WORD
 from .lines import Clock, Column, Flags, Ints, Layout, Malformed, Row, Rows, records, rows
@@ -23,6 +26,7 @@ from .records import (
     NVME_DTYPE,
     NVME_FLUSH,
     NVME_READ,
+    NVME_RUNG_DTYPE,
     NVME_TRIM,
     NVME_WRITE,
     NVME_WRITE_ZEROES,
@@ -38,6 +42,9 @@ _READ: Final = "pci_nvme_read"
 _WRITE: Final = "pci_nvme_write"
 _COMMAND: Final = "pci_nvme_io_cmd"
 _EVENTS: Final = (_READ, _WRITE, _COMMAND)
+_BELL: Final = "pci_nvme_mmio_doorbell_sq"
+_CREATE: Final = "pci_nvme_create_sq"
+_CREATED: Final = re.compile(r"create submission queue, .*\bsqid=(\d+),.*\bqsize=(\d+),.*", re.ASCII)
 _ZEROES: Final = "'NVME_NVM_CMD_WRITE_ZEROES'"
 # What pci_nvme_write is about, and what of it the fast path knows.
 _OPNAMES: Final = ("'NVME_NVM_CMD_WRITE'", _ZEROES)
@@ -52,6 +59,7 @@ _LEAST: Final = 3
 """Fields of an event without values."""
 _SECOND: Final = 12
 _MAX_OPCODE: Final = 0xFF
+_MAX_TAIL: Final = doorbells.MOST_ENTRIES
 _MAX_LBA: Final = 2**44
 _MAX_BLOCK: Final = 2**16
 # With @ and : as separators: pid, time, event, then names and values. A write has its opname in between.
@@ -59,15 +67,19 @@ _LABELS: Final = ("nlb", "count", "lba", "sqid", "opc")
 _NLB, _COUNT, _LBA, _SQID, _OPC = range(5)
 
 
-def batches(path: Path, bad: Bad) -> Iterator[Records]:
+def batches(path: Path, bad: Bad, rung: bool = False) -> Iterator[Records]:
     """Read the I/O commands of a log.
 
-    Yields: NVME_DTYPE[n], in file order. Raises: FormatError: naming file, line and field.
+    rung : with their doorbells.
+
+    Yields: NVME_DTYPE[n], or NVME_RUNG_DTYPE, in file order.
+    Raises: FormatError: naming file, line and field.
     """
+    events = (*_EVENTS, _BELL, _CREATE) if rung else _EVENTS
     columns = [
         Column(0, WHOLE),
         Column(1, CLOCK, digits=_SECOND),
-        Column(2, WORD, _EVENTS, keep=len(_EVENTS), unknown=True),
+        Column(2, WORD, events, keep=len(events), unknown=True),
         Column(6, WORD, _OPNAMES),
         Column(7, WORD, _LABELS),
         Column(8, NUMBER),
@@ -77,9 +89,15 @@ def batches(path: Path, bad: Bad) -> Iterator[Records]:
         Column(12, NUMBER),
         Column(13, WORD, _LABELS),
         Column(14, NUMBER),
+        Column(5, WORD, ("opname",)),
     ]
-    parts = rows(path, bad, Layout(" \t@:", columns, _LEAST), _fast, _slow)
-    return records(_queued(parts), Clock(path, bad, _SECOND, "time"), NVME_DTYPE)
+    clock_of = Clock(path, bad, _SECOND, "time")
+    if not rung:
+        parts = rows(path, bad, Layout(" \t@:", columns, _LEAST), _fast, _slow)
+        return records(_queued(parts), clock_of, NVME_DTYPE)
+    parts = rows(path, bad, Layout(" \t@:", columns, _LEAST), _fast, _slow_with_doorbells)
+    parts = doorbells.with_doorbells(parts, path, bad, (_QUEUED, *_OF_COMMAND.values()), (_QUEUED,))
+    return records(parts, clock_of, NVME_RUNG_DTYPE)
 
 
 def _fast(values: Ints, fields: Ints) -> tuple[Ints, Flags, Flags]:
@@ -88,7 +106,7 @@ def _fast(values: Ints, fields: Ints) -> tuple[Ints, Flags, Flags]:
     read, write = event == 0, event == 1
     read &= (fields == 13) & (values[:, 5] == _NLB) & (values[:, 7] == _COUNT) & (values[:, 9] == _LBA)
     write &= (fields == 15) & (values[:, 7] == _NLB) & (values[:, 9] == _COUNT) & (values[:, 11] == _LBA)
-    write &= values[:, 4] >= 0
+    write &= (values[:, 4] >= 0) & (values[:, 13] == 0)
     command = (event == 2) & (fields >= 11) & (values[:, 5] == _SQID) & (values[:, 7] == _OPC)
     blocks = np.where(read, values[:, 6], values[:, 8])
     counts = np.where(read, values[:, 8], values[:, 10])
@@ -137,6 +155,27 @@ def _slow(found: list[str]) -> Row | None:
     if event == _WRITE:
         op = NVME_WRITE_ZEROES if named.get("opname") == _ZEROES else NVME_WRITE
     return (*time, op, value("lba", _MAX_LBA - 1) * (count // blocks), count, 0)
+
+
+def _slow_with_doorbells(found: list[str]) -> Row | None:
+    event = found[2] if len(found) >= _LEAST else ""
+    if event not in (_BELL, _CREATE):
+        return _slow(found)
+    time = clock(found[1], "time", _SECOND, "seconds")
+    if event == _CREATE:
+        made = _CREATED.fullmatch(" ".join(found[3:]))
+        if made is None:
+            raise Malformed(f"{' '.join(found[3:])[:60]!r}; expected sqid=N and qsize=N")
+        # A size of 0 is one entry.
+        entries = number(made[2], "qsize", doorbells.MOST_ENTRIES - 1) + 1
+        return (*time, doorbells.CREATED, entries, 0, number(made[1], "sqid", MAX_QUEUE))
+    named = dict(zip(found[3::2], found[4::2], strict=False))
+    for name in ("sqid", "new_tail"):
+        if name not in named:
+            raise Malformed(f"{name}: none in {event}; expected a number")
+    queue, tail = number(named["sqid"], "sqid", MAX_QUEUE), number(named["new_tail"], "new_tail", _MAX_TAIL)
+    # The first queue is for administration.
+    return (*time, doorbells.RUNG, tail, 0, queue) if queue else None
 
 
 def _queued(parts: Iterator[Rows]) -> Iterator[Rows]:

@@ -35,6 +35,9 @@ NVME_DTYPE = np.dtype(
 """One command: recorded time of issue, operation, first byte on the device, length (0 for a flush), number of
 the submission queue (0 where the format does not say)."""
 
+NVME_RUNG_DTYPE = np.dtype([*NVME_DTYPE.descr, ("bell", np.int64)])
+"""The same with the time of the doorbell that submitted the command, and its number."""
+
 MAX_QUEUE = 2**15 - 1
 
 NVME_READ = 0
