@@ -40,6 +40,7 @@ _COMMAND: Final = "pci_nvme_io_cmd"
 _EVENTS: Final = (_READ, _WRITE, _COMMAND)
 _ZEROES: Final = "'NVME_NVM_CMD_WRITE_ZEROES'"
 # What pci_nvme_write is about, and what of it the fast path knows.
+_OPNAME: Final = ("opname",)
 _OPNAMES: Final = ("'NVME_NVM_CMD_WRITE'", _ZEROES)
 # NVM Express NVM Command Set Specification 1.0, figure 12: opcodes.
 _FLUSH_OPCODE: Final = 0x00
@@ -68,6 +69,7 @@ def batches(path: Path, bad: Bad) -> Iterator[Records]:
         Column(0, WHOLE),
         Column(1, CLOCK, digits=_SECOND),
         Column(2, WORD, _EVENTS, keep=len(_EVENTS), unknown=True),
+        Column(5, WORD, _OPNAME),
         Column(6, WORD, _OPNAMES),
         Column(7, WORD, _LABELS),
         Column(8, NUMBER),
@@ -86,29 +88,29 @@ def _fast(values: Ints, fields: Ints) -> tuple[Ints, Flags, Flags]:
     event_line = (fields >= _LEAST) & (values[:, 0] >= 0) & (values[:, 1] != ODD)
     event = np.where(event_line, values[:, 3], -2)
     read, write = event == 0, event == 1
-    read &= (fields == 13) & (values[:, 5] == _NLB) & (values[:, 7] == _COUNT) & (values[:, 9] == _LBA)
-    write &= (fields == 15) & (values[:, 7] == _NLB) & (values[:, 9] == _COUNT) & (values[:, 11] == _LBA)
-    write &= values[:, 4] >= 0
-    command = (event == 2) & (fields >= 11) & (values[:, 5] == _SQID) & (values[:, 7] == _OPC)
-    blocks = np.where(read, values[:, 6], values[:, 8])
-    counts = np.where(read, values[:, 8], values[:, 10])
-    first = np.where(read, values[:, 10], values[:, 12])
+    read &= (fields == 13) & (values[:, 6] == _NLB) & (values[:, 8] == _COUNT) & (values[:, 10] == _LBA)
+    write &= (fields == 15) & (values[:, 8] == _NLB) & (values[:, 10] == _COUNT) & (values[:, 12] == _LBA)
+    write &= (values[:, 4] == 0) & (values[:, 5] >= 0)
+    command = (event == 2) & (fields >= 11) & (values[:, 6] == _SQID) & (values[:, 8] == _OPC)
+    blocks = np.where(read, values[:, 7], values[:, 9])
+    counts = np.where(read, values[:, 9], values[:, 11])
+    first = np.where(read, values[:, 11], values[:, 13])
     size = counts // np.where(blocks > 0, blocks, 1)
     good = (blocks > 0) & (blocks <= _MAX_BLOCK) & (counts > 0) & (counts <= MAX_RECORD_BYTES)
     good &= (size * blocks == counts) & (size <= _MAX_BLOCK) & (first >= 0) & (first < _MAX_LBA)
-    command &= (values[:, 6] >= 0) & (values[:, 6] <= MAX_QUEUE)
-    command &= (values[:, 8] >= 0) & (values[:, 8] <= _MAX_OPCODE)
+    command &= (values[:, 7] >= 0) & (values[:, 7] <= MAX_QUEUE)
+    command &= (values[:, 9] >= 0) & (values[:, 9] <= _MAX_OPCODE)
     moves = (read | write) & good
 
     table = np.zeros((len(values), 6), np.int64)
     table[:, 0:2] = values[:, 1:3]
-    table[:, 2] = np.where(read, NVME_READ, np.where(values[:, 4] == 1, NVME_WRITE_ZEROES, NVME_WRITE))
+    table[:, 2] = np.where(read, NVME_READ, np.where(values[:, 5] == 1, NVME_WRITE_ZEROES, NVME_WRITE))
     table[:, 3] = np.where(moves, first, 0) * np.where(moves, size, 0)
     table[:, 4] = np.where(moves, counts, 0)
     table[command, 2] = _QUEUED
-    table[command & (values[:, 8] == _FLUSH_OPCODE), 2] = NVME_FLUSH
-    table[command & (values[:, 8] == _DSM_OPCODE), 2] = NVME_TRIM
-    table[:, 5] = np.where(command, values[:, 6], 0)
+    table[command & (values[:, 9] == _FLUSH_OPCODE), 2] = NVME_FLUSH
+    table[command & (values[:, 9] == _DSM_OPCODE), 2] = NVME_TRIM
+    table[:, 5] = np.where(command, values[:, 7], 0)
     return table, moves | command, np.zeros(len(values), np.bool_)
 
 
