@@ -149,7 +149,7 @@ events = st.lists(
 def test_a_job_goes_on_as_if_it_had_been_recorded_again_and_again(rows) -> None:
     records = np.array(rows, GPU_DTYPE)
     records["t_ps"] = np.cumsum(records["t_ps"]) - records["t_ps"][0]
-    period = max(int((records["t_ps"] + records["dur_ps"]).max()), 1_250_000)
+    period = max(int((records["t_ps"] + records["dur_ps"]).max()), ENGINE.launch_lead_ps)
     turns = 5
     long = np.concatenate([records] * turns)
     long["t_ps"] += np.repeat(np.arange(turns) * period, len(records))

@@ -260,7 +260,7 @@ def test_recorded_traffic(load, tmp_path, old, new, line, said):
         # Beside what rules it out, in a table of another kind, above, below, and in a preset.
         ("queue_depth = 4", "queue_depth = 4\niops = 100", "'queue_depth'; allowed: kind, .*; it belongs in traffic of kind 'nvme' without iops and trace$"),
         ("queue_depth = 4", "coalesce = 8", "'coalesce'; .*; it belongs in the device of kind 'nvme': preset = { base = NAME, coalesce = ... }$"),
-        ("queue_depth = 4", 'rate = "1Gb/s"', "'rate'; .*; it belongs in traffic of kind 'nic' without trace$"),
+        ("queue_depth = 4", 'rate = "1Gb/s"', "'rate'; .*; it belongs in traffic of kind 'nic' without trace, or in traffic of kind 'gpu' with job = 'zero-copy'$"),
         ("queue_depth = 4", "seeds = 3", "'seeds'; .*; it belongs at the top of the file$"),
         ("queue_depth = 4", 'link = "gen5x4"', "'link'; .*; it belongs at the top of the file, or in \\[workload.device.NAME\\]$"),
         ("queue_depth = 4", "offset = 5", "'offset'; .*; it belongs in traffic with a trace$"),

@@ -511,3 +511,5 @@ def test_write_zeroes_of_qemu(tmp_path):
     commands = traces.read_nvme(tmp_path / "trace")
     assert commands["op"].tolist() == [NVME_WRITE_ZEROES, NVME_FLUSH]
     assert commands["queue"].tolist() == [1, 2]
+    # What stands under another name is no opname.
+    agree(tmp_path / "trace", "qemu-nvme-log", first + some[6].replace(b"opname", b"0pname") + b"\n")

@@ -51,6 +51,7 @@ def _homes() -> Iterator[tuple[type[tables.Table], str, str]]:
     yield traffic.NicSampled, "nic", "in traffic of kind 'nic' without sizes and trace"
     yield traffic.NvmeTrace, "", "in traffic with a trace"
     yield traffic.NicTrace, "nic", "in traffic of kind 'nic' with a trace"
+    yield traffic.TlpTrace, "tlp", "in traffic of kind 'tlp'"
     for job, model in _JOBS.items():
         yield model, "gpu", f"in traffic of kind 'gpu' with job = '{job}'"
     for kind, device in tables.DEVICES.items():
