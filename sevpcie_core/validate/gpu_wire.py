@@ -1,15 +1,16 @@
-"""Bytes on a GPU's link: its own counters (`measured/gpu_counters_h100.csv`) against the steps of programs.
+"""Bytes on a GPU's link: its own counters (`measured/gpu_counters_*.csv`) against the steps of programs.
 
 Rule: one device and one link explain all rows, `gpu-gen5` on `gen5x16`; steps become TLPs by the cuts and
 sizes that the simulator has, too. The counters have whole TLPs, framing to LCRC, and no DLLPs (README of the
 data); a profiler's have them without the data link layer. rx is what goes to the GPU, tx what it sends.
 
-Of repetitions the median counts, less what is counted on an idle link in the same time.
+Of repetitions the median counts, less what is counted on an idle link in the same time. The numbers of
+commands are from one of the files; those of other GPUs are held out.
 """
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +21,8 @@ from .gpu_wire_model import KINDS, Bytes, Row, access, awaited_copy, command, co
 from .points import DataSet, Point
 from .rows import rows
 
-FILE: Final = f"{COUNTERS}h100.csv"
+# Whose file told the numbers of commands.
+_TOLD: Final = "h100"
 
 # Metrics by direction: of whole TLPs on the wire, and without framing, sequence number and LCRC.
 _WIRE: Final = {"rx": "rx_bytes_per_op", "tx": "tx_bytes_per_op"}
@@ -173,18 +175,21 @@ def _why(row: Row) -> str:
 
 @dataclass(frozen=True)
 class _Read:
-    """Rows of the file, what an idle link counts per ns, and what is not modelled."""
+    """Rows of a file, what an idle link counts per ns, and what is not modelled."""
 
-    rows: Sequence[Row] = ()
-    idle: Mapping[str, float] = field(default_factory=dict)
-    skipped: Mapping[str, int] = field(default_factory=dict)
+    gpu: str
+    rows: Sequence[Row]
+    idle: Mapping[str, float]
+    skipped: Mapping[str, int]
 
 
-def _read(data: Path) -> _Read:
-    """Read the file, if it is there. Raises FormatError."""
-    path = data / FOLDER / FILE
-    if not path.is_file():
-        return _Read()
+def _files(data: Path) -> list[Path]:
+    """Return the files of a folder, in order of their names."""
+    return sorted((data / FOLDER).glob(f"{COUNTERS}*.csv"))
+
+
+def _read(path: Path) -> _Read:
+    """Read a file. Raises FormatError."""
     table: dict[tuple[str, str, int, int], dict[str, list[float]]] = {}
     idle = dict.fromkeys(_IDLE, 0.0)
     skipped: dict[str, int] = {}
@@ -213,7 +218,7 @@ def _read(data: Path) -> _Read:
             continue
         what = f"{path.stem} {one.experiment} {_why(one)}".rstrip()
         skipped[what] = skipped.get(what, 0) + sum(map(len, metrics.values()))
-    return _Read(found, idle, skipped)
+    return _Read(path.stem.removeprefix(COUNTERS), found, idle, skipped)
 
 
 def _signed(row: Any) -> float:
@@ -234,7 +239,7 @@ def _points(which: _Set, read: _Read) -> Iterator[Point | str]:
         if not which.takes(row):
             continue
         modelled = which.model(row)
-        words = f"{row.experiment} {row.direction} {row.size} B"
+        words = f"{read.gpu} {row.experiment} {row.direction} {row.size} B"
         for way, metric in which.metrics(row):
             if metric not in row.values:
                 continue
@@ -250,16 +255,17 @@ def _points(which: _Set, read: _Read) -> Iterator[Point | str]:
                 continue
             yield Point(
                 f"{words} {way}{level}",
-                f"{row.experiment} {row.direction} {way}{level}",
+                f"{read.gpu} {row.experiment} {row.direction} {way}{level}",
                 max(row.size, 1),
                 measured,
                 expected,
-                which.fitted(row, way),
+                read.gpu == _TOLD and which.fitted(row, way),
             )
 
 
-def _compare(which: _Set, read: _Read, first: bool) -> DataSet:
-    found = list(_points(which, read))
+def _compare(which: _Set, files: Sequence[_Read], first: bool) -> DataSet:
+    found = [one for read in files for one in _points(which, read)]
+    skipped = {what: count for read in files for what, count in read.skipped.items()}
     return DataSet(
         which.name,
         which.title,
@@ -270,7 +276,7 @@ def _compare(which: _Set, read: _Read, first: bool) -> DataSet:
         free_parameters=which.free,
         points=[one for one in found if isinstance(one, Point)],
         missed=[one for one in found if isinstance(one, str)],
-        not_modelled=read.skipped if first else {},
+        not_modelled=skipped if first else {},
     )
 
 
@@ -278,7 +284,7 @@ def sets() -> Iterator[Callable[[Path], DataSet]]:
     """Yield what compares each set of a folder. Raises FormatError for data that cannot be read."""
 
     def one(which: _Set, first: bool) -> Callable[[Path], DataSet]:
-        return lambda data: _compare(which, _read(data), first)
+        return lambda data: _compare(which, [_read(path) for path in _files(data)], first)
 
     for i, which in enumerate(_SETS):
         yield one(which, i == 0)
