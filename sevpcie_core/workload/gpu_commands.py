@@ -22,8 +22,8 @@ DOORBELL: Final = BAR_ADDRESS + 0x90
 DOORBELL_BYTES: Final = 8
 RING_ENTRIES: Final = 1024
 SEMAPHORES: Final = 1024
-# A posted write of one DW, as a fence of an H100's threads is (data/measured/README.md; an H200's are none, but
-# its kernels have the same two).
+# A posted write of one DW, as a fence of threads of an H100 is (data/measured/README.md). On an H200 it is
+# none, but a kernel has the same two.
 FENCE_BYTES: Final = 4
 
 # Columns of `Engine.numbers`.
