@@ -136,13 +136,17 @@ def test_skid_releases_earlier_and_sends_the_same(case: Case) -> None:
 def test_more_lanes_never_hurt_where_nothing_competes(
     steps: list[Step], port: Port, engine: EngineTiming, points: Any, protected: bool
 ) -> None:
-    """Engines here are faster than any wire; see below for those that are not."""
+    """Engines here are faster than any wire; see below for those that are not.
+
+    In flit mode a request that begins earlier may wait longer for the end of its flit: no end is later.
+    """
     quick = replace(engine, period_ps=1, bytes_per_clock=4096, initiation_cycles=1)
     port = unlimited(port)
     case = Case([port], [steps], [[protected] * len(steps)], quick, points)
     before = None
     for lanes in (1, 2, 4, 8, 16):
-        taken = latencies(replace(case, ports=[replace(port, lanes=lanes)]))
+        wider = replace(case, ports=[replace(port, lanes=lanes)])
+        taken = latencies(wider) if port.generation < 6 else run_package(wider).job_ps
         assert before is None or all(now <= then for now, then in zip(taken, before, strict=True))
         before = taken
 

@@ -136,6 +136,15 @@ def test_what_cannot_be(load: Load, old: str, new: str, line: int, message: str)
     assert message in str(failed.value)
 
 
+def test_its_record_can_be_kept_and_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "my.toml", tmp_path / "run"
+    path.write_text(TEXT)
+    assert cli.main(["compare", str(path), "-q", "--out", str(out)]) in (0, 1)
+    assert cli.main(["rerun", str(out), "-q"]) == 0
+    assert "bounce" not in load_scenario(path).to_toml()
+    capsys.readouterr()
+
+
 def test_only_idle_devices_would_never_end(load: Load) -> None:
     nic = TEXT[TEXT.index("[workload.device.nic]") : TEXT.index("[workload.device.gpu]")]
     with pytest.raises(ConfigError, match="every device is in the background"):

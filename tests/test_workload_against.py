@@ -248,9 +248,10 @@ def test_names_cannot_steer_a_terminal():
     assert all("\x1b" not in line.plain for line in render(found, 120, True))
 
 
-def test_it_prints_tables_json_and_a_picture(capsys, tmp_path):
+def test_it_prints_tables_json_and_a_picture(capsys, tmp_path, monkeypatch):
     import matplotlib.image
 
+    monkeypatch.delenv("COLUMNS", raising=False)
     out = tmp_path / "out"
     argv = ["workload", "show", "nic/imix_rx", "--against", "sample:redis", "--quick"]
     assert cli.main([*argv, "--out", str(out)]) == 0

@@ -50,12 +50,13 @@ from .traffic import (
     names_file,
 )
 
+_STAGING = "bounce-buffer"
 # What is compared when a scenario names no arms.
 _DEFAULT_ARMS = (
     ArmEntry(scheme="sev-pcie", policy="selective"),
     ArmEntry(scheme="sev-pcie", policy="all"),
     ArmEntry(scheme="pcie-ide", policy="all"),
-    ArmEntry(scheme="bounce-buffer", policy="selective"),
+    ArmEntry(scheme=_STAGING, policy="selective"),
 )
 
 # Tags of 14 bits exist in flit mode only (PCIe Base r6.x, section 2.2.6.2); before it tags have at most 10
@@ -212,9 +213,13 @@ class Scenario(Table):
         if self.link is not None:
             data["link"] = written(self.link, "link", ("link",))
         data["host"] = written(self.host, "host", ("host",))
-        for i, arm in enumerate(self.arm):
-            data["arm"][i]["scheme"] = written(arm.scheme, "scheme", ("arm", i, "scheme"))
-        data["arm"] = list(data["arm"])
+        data["arm"] = [
+            {
+                **arm.model_dump(exclude_none=True),
+                "scheme": written(arm.scheme, "scheme", ("arm", i, "scheme")),
+            }
+            for i, arm in enumerate(self._asked())
+        ]
         data["workload"] = list(data["workload"])
         for place, entry in self._devices():
             _, i, _, name = place
@@ -351,6 +356,12 @@ class Scenario(Table):
                 )
             self._check_same(place, run.link, by_name[run.peer].link, f"{run.peer}'s link")
 
+    def _asked(self) -> tuple[ArmEntry, ...]:
+        """Return the arms: of those by default not one that stages data which lie in a device."""
+        if self.arm == _DEFAULT_ARMS and self._peer():
+            return tuple(arm for arm in self.arm if arm.scheme != _STAGING)
+        return self.arm
+
     def _peer(self) -> str:
         """Return the first device whose data lie in another one, empty for none."""
         return next((place[3] for place, entry in self._devices() if entry.peer), "")
@@ -376,7 +387,7 @@ class Scenario(Table):
         if not self.arm:
             raise self._origin.error(("arm",), "no arm; expected at least one [[arm]], or no key 'arm'")
         arms: list[resolved.Arm] = []
-        for i, arm in enumerate(self.arm):
+        for i, arm in enumerate(self._asked()):
             place: Place = ("arm", i, "scheme")
             table, name = presets.scheme(arm.scheme, self._origin, place)
             if table.mechanism == "none":
@@ -385,8 +396,6 @@ class Scenario(Table):
                     f"{name!r} protects nothing and always runs as baseline; expected a scheme that protects",
                 )
             if table.mechanism == "bounce" and (peer := self._peer()):
-                if self.arm == _DEFAULT_ARMS:
-                    continue
                 found = (
                     f"{name!r} stages data in the host's memory, and those of {peer} lie in another device"
                 )
