@@ -104,6 +104,7 @@ def compare(
     trace: str | Path | None = None,
     as_: str | None = None,
     link: str | None = None,
+    device: str | None = None,
     limit: int | None = None,
     offset: int | None = None,
     speed: float | None = None,
@@ -125,7 +126,7 @@ def compare(
     quick : fewer requests; a first look.
     jobs : threads; all cores by default.
     trace : replay this recording instead: a file, or sample:NAME; as_ : gpu, nic, nvme or tlp, by content if
-    None; link : like gen5x16.
+    None; link : like gen5x16; device : like nvme-gen5, or a TOML file.
     limit, offset : of its records, the most that are taken and how many are left out before them.
     speed : its times are divided by it. skip_bad : leave malformed records out, with a warning in the record.
     local, pace : of a capture, which end is the adapter, and "line" (default) or "recorded" spacing.
@@ -153,6 +154,7 @@ def compare(
         "progress": progress,
     }
     reading = {
+        "device": device,
         "limit": limit,
         "offset": offset,
         "speed": speed,

@@ -66,6 +66,7 @@ DEFAULTS = {
     "trace": None,
     "as_": None,
     "link": None,
+    "device": None,
     "limit": None,
     "offset": None,
     "speed": None,

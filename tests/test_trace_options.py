@@ -188,6 +188,10 @@ def test_protected_buffers(disk, protect, pcts):
         (["--trace", "sample:redis", "--limit", "x"], "--limit x; expected a whole number from 1 to"),
         (["--trace", "sample:redis", "--offset", "-1"], "--offset -1; expected a whole number from 0 to"),
         (["--trace", "sample:redis", "--link", "gen9"], "error: --link 'gen9'; expected one of gen3x8"),
+        (["--trace", "sample:redis", "--device", "nic-400"], "; did you mean 'nic-400g'?"),
+        (["--trace", "sample:redis", "--device", "nvme-tlc"], "a 'nvme' device; expected one of kind 'nic'"),
+        (["--trace", "sample:redis", "--device", "no.toml"], "no.toml: no such file; expected a device"),
+        (["nvme", "--device", "nvme-tlc"], "--device nvme-tlc without --trace; a scenario names its own"),
         (["nvme", "--jobs", "0"], "--jobs 0; expected a whole number of 1 or more (see 'sevpcie compare"),
         (["nvme", "--seeds", "2000"], "--seeds 2000; expected a whole number from 1 to 1000"),
         (["nvme", "--budget", "0"], "--budget 0; expected a number above 0, up to 1000"),
@@ -214,3 +218,13 @@ def test_the_api_refuses_the_same():
         compare("nvme", offset=3)
     with pytest.raises(ConfigError, match=r"regions\.data: 2"):
         compare("nvme", protect={"data": 2.0})
+
+
+def test_a_trace_runs_on_the_device_that_is_asked_for(tmp_path):
+    (tmp_path / "my.toml").write_text('base = "nic-400g"\nmsi_batch = 7\n')
+    for given, changed in (("nic-100g-kernel", False), (str(tmp_path / "my.toml"), True)):
+        scenario = scenario_from_trace("sample:redis", device=given)
+        (run,) = scenario.resolve().workloads[0].devices
+        assert run.device.name == ("my" if changed else given)
+        assert (run.device.msi_batch == 7) == changed
+        assert f" on {run.device.name}, " in scenario.title

@@ -45,6 +45,7 @@ def compare(
     link: Annotated[
         str | None, typer.Option("--link", metavar="LINK", help="Link of the trace, such as gen5x16.")
     ] = None,
+    device: options.TraceDevice = None,
     limit: options.TraceLimit = None,
     offset: options.TraceOffset = None,
     speed: options.TraceSpeed = None,
@@ -99,6 +100,7 @@ def compare(
     if trace is not None and scenario:
         raise MisuseError(f"--trace and scenarios ({', '.join(scenario)}) together; expected one of them")
     reading: dict[str, Any] = {
+        "device": device,
         "limit": limit,
         "offset": offset,
         "speed": speed,

@@ -26,6 +26,15 @@ RecordFile: TypeAlias = Annotated[
 ]
 
 # Of traces.
+TraceDevice = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="Device of a trace: a preset or a .toml file. Default: nvme-tlc, nic-400g, gpu-gen5, endpoint.",
+        show_default=False,
+    ),
+]
 TraceLimit: TypeAlias = Annotated[
     int | None,
     typer.Option("--limit", metavar="N", min=1, max=10**9, help="Most records of the trace that are taken."),

@@ -96,6 +96,7 @@ def show(
     link: Annotated[
         str | None, typer.Option("--link", metavar="LINK", help="Link of a trace, such as gen5x16.")
     ] = None,
+    device: options.TraceDevice = None,
     limit: options.TraceLimit = None,
     offset: options.TraceOffset = None,
     speed: options.TraceSpeed = None,
@@ -143,6 +144,7 @@ def show(
             quick=quick,
             seed=seed,
             link=link,
+            device=device,
             protect=options.protected(protect),
             progress=progress,
             limit=limit,

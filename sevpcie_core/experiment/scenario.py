@@ -64,14 +64,18 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
 
 
 def scenario_from_trace(
-    path: str | Path, kind: str | None = None, link: str | None = None, **reading: Any
+    path: str | Path,
+    kind: str | None = None,
+    link: str | None = None,
+    device: str | None = None,
+    **reading: Any,
 ) -> Scenario:
-    """Return the scenario that replays one recording on the usual device of its kind.
+    """Return the scenario that replays one recording.
 
     Parameters
     ----------
     path : of a file, or `sample:NAME`. kind : nvme, nic, gpu or tlp; by content if None.
-    link : gen5x4 for nvme, else gen5x16, if None.
+    link : gen5x4 for nvme, else gen5x16, if None. device : the usual one of its kind, if None.
     reading : keys of a traffic table with a trace, such as `limit`; None for the usual value.
 
     Raises
@@ -104,8 +108,9 @@ def scenario_from_trace(
             )
         traffic[key] = value
     name = file if sample else str(path)
+    usual = _TRACE_DEVICE[kind] if device is None else _device(device, kind)
     try:
-        return _replay(stem or "trace", kind, file, link, traffic, name)
+        return _replay(stem or "trace", kind, file, link, usual, traffic, name)
     except ConfigError as error:
         # What was asked for stands in no file: it is named as it was asked for.
         text = str(error).removeprefix(f"{name}: ")
@@ -116,18 +121,28 @@ def scenario_from_trace(
         raise
 
 
+def _device(given: str, kind: str) -> str:
+    """Return what an option says of the device. Raises ConfigError."""
+    reference = str(user_path(given).absolute()) if names_file(given) else given
+    try:
+        table, _ = presets.device(reference, Origin(""), ())
+    except ConfigError as error:
+        raise ConfigError(f"--device {str(error).removeprefix(': ')}") from None
+    if table.kind != kind:
+        raise ConfigError(f"--device {given!r}, a {table.kind!r} device; expected one of kind {kind!r}")
+    return reference
+
+
 def _replay(
-    stem: str, kind: str, file: str, link: str | None, traffic: dict[str, Any], name: str
+    stem: str, kind: str, file: str, link: str | None, device: str, traffic: dict[str, Any], name: str
 ) -> Scenario:
     """Return the scenario that replays a trace; `file` is what a title calls it, `name` what errors do."""
     return Scenario.from_dict(
         {
             "name": stem,
-            "title": f"Replay of {file} on {_TRACE_DEVICE[kind]}, {link or _TRACE_LINK[kind]}"[:2000],
+            "title": f"Replay of {file} on {Path(device).stem}, {link or _TRACE_LINK[kind]}"[:2000],
             "link": link or _TRACE_LINK[kind],
-            "workload": [
-                {"name": "trace", "device": {kind: {"preset": _TRACE_DEVICE[kind], "traffic": traffic}}}
-            ],
+            "workload": [{"name": "trace", "device": {kind: {"preset": device, "traffic": traffic}}}],
         },
         name=name,
     )
