@@ -167,6 +167,7 @@ def test_one_knob_turns_all(load: Load) -> None:
         ),
         ('job = "zero-copy", size = "64B"', 'job = "training"', 24, "'training' has no rate to share"),
         ('sizes = "imix"', 'sizes_of = "sample:redis"', 19, "sizes_of: of a device with a share of the load"),
+        ('kind = "gpu"', "kind = []", 24, "kind = a list; expected 'nvme', 'nic', 'gpu' or 'tlp'"),
         ('kind = "gpu"', 'kind = "cpu"', 24, "kind = 'cpu'; expected 'nvme', 'nic', 'gpu' or 'tlp'"),
         ('"60Gb/s"', '"2Tb/s"', 19, "traffic.rate: '531941031941b/s', above the line rate of nic-400g"),
         ('"60Gb/s"', '"1b/s"', 14, "traffic.iops: 0; expected a whole number from 1"),

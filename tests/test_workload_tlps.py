@@ -196,6 +196,19 @@ def test_more_reads_than_are_told_apart_are_not_matched(monkeypatch):
     assert (found.answered, found.stray) == (4, 2)
 
 
+def test_reads_that_are_over_make_room(monkeypatch):
+    """However many devices and tags there are, one after the other."""
+    monkeypatch.setattr(tlps, "_SLOTS", 4)
+    records = np.zeros(200, TLP_DTYPE)
+    records["t_ps"] = np.arange(200)
+    records["kind"][1::2], records["down"][1::2] = 0x4A, 1
+    records["tag"] = np.repeat(np.arange(100), 2)
+    records["bytes"] = 64
+    found = tlps.capture(records)
+    assert (found.answered, found.stray) == (100, 0)
+    assert found.latency.samples == 100
+
+
 def one(kind, address, size=4, down=0, t_ps=0):
     record = np.zeros(1, TLP_DTYPE)
     record["kind"], record["address"], record["bytes"] = kind, address, size
@@ -223,6 +236,13 @@ def test_classes_of_buffers():
     # What is named is one buffer; a page is another.
     ends = {(int(r["start"]), int(r["end"])) for r in program.regions}
     assert {(0x1_0000_1000, 0x1_0000_1800), (0x1_0000_0000, 0x1_0000_1000), (0x802_0000, 0x803_0000)} <= ends
+
+
+def test_the_last_page_of_all_ends_within_64_bits(monkeypatch):
+    monkeypatch.setattr(tlps, "_MOST_PAGES", 8)
+    records = np.concatenate([one(0x60, (1 << 63) - 8192 - 4096 * n, t_ps=99 - n) for n in range(100)])
+    regions = replayed(records[::-1]).regions
+    assert int(regions["end"][-1]) == (1 << 63) - 1
 
 
 def test_many_pages_become_larger_ones(monkeypatch):
@@ -263,6 +283,7 @@ def test_chunks_of_any_size_give_the_same(monkeypatch):
         ("queue=0x10+0", "1 byte or more below 2"),
         ("queue=-1+4", "'-1"),
         ("queue=0x8000000000000000+1", "below 2"),
+        ("queue=0x7ffffffffffffff0+16", "below 2"),
         ("queue=1+1KB KiB", "expected ADDRESS"),
     ],
 )

@@ -69,8 +69,9 @@ def with_placeholders(data: Mapping[str, Any], origin: Origin) -> Mapping[str, A
             raise origin.error(
                 (*place, "traffic", "job"), f"{job!r} has no rate to share; expected 'zero-copy' or no share"
             )
-        if traffic.get("kind") in _PLACEHOLDERS:
-            rates[place] = _PLACEHOLDERS[traffic["kind"]]
+        kind = traffic.get("kind")
+        if isinstance(kind, str) and kind in _PLACEHOLDERS:
+            rates[place] = _PLACEHOLDERS[kind]
     return _replaced(data, rates, keep=True)
 
 

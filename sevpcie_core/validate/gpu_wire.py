@@ -152,7 +152,7 @@ _SETS: Final = (
         lambda row: _OTHERS.get(row.experiment, command)(row),
         _wire_levels,
         _found,
-        free=10,
+        free=11,
     ),
 )
 

@@ -82,7 +82,7 @@ KINDS: Final[Mapping[tuple[str, str], Kind]] = {
     ("launch_sync", "launch"): Kind(
         lambda e, n: e.launch_command_bytes - _AWAITED_LESS, True, _AWAITED_READS, found=0, by=_BOTH
     ),
-    ("launch_graph", "launch"): Kind(lambda e, n: 100, True),
+    ("launch_graph", "launch"): Kind(lambda e, n: 100, True, found=0),
     ("semaphore_device", "write"): Kind(lambda e, n: 100, found=4),
     ("semaphore_host", "write"): Kind(lambda e, n: 100, writes=(4,)),
     ("semaphore_wait_host", "read"): Kind(lambda e, n: 92, reads=(32,), found=4, by=_BOTH),

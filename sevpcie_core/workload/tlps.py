@@ -54,6 +54,10 @@ _MOST_PAGES: Final = 1 << 16
 _PAGE_SHIFT: Final = PAGE.bit_length() - 1
 # Outstanding reads that are told apart by requester ID and tag; what more there are is not matched.
 _SLOTS: Final = 1 << 16
+# Slots that are looked at for one read; one that is not over and finds none is not followed.
+_TRIES: Final = 64
+# Addresses are int64.
+_ADDRESSES: Final = (1 << 63) - 1
 _TAG_BITS: Final = 10
 
 _NUMBER: Final = re.compile(r"0x[0-9a-f]+|[0-9]+", re.IGNORECASE | re.ASCII)
@@ -144,13 +148,19 @@ def _tally(records, classes, left_out, answers, slots, latency):
             continue
         name = (np.int64(record["requester"]) << _TAG_BITS | np.int64(record["tag"])) + 1
         slot = (name * 0x9E3779B1 >> 7) & mask
+        over = np.int64(-1)
         tried = 0
-        while slots[slot, _ID] not in (0, name) and tried < slots.shape[0]:
+        while slots[slot, _ID] not in (0, name) and tried < _TRIES:
+            if over < 0 and slots[slot, _LEFT] == 0:
+                over = slot
             slot = (slot + 1) & mask
             tried += 1
         if slots[slot, _ID] not in (0, name):
-            answers[_STRAY] += what == ANSWER
-            continue
+            if what == ANSWER or over < 0:
+                answers[_STRAY] += what == ANSWER
+                continue
+            # That of a read which is over.
+            slot = over
         if what == READ:
             slots[slot, _ID] = name
             # One without an enabled byte is answered by a completion all the same.
@@ -252,7 +262,7 @@ class _Pages:
     def rows(self, buffer: int) -> list[tuple[int, int, int]]:
         """Return (start, end, buffer) of each."""
         starts = (self.numbers << self.shift).tolist()
-        return [(start, start + (1 << self.shift), buffer) for start in starts]
+        return [(start, min(start + (1 << self.shift), _ADDRESSES), buffer) for start in starts]
 
 
 def regions_of(records: np.ndarray, named: Sequence[Named] = ()) -> np.ndarray:
@@ -375,6 +385,6 @@ def parse_named(text: str) -> Named:
         count = int(size, 0) if _NUMBER.fullmatch(size) else parse_bytes(size)
     except (ValueError, ConfigError):
         raise ValueError(f"{place[:40]!r}; {_EXPECTED}") from None
-    if address < 0 or count < 1 or address + count > 1 << 63:
-        raise ValueError(f"{place[:40]!r}; {_EXPECTED}, 1 byte or more below 2^63")
+    if address < 0 or count < 1 or address + count > _ADDRESSES:
+        raise ValueError(f"{place[:40]!r}; {_EXPECTED}, 1 byte or more below 2^63 - 1")
     return Named(BUFFER_NAMES.index(name), address, address + count)
