@@ -67,7 +67,7 @@ def test_rings_are_as_the_device_says_unless_they_say_otherwise() -> None:
     usual = adapter_of("nic-400g")
     assert usual.rx == usual.tx == nic.Ring(doorbell=8, fetch=8, completion_bytes=64)
     kernel, dpdk = adapter_of("nic-100g-kernel"), adapter_of("nic-100g-dpdk")
-    assert (kernel.rx.doorbell, kernel.tx.doorbell, kernel.rx.interrupt) == (16, 1, 64)
+    assert (kernel.rx.doorbell, kernel.tx.doorbell, kernel.rx.interrupt) == (16, 1, 0)
     assert (kernel.moderation_ps, kernel.entries) == (50_000_000, 2048)
     assert (dpdk.tx.doorbell, dpdk.tx.completions, dpdk.tx.completion_bytes) == (32, 32, 16)
     assert (dpdk.moderation_ps, dpdk.rx.interrupt) == (0, 0)
@@ -140,10 +140,6 @@ def test_what_is_not_said_is_not_in_the_digest(load: Load) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (
-            {"preset": '{ base = "nic-400g", msi_time = "1us" }'},
-            "msi_time: '1us' without interrupts; expected",
-        ),
         (
             {"preset": '{ base = "nic-400g", ring_entries = 4 }'},
             "ring_entries: 4; expected at least the largest batch, 8",
