@@ -106,7 +106,8 @@ def _device(
     yield head
     sizes = f"MPS {link['mps']}, MRRS {link['mrrs']}, RCB {link['rcb']} B{mode}"
     presets = names(devices, "preset")
-    facts = [("device", f"{presets} on {view.clean(link['name'])}, {sizes}"), ("traffic", traffic(device))]
+    facts = [("device", f"{presets} on {view.clean(link['name'])}, {sizes}{_place(device)}")]
+    facts.append(("traffic", traffic(device)))
     for label, text in [*facts, *trace_facts(device), *_facts(device, signs)]:
         yield from fact(label, text, width)
     yield Text()
@@ -138,6 +139,19 @@ def traffic(device: Document) -> str:
         k.replace("_", " ") if v is True else f"{k.replace('_', ' ')} {_plain(v)}" for k, v in told.items()
     )
     return f"{device['arrivals']}{': ' if words else ''}{words}"
+
+
+def _place(device: Document) -> str:
+    """Say behind which switch a device is, and where its data lie if not in the host's memory."""
+    switch, data = device["switch"], device["way"]
+    text = f", behind switch {view.clean(switch)}" if switch else ""
+    if data is None:
+        return text
+    why = " (ACS redirect)" if data["acs_redirect"] else ""
+    return (
+        f"{text}; data in the memory of {view.clean(data['memory_of'])}, turned at "
+        f"{view.clean(data['turned_at'])}{why}: over {', '.join(map(view.clean, data['links']))}"
+    )
 
 
 def _plain(value: object) -> str:
@@ -190,8 +204,7 @@ def _facts(device: Document, signs: Signs) -> Iterable[tuple[str, str]]:
     count = device["operations"]["count"]
     parts = [f"{n:,} {view.clean(name)}" for name, n in by_class.items() if n]
     classes = f": {', '.join(parts)}" if len(by_class) > 1 else ""
-    endless = "; so many are looked at: in the background it goes on as long as the others"
-    yield "operations", f"{count:,}{classes}{endless if device['background'] else ''}"
+    yield "operations", f"{count:,}{classes}{_part_of_run(device)}"
     data = device["data"]
     yield "data", f"{bytes_text(data['bytes'])}, {per_text(data['bytes_per_operation'])} B per operation"
     rate = device["rate"]
@@ -214,6 +227,18 @@ def _facts(device: Document, signs: Signs) -> Iterable[tuple[str, str]]:
     up, down = (percent(protected[f"wire_added_{way}_pct"]) for way in ("up", "down"))
     text += f"a prefix and a MAC on each add {up} to the wire up and {down} down"
     yield "protected", text
+
+
+def _part_of_run(device: Document) -> str:
+    """Say how much of a run the operations are that are looked at, where they are not what ends it."""
+    ends = device["ends"]
+    if ends is None:
+        told = "; so many are looked at: in the background it goes on as long as the others"
+        return told if device["background"] else ""
+    lasts = view.time_text(ends["duration_ns"])
+    if not ends["all"]:
+        return f", the first ones: a run ends after {lasts}"
+    return f", which begin in the {lasts} of a run{planned(device)}"
 
 
 def planned(device: Document) -> str:
