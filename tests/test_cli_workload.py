@@ -217,6 +217,28 @@ def test_where_data_lie_that_are_not_in_the_memory_of_the_host(capsys, workload,
     assert shown(capsys, "nic/imix_rx", "--quick").popitem()[1]["way"] is None
 
 
+def test_a_rate_that_is_a_share_has_three_digits(capsys, tmp_path):
+    path = tmp_path / "shares.toml"
+    path.write_text(
+        MINE.split("[[workload]]")[0]
+        + """[[workload]]
+name = "w"
+load = "60Gb/s"
+[workload.device.a]
+preset = "nvme-dram"
+share = 0.5
+traffic = { kind = "nvme", block = "8KiB" }
+[workload.device.b]
+preset = "nic-400g"
+share = 0.5
+traffic = { kind = "nic", direction = "rx", sizes = 1514 }
+"""
+    )
+    # 30 Gb/s of data are 1538 / 1514 of that on the line.
+    assert shown(capsys, str(path), "--quick")["w", "b"]["traffic"]["rate"] == "30475561427b/s"
+    assert "direction rx, rate 30.5 Gb/s, sizes 1514" in show(capsys, str(path), "--quick")
+
+
 def test_protected_buffers_can_be_chosen(capsys):
     every = shown(capsys, "nvme/randread4k", "--quick", "--protect", "data,queue,mmio,msi")
     assert every["randread4k", "dram"]["protected"]["tlps_pct"] == 100

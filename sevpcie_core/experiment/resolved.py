@@ -235,6 +235,8 @@ class TraceFile:
     """As `workload.traces.detect` names it, such as fio-iolog."""
     sha256: str
     """Of the file's unzipped content, hexadecimal."""
+    local_at: str = field(default="", compare=False, metadata={"cosmetic": True})
+    """How an error names the key `local` of its traffic, which its packets may not have."""
 
 
 @dataclass(frozen=True, slots=True)

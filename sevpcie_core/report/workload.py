@@ -6,6 +6,7 @@ have more. Numbers come from the document of `experiment.looks` and from nowhere
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
@@ -13,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from sevpcie_core.report import view
 from sevpcie_core.report.table import PIPE_WIDTH, Text
+from sevpcie_core.units import parse_operations, parse_rate_bps
 
 Document = Mapping[str, Any]
 
@@ -29,6 +31,8 @@ BUFFERS: Final = {"data": "data", "queue": "queue", "mmio": "doorbell", "msi": "
 _SI: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 # Values of a traffic table that need no words.
 _NOTHING: Final = ("0ps", "0ns")
+# A rate of more than four digits.
+_LONG_RATE: Final = re.compile(r"[0-9]{5,18}[kMG]?(?:b|ops)/s", re.ASCII)
 # A gap below it is none; a mean so near to a whole number is one.
 _LEAST_NS: Final = 0.0015
 _WHOLE: Final = 1e-9
@@ -161,6 +165,10 @@ def _plain(value: object) -> str:
         return "{" + ", ".join(f"{k} {_plain(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_plain, value)) + "]"
+    if isinstance(value, str) and _LONG_RATE.fullmatch(value):
+        # A share of a load comes out as a whole number of its unit.
+        per_second = parse_operations(value) if "ops" in value else parse_rate_bps(value)
+        return si_text(per_second, "ops/s" if "ops" in value else "b/s")
     return view.clean(value)
 
 
