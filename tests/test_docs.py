@@ -64,3 +64,14 @@ def test_python_of_a_page_runs(page, index, code, capsys):
     # "# b'payload'" behind an expression or a line is what it gives.
     for line, value in re.findall(r"^([^#\n]+?)\s+# (b'.*')$", code, re.MULTILINE):
         assert repr(eval(line, names)) == value
+
+
+def test_samples_of_formats_are_listed(root):
+    folder = root / "tests" / "samples"
+    text = (folder / "README.md").read_text()
+    assert all(
+        f"`{path.name}`" in text or path.name == "README.md"
+        for path in folder.iterdir()
+        if "captures" not in path.name
+    )
+    assert "](README-captures.md)" in text

@@ -166,6 +166,23 @@ def test_no_number_of_an_axis_hangs_over_its_edge(high: float) -> None:
         assert all(label.get_window_extent(renderer).x1 <= axes.bbox.x1 + 1 for label in labels)
 
 
+def test_beyond_its_last_number_an_axis_still_has_ticks() -> None:
+    """Ranges of 24 to 37 % behind a last number of 10 would look like 12 to 13 %."""
+    record = make_record(["nic"])
+    for row in record["results"]:
+        for metric in ("latency_p50", "latency_p99"):
+            if row["overhead"] and row["scheme"] != "bounce-buffer":
+                row["overhead"][metric]["range_high_pct"] = 37.0
+    axes = figures.fig_overhead(record).axes[0]
+    assert axes.get_xscale() == "symlog"
+    ticks = sorted({*axes.get_xticks(), *axes.get_xticks(minor=True)})
+    assert {10, 20, 30, 40} <= set(ticks)
+    assert 20 in axes.get_xticks()
+    # And beyond the bend there is room for them.
+    places = axes.transAxes.inverted().transform(axes.transData.transform([(10, 0), (37, 0)]))[:, 0]
+    assert places[1] - places[0] > 0.15
+
+
 def test_a_range_without_an_end_is_an_arrow_and_does_not_stretch_the_axis() -> None:
     record = make_record(["nic"])
     plain = figures.fig_overhead(record)

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from sevpcie_core import cli
+from sevpcie_core.cli.validate import section_of
 from sevpcie_core.errors import FormatError
 from sevpcie_core.link import analytic
 from sevpcie_core.report.style import Drawing, svg
@@ -109,7 +110,22 @@ def test_json_csv_and_pictures(data, tmp_path, capsys):
 def test_a_model_that_is_off_ends_with_99(data, capsys):
     folder = data(row(64), row(256, scale=1.00001))
     assert cli.main(["validate", "--data", str(folder)]) == 99
-    assert "MISSED" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "MISSED\n" in said
+    assert '\nMISSED: docs/validation.md says why: pcie_model under "What is reached"\n' in said
+    assert cli.main(["validate", "--data", str(data(row(64)))]) == 0
+    assert "MISSED" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", run.names())
+def test_what_is_missed_is_explained_in_a_section_of_the_page(root, name):
+    text = (root / "docs" / "validation.md").read_text()
+    head = f"\n### {section_of(name)}\n"
+    assert head in text
+    section = text.split(head)[1].split("\n#")[0]
+    assert f"`{name}`" in section or section_of(name) == "What is reached"
+    # All others are met.
+    assert "**What is missed.** No bar" in text.split("\n### What is reached\n")[1]
 
 
 def test_one_byte_more_per_tlp_would_show(data, monkeypatch):

@@ -258,6 +258,13 @@ def _print(found: "list[DataSet]") -> None:
         f"platforms were calibrated before, with {calibrated} of these points (points.csv of --out marks\n"
         "them, docs/validation.md says which rows); the others are held out"
     )
+    if missed := [one.name for one in there if not one.ok]:
+        told = [
+            f'{", ".join(names)} under "{section}"'
+            for section in dict.fromkeys(map(section_of, missed))
+            if (names := [name for name in missed if section_of(name) == section])
+        ]
+        print(f"\nMISSED: docs/validation.md says why: {'; '.join(told)}")
     skipped = _not_modelled(found)
     files: dict[str, dict[str, int]] = {}
     for what, count in skipped.items():
@@ -273,6 +280,13 @@ def _print(found: "list[DataSet]") -> None:
             print(f"  {_count(count, 'row')}: {kind}")
     if not named:
         print("(--json names each kind)")
+
+
+def section_of(name: str) -> str:
+    """Return the section of docs/validation.md that explains what a set misses."""
+    if name.startswith("gpu_wire_"):
+        return "Bytes on a GPU's wire"
+    return "Own measurements" if name.startswith(("gpu_chase", "gpu_copy_", "gpu_zc_")) else "What is reached"
 
 
 def _count(number: int, thing: str) -> str:

@@ -10,10 +10,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from sevpcie_core.report import view
 from sevpcie_core.report.style import (
@@ -347,26 +348,45 @@ def _percent_axis(axes: Axes, ends: Sequence[float], budget: float, inches: floa
     if high <= 6 * budget or budget <= 0:
         axes.set_xlim(low - 0.02 * high if low == 0 else low * 1.05, high * 1.04)
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_minor_locator(NullLocator())
     else:
         bend = 2 * budget
-        axes.set_xscale("symlog", linthresh=bend, linscale=1.6)
-        axes.set_xlim(min(low * 1.1, -0.06 * budget), high * 1.15)
-        decade = inches / (1.6 + math.log10(high / bend))
-        steps = [0.0, budget, bend] if decade > 0.4 else [0.0, bend]
-        # Half of a label must have room before the edge, or it hangs over.
-        most = axes.get_xlim()[1]
-        for step in (m * 10.0**e for e in range(12) for m in (1, 2, 5)):
-            if not bend < step < high:
-                continue
-            text = 0.055 * len(f"{step:g}")
-            before, behind = (decade * math.log10(ratio) for ratio in (step / steps[-1], most / step))
-            if before > max(0.36, 0.16 + text) and behind > text / 2:
+        left, right = min(low * 1.1, -0.06 * budget), high * 1.3
+        # Of the axis in decades: what is beyond the bend has room of its own, however short it is.
+        linear = min(1.6, max(0.8, 1.3 * math.log10(high / bend)))
+        axes.set_xscale("symlog", linthresh=bend, linscale=linear)
+        axes.set_xlim(left, right)
+        to_inches = axes.transScale.transform
+        scale = inches / float(np.diff(to_inches([(left, 0), (right, 0)])[:, 0])[0])
+
+        def apart(one: float, other: float) -> float:
+            return scale * float(np.diff(to_inches([(one, 0), (other, 0)])[:, 0])[0])
+
+        steps = [0.0, budget, bend] if apart(budget, bend) > _apart(budget, bend) else [0.0, bend]
+        decades = [m * 10.0**e for e in range(12) for m in range(1, 10)]
+        # Powers of ten first. Half of a number must have room before the edge, or it hangs over.
+        for step in (d for first in ("1", "25") for d in decades if f"{d:g}"[0] in first and bend < d < high):
+            room = apart(step, right) > _text(step) / 2
+            if room and all(abs(apart(step, other)) > _apart(step, other) for other in steps):
                 steps.append(step)
         steps = [-budget, *steps] if low < -budget else steps
         axes.xaxis.set_major_locator(FixedLocator(steps))
-    axes.xaxis.set_minor_locator(NullLocator())
+        # Without a number where there is no room for one: without them the last number looks like the end.
+        between = [d for d in decades if bend < d < right and d not in steps]
+        axes.xaxis.set_minor_locator(FixedLocator([*(-d for d in between if -d > left), *between]))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     return bend
+
+
+def _text(value: float) -> float:
+    """Return about how wide a number below an axis is, inches."""
+    return 0.068 * len(f"{value:g}")
+
+
+def _apart(one: float, other: float) -> float:
+    """Return how far apart two numbers must be, inches."""
+    return (_text(one) + _text(other)) / 2 + 0.05
 
 
 def _overhead_key(budget: float, endless: bool) -> list[Line2D]:
