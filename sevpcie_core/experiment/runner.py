@@ -110,8 +110,9 @@ def _wires(outcome: Outcome, workload: WorkloadRun, d: int) -> Mapping[str, floa
     for s, switch in enumerate(workload.switches):
         if switch.name in ends:
             ways.append((f"uplink {switch.name}", len(workload.devices) + s))
+    shared = any(other.peer == run.name for other in workload.devices)
     return {
-        f"{name} {direction}": time / outcome.job_ps[d]
+        f"{name} {direction}": time / (outcome.job_ps[d] if row == d and not shared else outcome.span_ps)
         for name, row in ways
         for direction, time in zip(DIRECTIONS, outcome.wire_ps[row], strict=True)
     }
