@@ -70,13 +70,30 @@ def _parse(value: object, units: dict[str, int], default: str | None, base: str,
             raise ConfigError(f"{_shown(value)}: no unit; expected {expected}")
         unit = default or base
     if unit not in units:
-        raise ConfigError(f"{_shown(value)}: unknown unit {unit!r}; expected {expected}")
+        raise ConfigError(f"{_shown(value)}: unknown unit {unit!r}; expected {expected}{_meant(unit, units)}")
     exact = Fraction(number) * units[unit]
     if exact.denominator != 1:
         raise ConfigError(f"{_shown(value)}: not a whole number of {base}; expected {expected}")
     if exact.numerator > INT64_MAX:
         raise ConfigError(f"{_shown(value)}: too large; expected {expected}")
     return exact.numerator
+
+
+def _meant(unit: str, units: dict[str, int]) -> str:
+    """Return "; did you mean kB or KiB?" where a unit is one but for case, an i, ps for /s, or a B."""
+    wanted = unit[:-2] + "/s" if unit.endswith("ps") and len(unit) > 2 else unit
+    # Bits and bytes differ in case alone: who writes one of them means it, if there is such a unit.
+    near = [
+        known for known in units if known.isascii() and _bare(known) in (_bare(wanted), _bare(wanted) + "b")
+    ]
+    near = [known for known in near if ("B" in known) == ("B" in wanted)] or near
+    if "i" in wanted or wanted.endswith("/s"):
+        near = [known for known in near if ("i" in known) == ("i" in wanted)]
+    return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def _bare(unit: str) -> str:
+    return unit.replace("i", "").lower()
 
 
 def _shown(value: str | int) -> str:

@@ -3,8 +3,11 @@
 import io
 import time
 
+import numba
 import pytest
+from numba.core.event import Listener, install_listener
 
+from sevpcie_core import _jit, cli, ide
 from sevpcie_core.cli.progress import PATIENCE_S, Progress
 
 
@@ -37,6 +40,45 @@ def test_each_long_stage_is_named_once_where_no_line_can_be_rewritten():
     ]
     text = show(io.StringIO(), stages)
     assert text == "sevpcie: compiling ...\nsevpcie: simulating 3 of 60 ...\n"
+
+
+def test_whatever_the_stage_a_compiler_at_work_is_named(monkeypatch):
+    monkeypatch.setattr(_jit._compiler, "depth", 1)
+    assert show(io.StringIO(), [("looking", 0, 1, 0.3)]) == "sevpcie: compiling ...\n"
+    assert show(io.StringIO(), [("compiling aesni", 0, 0, 0.3)]) == "sevpcie: compiling aesni ...\n"
+    stream = io.StringIO()
+    with Progress(stream=stream, patience_s=0.05) as progress:
+        progress("looking", 0, 1)
+        for depth in (1, 0, 1, 0):
+            monkeypatch.setattr(_jit._compiler, "depth", depth)
+            time.sleep(0.2)
+    assert stream.getvalue() == "sevpcie: compiling ...\nsevpcie: looking 0 of 1 ...\n"
+
+
+@pytest.mark.skipif(_jit.JIT_DISABLED, reason="nothing is compiled")
+def test_a_compiler_at_work_is_known():
+    seen = []
+
+    class Noting(Listener):
+        def on_start(self, event):
+            seen.append(_jit.compiling())
+
+        def on_end(self, event):
+            pass
+
+    with install_listener("numba:run_pass", Noting()):
+        assert numba.njit(lambda a: a + 1)(1) == 2
+    assert seen
+    assert all(seen)
+    assert not _jit.compiling()
+
+
+def test_sealing_says_when_it_compiles(monkeypatch, capsys):
+    monkeypatch.setattr(_jit._compiler, "depth", 1)
+    monkeypatch.setattr(Progress.__init__, "__defaults__", (False, None, 0.01))
+    monkeypatch.setattr(ide, "seal_once", lambda *_, **__: time.sleep(0.3) or 1 / 0)
+    cli.main(["seal", "--key", "00" * 32, "--tlp", "20000010010006ff1122334455667700"])
+    assert "sevpcie: compiling ...\n" in capsys.readouterr().err
 
 
 def test_a_terminal_has_one_line_that_is_wiped():

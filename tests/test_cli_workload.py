@@ -10,8 +10,10 @@ import pytest
 from sevpcie_core import cli
 from sevpcie_core.cli import outdir
 from sevpcie_core.experiment.looks import catalogue, document
+from sevpcie_core.experiment.programs import build
 from sevpcie_core.experiment.scenario import load_scenario
 from sevpcie_core.report.workload import render
+from sevpcie_core.workload.program import BEGIN
 
 MINE = """
 name = "mine"
@@ -164,6 +166,77 @@ def test_seeds_are_those_of_a_comparison(capsys, mine):
 def test_a_workload_that_ends_by_time_is_looked_at_for_some_operations(capsys):
     found = shown(capsys, "mix", "--quick")
     assert [d["operations"]["count"] for (_, name), d in found.items() if name != "gpu"] == [1000, 1000]
+
+
+def test_what_time_ends_is_looked_at_until_then(capsys):
+    found = shown(capsys, "mix")
+    nvme, nic, gpu = (found["mixed", name] for name in ("nvme", "nic", "gpu"))
+    run = load_scenario("mix").resolve().workloads[0].devices[1]
+    # The first frame that is intended for 1 ms or later, counted by hand.
+    count = 0
+    for chunk in build(run, 1, 1, 10**9).chunks():
+        starts = chunk.steps["not_before_ps"][(chunk.steps["flags"] & BEGIN) > 0].tolist()
+        count += sum(start < 10**9 for start in starts)
+        if starts[-1] >= 10**9:
+            break
+    assert nic["operations"]["count"] == count
+    assert gpu["rate"]["span_ns"] < 1e6
+    # Nobody gives the starts of a closed loop, and what is asked for is no more than that.
+    assert [d["ends"]["all"] for d in (nvme, nic, gpu)] == [False, True, True]
+    assert nvme["operations"]["count"] == 10_000
+    few = shown(capsys, "mix", "--requests", "50")
+    assert [(d["operations"]["count"], d["ends"]["all"]) for d in few.values()] == [(50, False)] * 3
+    told = " ".join(show(capsys, "mix").split())
+    assert "2,998 write, the first ones: a run ends after 1.00 ms" in told
+    assert f"{count:,}, which begin in the 1.00 ms of a run" in told
+    assert shown(capsys, "nvme/randread4k", "--quick")["randread4k", "dram"]["ends"] is None
+
+
+@pytest.mark.parametrize(
+    ("workload", "said"),
+    [
+        (
+            "nic-root",
+            "RCB 64 B; data in the memory of gpu, turned at the root complex: over link of nic, link",
+        ),
+        (
+            "nic-switch",
+            "behind switch leaf; data in the memory of gpu, turned at switch leaf: over link of nic, link of",
+        ),
+        (
+            "nic-switch-acs",
+            "turned at the root complex (ACS redirect): over link of nic, uplink leaf, link of",
+        ),
+    ],
+)
+def test_where_data_lie_that_are_not_in_the_memory_of_the_host(capsys, workload, said):
+    told = " ".join(show(capsys, f"gpudirect/{workload}/nic", "--quick").split())
+    assert said in told
+    (device,) = shown(capsys, f"gpudirect/{workload}/nic", "--quick").values()
+    assert device["way"]["memory_of"] == "gpu"
+    assert shown(capsys, "nic/imix_rx", "--quick").popitem()[1]["way"] is None
+
+
+def test_a_rate_that_is_a_share_has_three_digits(capsys, tmp_path):
+    path = tmp_path / "shares.toml"
+    path.write_text(
+        MINE.split("[[workload]]")[0]
+        + """[[workload]]
+name = "w"
+load = "60Gb/s"
+[workload.device.a]
+preset = "nvme-dram"
+share = 0.5
+traffic = { kind = "nvme", block = "8KiB" }
+[workload.device.b]
+preset = "nic-400g"
+share = 0.5
+traffic = { kind = "nic", direction = "rx", sizes = 1514 }
+"""
+    )
+    # 30 Gb/s of data are 1538 / 1514 of that on the line.
+    assert shown(capsys, str(path), "--quick")["w", "b"]["traffic"]["rate"] == "30475561427b/s"
+    assert "direction rx, rate 30.5 Gb/s, sizes 1514" in show(capsys, str(path), "--quick")
 
 
 def test_protected_buffers_can_be_chosen(capsys):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sevpcie_core import cli
 from sevpcie_core.errors import ConfigError, FormatError
 from sevpcie_core.experiment import presets, programs
 from sevpcie_core.experiment.problems import Origin
@@ -67,7 +68,7 @@ def test_rings_are_as_the_device_says_unless_they_say_otherwise() -> None:
     usual = adapter_of("nic-400g")
     assert usual.rx == usual.tx == nic.Ring(doorbell=8, fetch=8, completion_bytes=64)
     kernel, dpdk = adapter_of("nic-100g-kernel"), adapter_of("nic-100g-dpdk")
-    assert (kernel.rx.doorbell, kernel.tx.doorbell, kernel.rx.interrupt) == (16, 1, 64)
+    assert (kernel.rx.doorbell, kernel.tx.doorbell, kernel.rx.interrupt) == (16, 1, 0)
     assert (kernel.moderation_ps, kernel.entries) == (50_000_000, 2048)
     assert (dpdk.tx.doorbell, dpdk.tx.completions, dpdk.tx.completion_bytes) == (32, 32, 16)
     assert (dpdk.moderation_ps, dpdk.rx.interrupt) == (0, 0)
@@ -141,10 +142,6 @@ def test_what_is_not_said_is_not_in_the_digest(load: Load) -> None:
     ("changes", "said"),
     [
         (
-            {"preset": '{ base = "nic-400g", msi_time = "1us" }'},
-            "msi_time: '1us' without interrupts; expected",
-        ),
-        (
             {"preset": '{ base = "nic-400g", ring_entries = 4 }'},
             "ring_entries: 4; expected at least the largest batch, 8",
         ),
@@ -181,3 +178,35 @@ def test_a_capture_without_the_direction_is_refused(load: Load) -> None:
     with pytest.raises((FormatError, ConfigError)) as caught:
         moved(load(direction="tx", sizes=sizes))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "device", "trace", "other", "said"),
+    [
+        ("nic", "nic-400g", "sample:redis", "443", "'443' is no end of any packet in "),
+        ("tlp", "endpoint", "TLPS", "99:00.0", "'99:00.0': "),
+    ],
+)
+def test_an_end_that_no_packet_has_is_named_where_it_was_said(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    device: str,
+    trace: str,
+    other: str,
+    said: str,
+) -> None:
+    (tmp_path / "tlps.csv").write_text("time_ns,direction,tlp\n0,up,4000000101000a0f0000100000000000\n")
+    trace = trace.replace("TLPS", str(tmp_path / "tlps.csv"))
+    assert cli.main(["workload", "show", trace, "--local", other, "--seed", "2"]) == 2
+    assert capsys.readouterr().err.startswith(f"sevpcie: error: --local {said}")
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        f'name = "mine"\nlink = "gen5x16"\n[[workload]]\nname = "w"\n[workload.device.d]\n'
+        f'preset = "{device}"\n'
+        f'[workload.device.d.traffic]\nkind = "{kind}"\ntrace = "{trace}"\nlocal = "{other}"\n'
+    )
+    for options in ([], ["--seed", "2"]):
+        assert cli.main(["workload", "show", str(path), *options]) == 2
+        found = capsys.readouterr().err
+        assert found.startswith(f"sevpcie: error: {path}:10: workload[0].device.d.traffic.local: {said}")

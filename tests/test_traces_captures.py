@@ -149,7 +149,7 @@ def test_other_links_are_left_out(capture):
     other, mine = enhanced(NOW, b"\1" * 64), enhanced(NOW, packet(SERVER), face=1)
     path = capture(section(), usb, interface(), other, mine)
     assert traces.read_nic(path).size == 1
-    with pytest.raises(ConfigError, match="--local '9' is no end of any packet"):
+    with pytest.raises(ConfigError, match=r"^local: '9' is no end of any packet"):
         traces.read_nic(path, local="9")
 
 

@@ -22,7 +22,7 @@ def named(path: Path) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         traces.read_nic(path, local="203.0.113.77:9")
     told = re.fullmatch(
-        r"--local \S+ is no end of any packet in \S+; expected an address or port that is(?:: (.*))?",
+        r"local: \S+ is no end of any packet in \S+; expected an address or port that is(?:: (.*))?",
         str(caught.value),
     )
     assert told

@@ -1,6 +1,7 @@
 """Text with units to integers and back."""
 
 import contextlib
+from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
@@ -77,6 +78,32 @@ def test_times(text, expected):
 )
 def test_rates(text, expected):
     assert units.parse_rate_bps(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("parse", "value", "meant"),
+    [
+        (units.parse_bytes, "64KB", "kB or KiB"),
+        (units.parse_bytes, "64K", "kB or KiB"),
+        (units.parse_bytes, "1mb", "MB or MiB"),
+        (units.parse_bytes, "4kib", "KiB"),
+        (units.parse_rate_bps, "60Gbps", "Gb/s"),
+        (units.parse_rate_bps, "60GBps", "GB/s"),
+        (units.parse_rate_bps, "60gib/s", "Gib/s"),
+        (units.parse_operations, "5Kops/s", "kops/s"),
+        (units.parse_time_ps, "3US", "us"),
+        (units.parse_time_ps, "3h", None),
+        (units.parse_bytes, "4 parsecs", None),
+        (units.parse_rate_bps, "3ops", None),
+    ],
+)
+def test_a_unit_that_may_be_meant_is_named(
+    parse: Callable[[object], int], value: str, meant: str | None
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(value)
+    _, asks, near = str(caught.value).partition("; did you mean ")
+    assert (near == f"{meant}?") if meant else not asks
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from sevpcie_core.stats.hist import bucket_bounds
 from sevpcie_core.tlp.size import padded_payload_bytes, wire_bytes
 from sevpcie_core.workload.expand import KINDS, MRD, Sizes, expand
 from sevpcie_core.workload.look import look
-from sevpcie_core.workload.program import Chunk, Program
+from sevpcie_core.workload.program import Chunk, Program, until
 
 LINK = Sizes(256, 512, 64, 256)
 NAMES = {WRITE_UP: ("write", "up"), READ_UP: ("read", "up"), WRITE_DOWN: ("write", "down")}
@@ -61,6 +61,19 @@ def operations(draw):
         ]
         ends.append(len(steps))
     return steps, ends[:-1]
+
+
+@settings(deadline=None)
+@given(operations(), st.sampled_from([1, 701, 3_000_001, 10**13 + 1]), st.integers(1, 12), st.data())
+def test_a_program_until_a_time(drawn, end_ps, most, data):
+    steps, ends = drawn
+    cuts = data.draw(st.lists(st.sampled_from(ends), unique=True)) if ends else []
+    begins = [at for at, step in enumerate(steps) if step.begin]
+    late = [at for k, at in enumerate(begins) if steps[at].not_before_ps >= end_ps or k >= most]
+    left = np.concatenate(
+        [chunk.steps for chunk in until(program(steps, cuts), end_ps, most).chunks()] or [as_array([])]
+    )
+    assert left.tobytes() == as_array(steps[: min(late, default=len(steps))]).tobytes()
 
 
 @settings(max_examples=120, deadline=None)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+import numba.core.event
 import numpy as np
 
 from .locked import lock
@@ -85,14 +86,36 @@ def _temporary_base() -> Path:
     return base
 
 
-# Both lack types for what is used here.
+# They lack types for what is used here.
 _config: Any = numba.config
 _njit: Any = numba.njit
+_event: Any = numba.core.event
 
 JIT_DISABLED = bool(_config.DISABLE_JIT)
 BOUNDS_CHECKED = bool(_config.BOUNDSCHECK)
 if not JIT_DISABLED and "NUMBA_CACHE_DIR" not in os.environ:
     _config.CACHE_DIR = str(_cache_dir())
+
+
+class _Compiler(numba.core.event.Listener):
+    """Counts the kernels that are being compiled; what a cache holds is not."""
+
+    depth = 0
+
+    def on_start(self, event: object) -> None:
+        self.depth += 1
+
+    def on_end(self, event: object) -> None:
+        self.depth -= 1
+
+
+_compiler = _Compiler()
+_event.register("numba:compile", _compiler)
+
+
+def compiling() -> bool:
+    """Return whether a kernel is being compiled at this moment, by any thread."""
+    return _compiler.depth > 0
 
 
 def _interpreted(function: F) -> F:

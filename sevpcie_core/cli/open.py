@@ -7,6 +7,7 @@ import typer
 
 from ..errors import IntegrityError
 from . import options, output, wire
+from .progress import Progress
 
 EPILOG = """What the second example of sevpcie seal prints.
 
@@ -68,8 +69,6 @@ def open_(
     --json prints), and only the last has a MAC. Each unit takes the next counter. The first refusal ends it,
     as it ends a stream.
     """
-    from ..ide import open_once
-
     lines = wire.one_input("--wire", sealed, file)
     settings = wire.Settings(
         scheme=scheme,
@@ -84,21 +83,25 @@ def open_(
     )
     opened: list[bytes] = []
     refused: str | None = None
-    for number, unit in enumerate(_units(lines, flit)):
-        try:
-            with wire.placed(unit[0][0], file):
-                opened += open_once(
-                    [data for _, data in unit],
-                    sub_stream=settings.sub_stream,
-                    counter=counter + number,
-                    k=k,
-                    t=t,
-                    pr_sent=pr_sent if number == 0 else None,
-                    **settings.rest,
-                )
-        except IntegrityError as error:
-            refused = str(error)
-            break
+    with Progress() as progress:
+        progress("opening", 0, 0)
+        from ..ide import open_once
+
+        for number, unit in enumerate(_units(lines, flit)):
+            try:
+                with wire.placed(unit[0][0], file):
+                    opened += open_once(
+                        [data for _, data in unit],
+                        sub_stream=settings.sub_stream,
+                        counter=counter + number,
+                        k=k,
+                        t=t,
+                        pr_sent=pr_sent if number == 0 else None,
+                        **settings.rest,
+                    )
+            except IntegrityError as error:
+                refused = str(error)
+                break
     with output.pipe():
         if json:
             output.print_json(_fields(opened, refused, file is None))

@@ -1,6 +1,7 @@
 """The progress line: silent for two seconds, then it says what takes so long.
 
-On a terminal one line is rewritten and wiped at the end; anywhere else each long stage is named once.
+On a terminal one line is rewritten and wiped at the end; anywhere else each long stage is named once. While
+kernels are being compiled that is what is said, whatever the stage.
 """
 
 import os
@@ -14,6 +15,13 @@ PATIENCE_S: Final = 2.0
 _TICK_S: Final = 0.25
 # ECMA-48: back to column 1, erase to the end of the line.
 _WIPE: Final = "\r\x1b[K"
+_COMPILING: Final = "compiling"
+
+
+def _compiling() -> bool:
+    """Return whether a kernel is being compiled; without loading what compiles."""
+    jit = sys.modules.get("sevpcie_core._jit")
+    return bool(getattr(jit, "compiling", bool)())
 
 
 class Progress:
@@ -29,7 +37,7 @@ class Progress:
         self._rewrites = self._stream.isatty() and os.environ.get("TERM") != "dumb"
         self._state = ("", 0, 0)
         self._since = time.monotonic()
-        self._named = ""
+        self._named: set[str] = set()
         self._stop = threading.Event()
         self._thread = None if quiet else threading.Thread(target=self._watch, daemon=True)
 
@@ -61,12 +69,14 @@ class Progress:
             stage, done, total = self._state
             if not stage or time.monotonic() - self._since < self._patience_s:
                 continue
+            if _compiling():
+                stage, total = (stage if stage.startswith(_COMPILING) else _COMPILING), 0
             text = f"sevpcie: {stage} {done} of {total}" if total else f"sevpcie: {stage}"
             if self._rewrites:
                 self._write(f"{_WIPE}{text} ...")
-            elif stage != self._named:
+            elif stage not in self._named:
                 self._write(f"{text} ...\n")
-            self._named = stage
+            self._named.add(stage)
 
     def _write(self, text: str) -> None:
         try:

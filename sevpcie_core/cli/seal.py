@@ -7,6 +7,7 @@ import typer
 
 from ..errors import MisuseError
 from . import options, output, wire
+from .progress import Progress
 
 if TYPE_CHECKING:
     from ..ide import SealedParts
@@ -68,8 +69,6 @@ def seal(
     The nonce counter is yours to choose, and nothing is remembered: never use two outputs of one key and
     counter for anything but looking at them.
     """
-    from ..ide import seal_once
-
     lines = wire.one_input("--tlp", tlp, file)
     if aggregate not in (1, 2, 4, 8):
         raise MisuseError(f"--aggregate {aggregate}: expected 1, 2, 4 or 8")
@@ -87,19 +86,23 @@ def seal(
         flit=flit,
     )
     units = []
-    for number, start in enumerate(range(0, len(lines), aggregate)):
-        unit = lines[start : start + aggregate]
-        with wire.placed(unit[0][0], file):
-            parts = seal_once(
-                [data for _, data in unit],
-                sub_stream=settings.sub_stream,
-                counter=counter + number,
-                k=k,
-                t=t,
-                pr_sent=pr_sent if number == 0 else 0,
-                **settings.rest,
-            )
-        units.append(parts)
+    with Progress() as progress:
+        progress("sealing", 0, 0)
+        from ..ide import seal_once
+
+        for number, start in enumerate(range(0, len(lines), aggregate)):
+            unit = lines[start : start + aggregate]
+            with wire.placed(unit[0][0], file):
+                parts = seal_once(
+                    [data for _, data in unit],
+                    sub_stream=settings.sub_stream,
+                    counter=counter + number,
+                    k=k,
+                    t=t,
+                    pr_sent=pr_sent if number == 0 else 0,
+                    **settings.rest,
+                )
+            units.append(parts)
     with output.pipe():
         if json:
             found = [_fields(parts) for parts in units]

@@ -17,7 +17,7 @@ from ..errors import ConfigError
 from ..policy import decide, draw_map
 from ..stats.hist import Histogram, bucket_bounds
 from ..workload.look import Look, look
-from ..workload.program import Program
+from ..workload.program import Program, until
 from ..workload.tlps import Capture, capture
 from ..workload.traces import TLP_DTYPE
 from . import presets
@@ -35,6 +35,8 @@ Document: TypeAlias = dict[str, Any]
 
 SCHEMA_VERSION: Final = 1
 _NS: Final = 1e-3
+# Operations of a device that are looked at where time ends a run.
+_MOST: Final = 1_000_000
 # Records of a trace that are looked at together.
 _PIECE: Final = 1 << 16
 _PERCENTILES: Final = (1, 50, 90, 99)
@@ -177,7 +179,8 @@ def document(
         progress("looking", at, len(views))
         if not out or out[-1]["workload"] != view.workload.name:
             out.append({"workload": view.workload.name, "devices": []})
-        out[-1]["devices"].append({**view.facts(), **_told(view.look(), view.shares, view.timed)})
+        told = _told(view.look(), view.shares, view.timed)
+        out[-1]["devices"].append({**view.facts(), **told, "ends": view.ends(told["operations"]["count"])})
     return {
         "schema_version": SCHEMA_VERSION,
         "command": "workload show",
@@ -203,6 +206,9 @@ def _traffic(table: Any) -> dict[str, Any]:
     return {key: said[key] for key in first + rest}
 
 
+_CLOSED: Final = "closed loop"
+
+
 @dataclass(frozen=True)
 class View:
     """One device of a workload, as it is looked at: generated traffic for so many requests."""
@@ -211,6 +217,8 @@ class View:
     workload: WorkloadRun
     index: int
     requests: int
+    asked: int
+    """Operations that somebody asked for, so that no more are looked at; 0: nobody did."""
     said: dict[str, Any]
     """Its traffic, in the words of a scenario file."""
 
@@ -226,33 +234,75 @@ class View:
 
     @cached_property
     def program(self) -> Program:
-        """Return its program."""
+        """Return its program: what begins in a run that time ends, where the starts are given."""
+        duration_ps = self.resolved.duration_ps
+        if duration_ps:
+            program = build(self.run, self.index, self.resolved.seed, duration_ps)
+            if self._arrivals(program) != _CLOSED:
+                return until(program, duration_ps, self.asked or _MOST)
         requests = 0 if trace_of(self.run.traffic) else self.requests
         # In the background it goes on for as long as others do: here as long as by itself.
         return build(
             replace(self.run, requests=requests, background=False), self.index, self.resolved.seed, 0
         )
 
-    @property
-    def arrivals(self) -> str:
-        """Return who gives its intended starts."""
+    def _arrivals(self, program: Program) -> str:
         if trace_of(self.run.traffic) is not None:
             return "recorded"
         # A generated job has intended starts as a recorded one has.
         if getattr(self.run.traffic, "job", None) is not None:
             return "generated job"
-        return "open loop" if self.program.open_loop else "closed loop"
+        return "open loop" if program.open_loop else _CLOSED
+
+    @property
+    def arrivals(self) -> str:
+        """Return who gives its intended starts."""
+        return self._arrivals(self.program)
 
     @property
     def timed(self) -> bool:
         """Return whether gaps between its intended starts tell something."""
-        return self.arrivals != "closed loop"
+        return self.arrivals != _CLOSED
 
     def look(self) -> Look:
         """Count what its program consists of."""
         marked = draw_map(self.program.regions, self.shares, self.resolved.seed)
         protect = partial(_selective, marked)
         return look(self.program, self.run.sizes, timed=self.timed, protect=protect)
+
+    def ends(self, count: int) -> Document | None:
+        """Return how much of a run that time ends these operations are; None where operations end it."""
+        duration_ps = self.resolved.duration_ps
+        if not duration_ps:
+            return None
+        return {
+            "duration_ns": duration_ps * _NS,
+            "all": self.timed and count < (self.asked or _MOST),
+        }
+
+    def _way(self) -> Document | None:
+        """Return where its data lie if not in the host's memory, and which way they take."""
+        run = self.run
+        if not run.peer:
+            return None
+        peer = next(other for other in self.workload.devices if other.name == run.peer)
+        switches = {switch.name: switch for switch in self.workload.switches}
+        names = list(dict.fromkeys(name for name in (run.switch, peer.switch) if name))
+        same = bool(run.switch) and run.switch == peer.switch
+        # PCIe Base r6.x, section 6.12: ACS P2P Request Redirect.
+        redirected = same and switches[run.switch].acs_redirect
+        below = same and not redirected
+        links = [
+            f"link of {run.name}",
+            *([] if below else [f"uplink {name}" for name in names]),
+            f"link of {peer.name}",
+        ]
+        return {
+            "memory_of": peer.name,
+            "turned_at": f"switch {run.switch}" if below else "the root complex",
+            "acs_redirect": redirected,
+            "links": links,
+        }
 
     def facts(self) -> Document:
         """Return what is known of it before it is looked at."""
@@ -269,6 +319,8 @@ class View:
                     key: getattr(run.sizes, key) for key in ("mps", "mrrs", "rcb", "completion_bytes", "flit")
                 },
             },
+            "switch": run.switch or None,
+            "way": self._way(),
             "traffic": self.said,
             "trace": None if trace is None else _trace(trace, recorded(run.traffic)),
             "arrivals": self.arrivals,
@@ -287,7 +339,8 @@ def views_of(found: Found, resolved: Resolved, requests: int | None, quick: bool
             if not idle and found.workload in (None, workload.name) and found.device in (None, run.name):
                 own = run.requests or found.scenario.requests
                 count = requests or (min(own, QUICK_REQUESTS) if quick else own)
-                yield View(resolved, workload, index, count, _traffic(entry.device[run.name].traffic))
+                asked = requests or (QUICK_REQUESTS if quick else 0)
+                yield View(resolved, workload, index, count, asked, _traffic(entry.device[run.name].traffic))
 
 
 def _selective(region_map: np.ndarray, steps: np.ndarray) -> np.ndarray:

@@ -94,6 +94,8 @@ class Scenario(Table):
     source: dict[str, Annotated[str, Text()]] = Field(default_factory=dict)
 
     _origin: Origin = PrivateAttr(default=Origin("scenario"))
+    # Where its traffic stands, which options do not change.
+    _source: Origin = PrivateAttr(default=Origin("scenario"))
 
     @classmethod
     def from_dict(
@@ -119,6 +121,7 @@ class Scenario(Table):
             data = shares.with_rates(data, draft.workload, origin)
         scenario = cls._read(data, origin, folder)
         object.__setattr__(scenario, "_origin", origin)
+        object.__setattr__(scenario, "_source", origin)
         scenario._assemble(
             lambda given, place: resolved.TraceFile(given, scenario._trace_path(given, place), "", "")
         )
@@ -161,7 +164,12 @@ class Scenario(Table):
             data["arm"] = [{"scheme": scheme, "policy": policy} for scheme, policy in arms]
         if regions is not None:
             data["regions"] = dict(regions)
-        return self.from_dict(data, name=self._origin.name)
+        return self.from_dict(data, name=self._origin.name).with_source(self._source)
+
+    def with_source(self, source: Origin) -> Self:
+        """Have errors about its recordings name another document; return the same scenario."""
+        object.__setattr__(self, "_source", source)
+        return self
 
     @property
     def origin_name(self) -> str:
@@ -503,7 +511,8 @@ class Scenario(Table):
         """Find a trace, and read it once for its content hash."""
         path = self._trace_path(given, place)
         try:
-            return resolved.TraceFile(given, path, traces.detect(path), traces.content_sha256(path))
+            local = self._source.named((*place[:-1], "local"))
+            return resolved.TraceFile(given, path, traces.detect(path), traces.content_sha256(path), local)
         except FormatError as error:
             raise self._origin.error(place, str(error)) from None
 

@@ -33,9 +33,26 @@ class Origin:
 
         Parameters: key: a key of the table at `place` whose line is meant.
         """
-        line = find_line(self.text, (*place, key) if key else place) if self.text else 0
-        head = f"{self.name}:{line}" if line else self.name
-        return ConfigError(": ".join(part for part in (head, dotted(place), tail) if part))
+        where = self.where((*place, key)) if key else self.where(place)
+        return ConfigError(": ".join(part for part in (where, dotted(place), tail) if part))
+
+    def where(self, place: Place) -> str:
+        """Return file and line of a value, the file alone where the line is not found."""
+        line = find_line(self.text, place) if self.text else 0
+        return f"{self.name}:{line}" if line else self.name
+
+    def named(self, place: Place) -> str:
+        """Return how an error of a later time names the value at `place`, which it says next."""
+        return f"{self.where(place)}: {dotted(place)}: "
+
+
+@dataclass(frozen=True, slots=True)
+class Options(Origin):
+    """Values that were given as options of a command."""
+
+    def named(self, place: Place) -> str:
+        """Return the option."""
+        return f"--{str(place[-1]).replace('_', '-')} "
 
 
 _MAX_SHOWN = 60

@@ -5,13 +5,14 @@ comparison see the same arrivals, addresses and device times.
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import FormatError, MisuseError
+from ..errors import ConfigError, FormatError, MisuseError
 from ..units import format_bytes
 from ..workload import gpu, gpu_jobs, nic, nvme, tlps, traces
 from ..workload.mix import period_ps, phased, several
@@ -94,7 +95,20 @@ def recorded(traffic: Traffic) -> Recording:
     limit, reading = getattr(traffic, "limit", 0), getattr(traffic, "reading", None)
     local = traffic.local if isinstance(traffic, NicTraffic | TlpTraffic) else None
     rung = isinstance(traffic, NvmeTraffic) and traffic.recorded_batches
-    return _read(traffic.kind, trace.path, trace.sha256, limit, reading, local, rung)
+    with _named(trace):
+        return _read(traffic.kind, trace.path, trace.sha256, limit, reading, local, rung)
+
+
+@contextmanager
+def _named(trace: TraceFile) -> Iterator[None]:
+    """Let an error about `local` name the key or the option that says it."""
+    try:
+        yield
+    except ConfigError as error:
+        key, said = "local: ", str(error)
+        if said.startswith(key) and trace.local_at:
+            raise ConfigError(trace.local_at + said.removeprefix(key)) from None
+        raise
 
 
 def warnings_of(scenario: Resolved, workloads: Collection[str] = ()) -> list[str]:
@@ -245,7 +259,8 @@ def _sizes(traffic: NicTraffic, direction: int) -> Sequence[tuple[int, int]]:
     if trace is None:
         sizes = traffic.sizes
         return traffic.weighted or (_FRAMES[sizes] if isinstance(sizes, str) else ((1, sizes),))
-    frames = _read("nic", trace.path, trace.sha256, 0, None, traffic.local).records
+    with _named(trace):
+        frames = _read("nic", trace.path, trace.sha256, 0, None, traffic.local).records
     mine = frames[frames["direction"] == direction]
     if len(mine) == 0:
         name = ("rx", "tx")[direction]

@@ -138,7 +138,7 @@ class NicRing:
     completion_batch: int
     """Frames of a write-back; 0 (transmit only): none."""
     msi_batch: int
-    """Frames per interrupt message; 0: polling."""
+    """Frames per interrupt message; 0: they are not counted."""
     status_batch: int
     """Frames per read of a register by the driver; 0: none."""
     descriptor_bytes: int = field(default=0, metadata={"sparse": True})
@@ -161,7 +161,7 @@ class NicDevice:
     completion_batch: int
     """Completions written back together."""
     msi_batch: int
-    """Packets per interrupt message; 0: polling, none is sent."""
+    """Packets per interrupt message; 0: they are not counted, and without a time none is sent (polling)."""
     pipeline_ps: int
     """Time of a packet inside the device."""
     relaxed_ordering: bool
@@ -178,7 +178,7 @@ class NicDevice:
     header: int = field(default=0, metadata={"sparse": True})
     """Bytes of a received frame that go to a buffer of their own; 0: none."""
     moderation_ps: int = field(default=0, metadata={"sparse": True})
-    """An interrupt for fewer frames than usual, when the last one was so long ago; 0: none."""
+    """With a count of frames, an interrupt for fewer, so long after the first; alone, a throttle; 0: none."""
     name: str = _cosmetic()
 
 
@@ -235,6 +235,8 @@ class TraceFile:
     """As `workload.traces.detect` names it, such as fio-iolog."""
     sha256: str
     """Of the file's unzipped content, hexadecimal."""
+    local_at: str = field(default="", compare=False, metadata={"cosmetic": True})
+    """How an error names the key `local` of its traffic, which its packets may not have."""
 
 
 @dataclass(frozen=True, slots=True)

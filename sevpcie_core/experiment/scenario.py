@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from ..workload import traces
 from . import presets, resolved
 from .model import Scenario
-from .problems import Origin, suggestion
+from .problems import Options, Origin, suggestion
 from .tables import DEVICES, HostTable, LinkTable, Preset, SchemeTable
 from .toml_text import read_file
 from .traffic import REFERENCE_MARK, SAMPLE, names_file, user_path
@@ -110,7 +110,8 @@ def scenario_from_trace(
     name = file if sample else str(path)
     usual = _TRACE_DEVICE[kind] if device is None else _device(device, kind)
     try:
-        return _replay(stem or "trace", kind, file, link, usual, traffic, name)
+        scenario = _replay(stem or "trace", kind, file, link, usual, traffic, name)
+        return scenario.with_source(Options(name))
     except ConfigError as error:
         # What was asked for stands in no file: it is named as it was asked for.
         text = str(error).removeprefix(f"{name}: ")

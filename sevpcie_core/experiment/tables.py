@@ -376,11 +376,9 @@ class NicTable(Preset):
     credits: DeviceCreditsTable = DeviceCreditsTable()
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield a time of interrupts that there are not, and batches that a ring has no room for."""
+        """Yield batches that a ring has no room for."""
         yield from super().problems()
         rings = self._rings()
-        if self.msi_time and not any(ring.msi_batch for ring in rings):
-            yield "msi_time", f"{format_time(self.msi_time)!r} without interrupts; expected msi_batch above 0"
         batches = ("doorbell_batch", "descriptor_batch", "completion_batch")
         largest = max(getattr(ring, name) for ring in rings for name in batches)
         if self.ring_entries is not None and self.ring_entries < largest:

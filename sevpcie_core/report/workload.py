@@ -6,6 +6,7 @@ have more. Numbers come from the document of `experiment.looks` and from nowhere
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
@@ -13,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from sevpcie_core.report import view
 from sevpcie_core.report.table import PIPE_WIDTH, Text
+from sevpcie_core.units import parse_operations, parse_rate_bps
 
 Document = Mapping[str, Any]
 
@@ -29,6 +31,8 @@ BUFFERS: Final = {"data": "data", "queue": "queue", "mmio": "doorbell", "msi": "
 _SI: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 # Values of a traffic table that need no words.
 _NOTHING: Final = ("0ps", "0ns")
+# A rate of more than four digits.
+_LONG_RATE: Final = re.compile(r"[0-9]{5,18}[kMG]?(?:b|ops)/s", re.ASCII)
 # A gap below it is none; a mean so near to a whole number is one.
 _LEAST_NS: Final = 0.0015
 _WHOLE: Final = 1e-9
@@ -106,7 +110,8 @@ def _device(
     yield head
     sizes = f"MPS {link['mps']}, MRRS {link['mrrs']}, RCB {link['rcb']} B{mode}"
     presets = names(devices, "preset")
-    facts = [("device", f"{presets} on {view.clean(link['name'])}, {sizes}"), ("traffic", traffic(device))]
+    facts = [("device", f"{presets} on {view.clean(link['name'])}, {sizes}{_place(device)}")]
+    facts.append(("traffic", traffic(device)))
     for label, text in [*facts, *trace_facts(device), *_facts(device, signs)]:
         yield from fact(label, text, width)
     yield Text()
@@ -140,6 +145,19 @@ def traffic(device: Document) -> str:
     return f"{device['arrivals']}{': ' if words else ''}{words}"
 
 
+def _place(device: Document) -> str:
+    """Say behind which switch a device is, and where its data lie if not in the host's memory."""
+    switch, data = device["switch"], device["way"]
+    text = f", behind switch {view.clean(switch)}" if switch else ""
+    if data is None:
+        return text
+    why = " (ACS redirect)" if data["acs_redirect"] else ""
+    return (
+        f"{text}; data in the memory of {view.clean(data['memory_of'])}, turned at "
+        f"{view.clean(data['turned_at'])}{why}: over {', '.join(map(view.clean, data['links']))}"
+    )
+
+
 def _plain(value: object) -> str:
     if isinstance(value, float):
         return view.plain_number(value)
@@ -147,6 +165,10 @@ def _plain(value: object) -> str:
         return "{" + ", ".join(f"{k} {_plain(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_plain, value)) + "]"
+    if isinstance(value, str) and _LONG_RATE.fullmatch(value):
+        # A share of a load comes out as a whole number of its unit.
+        per_second = parse_operations(value) if "ops" in value else parse_rate_bps(value)
+        return si_text(per_second, "ops/s" if "ops" in value else "b/s")
     return view.clean(value)
 
 
@@ -190,8 +212,7 @@ def _facts(device: Document, signs: Signs) -> Iterable[tuple[str, str]]:
     count = device["operations"]["count"]
     parts = [f"{n:,} {view.clean(name)}" for name, n in by_class.items() if n]
     classes = f": {', '.join(parts)}" if len(by_class) > 1 else ""
-    endless = "; so many are looked at: in the background it goes on as long as the others"
-    yield "operations", f"{count:,}{classes}{endless if device['background'] else ''}"
+    yield "operations", f"{count:,}{classes}{_part_of_run(device)}"
     data = device["data"]
     yield "data", f"{bytes_text(data['bytes'])}, {per_text(data['bytes_per_operation'])} B per operation"
     rate = device["rate"]
@@ -214,6 +235,18 @@ def _facts(device: Document, signs: Signs) -> Iterable[tuple[str, str]]:
     up, down = (percent(protected[f"wire_added_{way}_pct"]) for way in ("up", "down"))
     text += f"a prefix and a MAC on each add {up} to the wire up and {down} down"
     yield "protected", text
+
+
+def _part_of_run(device: Document) -> str:
+    """Say how much of a run the operations are that are looked at, where they are not what ends it."""
+    ends = device["ends"]
+    if ends is None:
+        told = "; so many are looked at: in the background it goes on as long as the others"
+        return told if device["background"] else ""
+    lasts = view.time_text(ends["duration_ns"])
+    if not ends["all"]:
+        return f", the first ones: a run ends after {lasts}"
+    return f", which begin in the {lasts} of a run{planned(device)}"
 
 
 def planned(device: Document) -> str:

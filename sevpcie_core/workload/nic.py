@@ -17,7 +17,8 @@ import numpy as np
 
 from .._jit import kernel
 from ..stats.draw import below, draw_u64, exponential_table, quantile
-from .nic_steps import ENTRIES, RX, TX, Adapter, Frames, Ring, program
+from .nic_interrupts import Frames
+from .nic_steps import ENTRIES, RX, TX, Adapter, Ring, program
 from .program import FOREVER, Program
 from .traces.pace import LINE_OVERHEAD, LONG_AGO, occupancy_ps, pace_line
 from .traces.records import NIC_DTYPE

@@ -1,25 +1,19 @@
 """NIC: the kernel that writes steps, and what it keeps from one chunk to the next.
 
 Rule: it sees when which frames come, as arrays; `nic.py` says where they are from. A frame is one request.
-
-Moderated interrupts have a timer per direction, by the rule of Intel's throttle registers (Ethernet
-Controller I210 datasheet, interrupt moderation, EITR): where there is something to tell, a message is sent
-when the interval since the last one has passed, which is at once where that was long ago. Which write-backs
-come before the timer runs out is read off the intended times of the frames; the message then waits, from the
-last of them on, for what is left of the interval. So on a slower link interrupts move with the write-backs
-that they tell of, and never merge.
 """
 
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 
 from .._jit import kernel
 from ..spec import BUFFER_DATA, BUFFER_MMIO, BUFFER_MSI, BUFFER_QUEUE
 from .buffers import BAR_ADDRESS, MSI_ADDRESS, Allocator
+from .nic_interrupts import Frames, known, next_burst, untold, wait_to_tell
 from .program import (
     BEGIN,
     DELAY,
@@ -54,9 +48,6 @@ _HEADROOM: Final = 128
 # Most steps of one frame, with what it does for its batch.
 _STEPS: Final = 12
 
-Frames: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, int]
-"""Intended starts (ps), sizes (bytes), directions, and the start of the next frame after them."""
-
 
 @dataclass(frozen=True)
 class Ring:
@@ -69,7 +60,8 @@ class Ring:
     whole : a transmit ring reads none before as many as that are there, but for the last ones.
     completion_bytes, completions : bytes of a write-back, and frames of it. Receive has as many bytes per
         frame, transmit per write-back, or none with 0 frames.
-    interrupt : frames per message; 0: polling. status : frames per read of a register by the driver; 0: none.
+    interrupt : frames per message; 0: they are not counted. status : frames per read of a register by the
+        driver; 0: none.
     descriptor_bytes : of each; 0: as the adapter says.
     """
 
@@ -109,8 +101,9 @@ class Adapter:
     ----------
     descriptor_bytes : of each, where its ring does not say. pipeline_ps : of a frame inside the device.
     entries : of each ring. header : bytes of a received frame that go to a buffer of their own; 0: none do.
-    moderation_ps : an interrupt for fewer frames than `Ring.interrupt`, when the ring's last one was so long
-        ago; 0: none.
+    moderation_ps : of a ring that counts frames, an interrupt for fewer, so long after the first of them is
+        written back; of one that does not, the least time from one interrupt to the next. 0: no timer, and
+        a ring that does not count either is polled.
     """
 
     rx: Ring = Ring()
@@ -153,59 +146,9 @@ _BUFFER_DISTANCE: Final = 3
 _HEADERS_AT: Final = 4
 _HEADER_DISTANCE: Final = 5
 # Columns of `state`: frames received, or fetched to send; those whose completion is not yet written back, or
-# whose descriptor is not yet fetched; those that no interrupt has told of; when the last interrupt is due.
+# whose descriptor is not yet fetched.
 _SEEN: Final = 0
 _OPEN: Final = 1
-_UNTOLD: Final = 2
-_LAST_TOLD: Final = 3
-_NEVER: Final = -1
-
-
-@kernel
-def _next_burst(times, directions, i, direction, most):
-    """Return when the next frames of a direction come, from frame i on; FOREVER where there are none.
-
-    most : of so many that are sent together, the last one tells; 1 in receive.
-    """
-    n = len(times)
-    while i < n and directions[i] != direction:
-        i += 1
-    last = i
-    while last + 1 < n and last + 1 - i < most and directions[last + 1] == direction:
-        last += 1
-    return times[last] if last < n else np.int64(FOREVER)
-
-
-@kernel
-def _wait_to_tell(state, direction, ring, count, now, moderation, following):
-    """Return how long after what was written last an interrupt follows, ps; _NEVER if none does.
-
-    Modified in place: state.
-
-    count : frames that are written back at `now`. following : when the next ones may be, at the earliest.
-    """
-    if ring[_INTERRUPT] == 0:
-        return np.int64(_NEVER)
-    if moderation == 0:
-        if count == 0:
-            return np.int64(_NEVER)
-        untold = state[direction, _UNTOLD] + count
-        state[direction, _UNTOLD] = untold % ring[_INTERRUPT]
-        return np.int64(0) if untold >= ring[_INTERRUPT] else np.int64(_NEVER)
-    # What is written back before a message that is on its way already is told by it.
-    if now >= state[direction, _LAST_TOLD]:
-        state[direction, _UNTOLD] += count
-    if state[direction, _UNTOLD] == 0:
-        return np.int64(_NEVER)
-    due = state[direction, _LAST_TOLD] + moderation
-    if state[direction, _UNTOLD] >= ring[_INTERRUPT]:
-        due = min(due, now)
-    if following < due:
-        return np.int64(_NEVER)
-    due = max(due, now)
-    state[direction, _UNTOLD] = 0
-    state[direction, _LAST_TOLD] = due
-    return due - now
 
 
 @kernel
@@ -227,16 +170,35 @@ def _read_status(out, at, direction, stat, after):
 
 
 @kernel
-def _fill(out, first, times, sizes, directions, stats, memory, rings, device, state, received, waiting, last):
+def _fill(
+    out,
+    first,
+    times,
+    sizes,
+    directions,
+    stats,
+    memory,
+    rings,
+    device,
+    state,
+    told,
+    received,
+    waiting,
+    behind,
+    last,
+):
     """Write the steps of consecutive frames; return their number.
 
-    Modified in place: out, state, received, waiting.
+    Modified in place: out, state, told, received, waiting.
 
     times : int64[n], ps; sizes : int64[n], bytes; directions : uint8[n].
     stats : int64[2], class of a direction. memory : int64[2, 6], rings : int64[2, 8], per direction; device :
     int64[4]: see the columns above.
-    state : int64[2, 4], per direction. received : int64[completions], the frames of the open write-back.
+    state : int64[2, 2], per direction. told : int64[2, 2], see `nic_interrupts.untold`. received :
+        int64[completions], the frames of the open write-back.
     waiting : int64[m, 2], request and bytes of frames that are rung in and not yet fetched.
+    behind : int64[2], ps, when the next frames of each direction come after these; FOREVER for too late for
+        any timer.
     last : no chunk follows, so the last batches are short.
     """
     entries = device[_ENTRIES]
@@ -297,14 +259,14 @@ def _fill(out, first, times, sizes, directions, stats, memory, rings, device, st
             count = state[RX, _OPEN] + 1
             following = np.int64(FOREVER)
             if moderation > 0:
-                following = _next_burst(times, directions, i + 1, RX, 1)
+                following = next_burst(times, directions, i + 1, RX, 1, behind[RX])
             if count == ring[_COMPLETIONS] or slot == entries - 1 or (last and received_later == 0):
                 flags = EARLY1 | END if count == 1 else EARLY1
                 entry = place[_COMPLETIONS_AT] + (slot - count + 1) * ring[_COMPLETION_BYTES]
                 size = count * ring[_COMPLETION_BYTES]
                 at = put(out, at, WRITE_UP, BUFFER_QUEUE, entry, size, request, stat, flags, 1, 0)
                 written = at - 1
-                wait = _wait_to_tell(state, RX, ring, count, now, moderation, following)
+                wait = wait_to_tell(told[RX], ring[_INTERRUPT], count, now, moderation, following)
                 if wait >= 0:
                     at = _interrupt(out, at, stat, EARLY1, 1, wait)
                 if count > 1:
@@ -312,7 +274,7 @@ def _fill(out, first, times, sizes, directions, stats, memory, rings, device, st
                         at = put(out, at, DELAY, 0, 0, 0, received[k], stat, END, at - written, 0)
                 count = 0
             elif moderation > 0:
-                wait = _wait_to_tell(state, RX, ring, 0, now, moderation, following)
+                wait = wait_to_tell(told[RX], ring[_INTERRUPT], 0, now, moderation, following)
                 if wait >= 0:
                     at = _interrupt(out, at, stat, EARLY1, 1, wait)
             state[RX, _OPEN] = count
@@ -373,7 +335,7 @@ def _fill(out, first, times, sizes, directions, stats, memory, rings, device, st
                         back = 1
                 if finished > 0:
                     # More of the burst may follow.
-                    wait = _wait_to_tell(state, TX, ring, finished, now, moderation, now)
+                    wait = wait_to_tell(told[TX], ring[_INTERRUPT], finished, now, moderation, now)
                     if wait >= 0:
                         at = _interrupt(out, at, stat, early, back, wait)
                         back = 1
@@ -385,8 +347,8 @@ def _fill(out, first, times, sizes, directions, stats, memory, rings, device, st
                 waiting[k, 0] = waiting[k + count, 0]
                 waiting[k, 1] = waiting[k + count, 1]
         if moderation > 0:
-            following = _next_burst(times, directions, i, TX, ring[_DOORBELL])
-            wait = _wait_to_tell(state, TX, ring, 0, now, moderation, following)
+            following = next_burst(times, directions, i, TX, ring[_DOORBELL], behind[TX])
+            wait = wait_to_tell(told[TX], ring[_INTERRUPT], 0, now, moderation, following)
             if wait >= 0:
                 at = _interrupt(out, at, stat, 0, 1, wait)
     return at
@@ -421,11 +383,12 @@ def program(
 
     def chunks() -> Iterator[Chunk]:
         first = 0
-        state = np.zeros((2, 4), np.int64)
-        state[:, _LAST_TOLD] = -adapter.moderation_ps
+        state = np.zeros((2, 2), np.int64)
+        told = untold(adapter.moderation_ps)
         received = np.zeros(max(adapter.rx.completions, 1), np.int64)
         waiting = np.zeros((tx.fetch + tx.doorbell, 2), np.int64)
-        for times, sizes, directions, horizon in frames():
+        bursts = [1, tx.doorbell]
+        for (times, sizes, directions, horizon), behind in known(frames(), bursts, adapter.moderation_ps):
             # Write-backs also end frames that earlier chunks left open, and fetches send them.
             room = len(times) * _STEPS + int(state[RX, _OPEN]) + _STEPS * int(state[TX, _OPEN])
             out = np.empty(room, STEP)
@@ -440,8 +403,10 @@ def program(
                 rings,
                 device,
                 state,
+                told,
                 received,
                 waiting,
+                behind,
                 horizon == FOREVER,
             )
             yield Chunk(out[:n], horizon)

@@ -105,6 +105,27 @@ def remembered(program: Program) -> Program:
     return replace(program, chunks=lambda: iter(made))
 
 
+def until(program: Program, end_ps: int, most: int) -> Program:
+    """Return the program without what begins at `end_ps` or later as intended, or after `most` requests.
+
+    Shared steps go with the request that they stand behind.
+    """
+
+    def chunks() -> Iterator[Chunk]:
+        begun = 0
+        for chunk in program.chunks():
+            begins = np.flatnonzero(chunk.steps["flags"] & BEGIN)
+            late = begins[chunk.steps["not_before_ps"][begins] >= end_ps]
+            stops = [*late[:1], *begins[most - begun :][:1]]
+            if stops:
+                yield Chunk(chunk.steps[: min(stops)], FOREVER)
+                return
+            begun += len(begins)
+            yield chunk
+
+    return replace(program, chunks=chunks)
+
+
 @kernel
 def put(
     out: np.ndarray,

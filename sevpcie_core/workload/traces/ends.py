@@ -34,7 +34,7 @@ def no_end(path: Path, local: str | None) -> ConfigError:
     known = [end for end, _ in found.most_common(_NAMED)]
     such = f": {', '.join(known)}{', ...' if len(found) > len(known) else ''}" if known else ""
     return ConfigError(
-        f"--local {local!r} is no end of any packet in {path}; expected an address or port that is{such}"
+        f"local: {local!r} is no end of any packet in {path}; expected an address or port that is{such}"
     )
 
 
