@@ -307,7 +307,7 @@ def test_only_data_move_and_what_tells_of_them_waits(steps: list[Step], cuts: li
         is_data = step.kind in (READ_UP, WRITE_UP) and step.buffer == BUFFER_DATA
         assert new["server"] == (3 if is_data else old["server"])
         flags = int(old["flags"])
-        if step.kind == WRITE_UP and step.buffer == BUFFER_QUEUE:
+        if (step.kind == WRITE_UP and step.buffer == BUFFER_QUEUE) or step.begin:
             for distance, flag in ((step.after, EARLY1), (step.after2, EARLY2)):
                 before = steps[i - distance]
                 if distance and before.kind == WRITE_UP and before.buffer == BUFFER_DATA:

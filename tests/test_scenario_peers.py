@@ -136,6 +136,55 @@ def test_what_cannot_be(load: Load, old: str, new: str, line: int, message: str)
     assert message in str(failed.value)
 
 
+STORES = """\
+name = "mine"
+link = "gen5x16"
+duration = "100us"
+seeds = 1
+
+[[workload]]
+name = "w"
+
+[workload.device.a]
+preset = "gpu-gen5"
+peer = "c"
+traffic = { kind = "gpu", job = "zero-copy", access = "store", size = "64B", concurrency = 64 }
+
+[workload.device.b]
+preset = "gpu-gen5"
+peer = "c"
+traffic = { kind = "gpu", job = "zero-copy", access = "store", size = "64B", concurrency = 64 }
+
+[workload.device.c]
+preset = "gpu-gen5"
+link = "gen5x1"
+traffic = { kind = "gpu", job = "idle" }
+"""
+
+
+def test_a_closed_loop_of_stores_to_a_slow_peer_is_closed(load: Load) -> None:
+    """Latency is not how long the run was, and a wire is never in use for longer than the run."""
+    found = []
+    for text in (STORES, STORES.replace("100us", "400us")):
+        resolved = load(text).resolve()
+        outcome = Task.prepare(resolved, resolved.workloads[0], 1).simulate(load_scheme("none"), "off")
+        found.append([c.latency.percentile_ps(50) for c in outcome.classes if c.requests])
+        # Of what is shared: the way down to the slow one.
+        assert [0.95 < busy["link"] <= 1 for busy in outcome.busy] == [True, True, True]
+    assert found[0] == pytest.approx(found[1], rel=0.05)
+
+
+def test_a_wire_counts_for_the_run_where_others_use_it_too(load: Load) -> None:
+    """One device ends early, and its peer's link is busy long after: not for more than all of the time."""
+    text = STORES.replace('duration = "100us"\n', "requests = 2000\n").replace(
+        'peer = "c"\ntraffic', 'peer = "c"\nrequests = 20\ntraffic', 1
+    )
+    resolved = load(text).resolve()
+    outcome = Task.prepare(resolved, resolved.workloads[0], 1).simulate(load_scheme("none"), "off")
+    assert outcome.span_ps == max(outcome.job_ps) > 10 * min(outcome.job_ps[:2])
+    assert all(share <= 1 for busy in outcome.busy for share in busy.values())
+
+
 def test_its_record_can_be_kept_and_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, out = tmp_path / "my.toml", tmp_path / "run"
     path.write_text(TEXT)

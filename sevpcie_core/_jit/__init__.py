@@ -22,6 +22,8 @@ import numba
 import numba.core.event
 import numpy as np
 
+from .locked import lock
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _PACKAGE = Path(__file__).parent.parent
@@ -131,9 +133,9 @@ def _compiled(function: F, **options: bool) -> F:
     # Kernels allocate nothing, so reference counts of their arrays cannot change: without them (`_nrt`) calls
     # between kernels are several times cheaper.
     # No kernel divides by zero, so none needs the check before each division.
-    return _njit(  # type: ignore[no-any-return]
-        nogil=True, error_model="numpy", _nrt=False, **{"cache": True, **options}
-    )(function)
+    made: F = _njit(nogil=True, error_model="numpy", _nrt=False, **{"cache": True, **options})(function)
+    lock(made)
+    return made
 
 
 def kernel(function: F) -> F:

@@ -220,14 +220,30 @@ def _limited_at(samples: Sequence[Sample], limit: str) -> str | None:
 def _saturated(base: Sequence[Sample], runs: Mapping[str, Sequence[Sample]]) -> list[str]:
     """Return the variants that carry less than arrives; where any device sets its own pace, none."""
     out = []
+    if _overloaded(base):
+        return list(runs)
     for variant, samples in runs.items():
         pairs = list(zip(base, samples, strict=True))
         medians = [(_of_seed(b.latency, 50), _of_seed(p.latency, 50)) for b, p in pairs]
         known = [(b, p) for b, p in medians if b is not None and p is not None]
         spans = [(float(b.span_ps), float(p.span_ps)) for b, p in pairs]
-        if base[0].paced and len(known) == len(pairs) and overhead.outgrown(spans, known):
+        outgrown = len(known) == len(pairs) and overhead.outgrown(spans, known)
+        if base[0].paced and (outgrown or _grows(samples)):
             out.append(variant)
     return out
+
+
+def _overloaded(base: Sequence[Sample]) -> bool:
+    """Return whether more arrives than the baseline carries."""
+    return base[0].paced and _grows(base)
+
+
+def _grows(samples: Sequence[Sample]) -> bool:
+    """Return whether latencies of a device whose arrivals are given grow as long as the run."""
+    for seeds in zip(*(s.courses for s in samples), strict=True):
+        if overhead.grows([course for course, _ in seeds], [span for _, span in seeds]):
+            return True
+    return False
 
 
 def _throughput_gbps(sample: Sample) -> float:
@@ -339,6 +355,9 @@ def _row(cell: Cell, arm_index: int, group: str) -> dict[str, Any]:
         row["verdict"] = words
         # The reason of the end-to-end verdict, or else of the io path's; "" asks for a parameter's name.
         row["decided_by"] = reasons[0] if reasons[0] is not None else reasons[1]
+        if _overloaded(base):
+            row["verdict"] = dict.fromkeys(words, "inconclusive")
+            row["decided_by"] = overhead.LOAD
     return row
 
 

@@ -4,6 +4,7 @@ Rule: positive is always worse. A value is the mean over seeds of paired relativ
 says what the seeds leave open, its range what the unknown engine parameters leave open.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from ..stats.interval import paired_interval
 VerdictWord: TypeAlias = Literal["within", "over", "inconclusive"]
 # What an inconclusive verdict hangs on, when it is not an engine parameter.
 SEEDS = "seeds"
+LOAD: Final = "load"
 SAMPLES = "samples"
 
 # A queue grows as long as the run if throughput falls by more than a share that no end of a run explains, the
@@ -21,6 +23,12 @@ SAMPLES = "samples"
 # nothing to the end of the run, the median is half.
 _LOST: Final = 0.01
 _LAST_BY_MEDIAN: Final = 1.5
+# It grows through the whole run if every part of it is later than the one before.
+_PARTS: Final = 3
+_LEAST_OF_A_PART: Final = 30
+# Or if so large a part of all requests waits at once, mean over the run: by Little's law its latency by its
+# length. (What shares a resource by turns is late from the first request on.)
+_AT_ONCE: Final = 0.25
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,33 @@ def change(
         range_low_pct=min(value, *at_ends) if at_ends else None,
         range_high_pct=max(value, *at_ends) if at_ends else None,
     )
+
+
+def course(latencies: Sequence[float]) -> tuple[float, ...]:
+    """Return the mean latency of each of some equal parts of a run, in order; none of few requests.
+
+    latencies : of requests in order of their arrivals.
+    """
+    if len(latencies) < _PARTS * _LEAST_OF_A_PART:
+        return ()
+    edges = [len(latencies) * i // _PARTS for i in range(_PARTS + 1)]
+    return tuple(math.fsum(latencies[a:b]) / (b - a) for a, b in itertools.pairwise(edges))
+
+
+def grows(courses: Sequence[Sequence[float]], spans: Sequence[float]) -> bool:
+    """Return whether a queue grows as long as the run: mean latencies do, all along and by much of its time.
+
+    courses : of each seed, see `course`. spans : from first start to last end of what they are of, alike.
+    """
+    if not all(courses):
+        return False
+    means = [math.fsum(part) for part in zip(*courses, strict=True)]
+    if math.fsum(means) / _PARTS > _AT_ONCE * math.fsum(spans):
+        return True
+    if any(later <= before for before, later in itertools.pairwise(means)) or means[-1] < 2 * means[0]:
+        return False
+    # From the middle of the first part to that of the last.
+    return means[-1] - means[0] > _LOST * math.fsum(spans) * (_PARTS - 1) / _PARTS
 
 
 def outgrown(spans: Sequence[tuple[float, float]], medians: Sequence[tuple[float, float]]) -> bool:

@@ -17,6 +17,7 @@ from ..spec import BUFFER_NAMES
 from ..stats.draw import quantile_table
 from ..stats.hist import Histogram
 from ..workload.program import Program, remembered
+from . import overhead
 from .hardware import contexts_of, engine_of, host_work_of, peers_of, rows_of
 from .programs import build
 from .resolved import Arm, Regions, Resolved, Scheme, WorkloadRun
@@ -31,6 +32,8 @@ DIRECTIONS = ("upstream", "downstream")
 
 # Programs of up to this many requests per device are kept between the runs of a task.
 _KEPT_REQUESTS = 20_000
+# Requests per device that tell whether latencies grow.
+_WATCHED = 20_000
 _SHORTER = 8
 _FEW_REQUESTS = 500
 
@@ -54,6 +57,7 @@ class Sample:
     busy : per device of the group, shares of its time, see `link.run.Outcome`; wires : the same of each
     direction of each link of its way, by name.
     open_loop : arrivals are given to one of them, paced : to all.
+    courses : of each device whose arrivals are given, mean latencies along the run, and its length, ps.
     ledger_ps : where the time of its requests went, by place; empty if nobody kept it.
     """
 
@@ -72,6 +76,7 @@ class Sample:
     wires: tuple[Mapping[str, float], ...]
     open_loop: bool
     paced: bool
+    courses: tuple[tuple[tuple[float, ...], float], ...]
     ledger_ps: Mapping[str, int]
 
 
@@ -110,8 +115,9 @@ def _wires(outcome: Outcome, workload: WorkloadRun, d: int) -> Mapping[str, floa
     for s, switch in enumerate(workload.switches):
         if switch.name in ends:
             ways.append((f"uplink {switch.name}", len(workload.devices) + s))
+    shared = any(other.peer == run.name for other in workload.devices)
     return {
-        f"{name} {direction}": time / outcome.job_ps[d]
+        f"{name} {direction}": time / (outcome.job_ps[d] if row == d and not shared else outcome.span_ps)
         for name, row in ways
         for direction, time in zip(DIRECTIONS, outcome.wire_ps[row], strict=True)
     }
@@ -146,7 +152,16 @@ def _sample(outcome: Outcome, group: Group, workload: WorkloadRun, programs: Seq
         wires=tuple(_wires(outcome, workload, d) for d in sorted(devices)),
         open_loop=any(programs[d].open_loop for d in devices),
         paced=all(programs[d].open_loop for d in devices),
+        courses=tuple(_course(outcome, d) for d in sorted(devices) if programs[d].open_loop),
     )
+
+
+def _course(outcome: Outcome, d: int) -> tuple[tuple[float, ...], float]:
+    """Return mean latencies of a device's first requests along the run, and how long they took, ps."""
+    taken = outcome.kept_ps[d]
+    known = taken[taken >= 0]
+    done = sum(c.requests for c in outcome.classes if c.device == d)
+    return overhead.course(known.tolist()), outcome.job_ps[d] * len(known) / max(done, 1)
 
 
 @dataclass(frozen=True)
@@ -214,7 +229,8 @@ class Task:
 
     def run(self, arm: Arm, variant: Variant = "typical") -> tuple[dict[str, Sample], int, float]:
         """Run an arm; return the samples by group, the number of TLPs, and the simulator's CPU seconds."""
-        outcome = self.simulate(arm.scheme, arm.policy, variant, ledger=variant == "typical")
+        keep = _WATCHED if any(p.open_loop for p in self.programs) else 0
+        outcome = self.simulate(arm.scheme, arm.policy, variant, keep, ledger=variant == "typical")
         samples = {g.name: _sample(outcome, g, self.workload, self.programs) for g in self.groups}
         return samples, outcome.tlps, outcome.seconds
 

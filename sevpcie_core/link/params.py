@@ -501,7 +501,7 @@ def with_peers(
     reads or writes whose. peers : of each device. turn_ps : from one root port to another.
 
     The root complex and switches take in whatever comes: credits of writes count on the links of the one who
-    writes and of the one who is written to, and come back from the root complex when it sends them on.
+    writes and of the one who is written to, and come back from a root port when they are at the other one.
 
     Raises MisuseError for links that differ in the size of TLPs.
     """

@@ -79,8 +79,9 @@ class Outcome:
     """A finished run.
 
     kept_ps, kept_io_ps : int64[D, K], latency of the first K requests of each device, -1 where not run.
-    busy : per device and resource, the share of the device's time that the resource was busy.
-    job_ps : per device, first start to last end of all steps.
+    busy : per device and resource, the share of the device's time that the resource was busy; of what others
+        use too, of the whole run's.
+    job_ps : per device, first start to last end of all steps. span_ps : the same of all devices.
     maintenance_bytes : per link and direction (up, down), DLLPs and ordered sets put on the wire; first the
         links of the devices, then those of the switches to their root ports.
     wire_ps : per link and direction, for how long the wire carried TLPs, DLLPs and ordered sets.
@@ -93,6 +94,7 @@ class Outcome:
     kept_io_ps: np.ndarray
     busy: tuple[dict[str, float], ...]
     job_ps: tuple[int, ...]
+    span_ps: int
     maintenance_bytes: tuple[tuple[int, int], ...]
     wire_ps: tuple[tuple[float, float], ...]
     iotlb: tuple[int, int]
@@ -331,7 +333,8 @@ def simulate(
         needed = int(device[d, layout.LOADED] - device[d, layout.OLDEST]) + len(steps) + programs[d].reach
         if needed > _LARGEST_RING:
             raise RunError(
-                f"{needed} steps in flight on one device; at most {_LARGEST_RING} fit (one never ends?)"
+                f"device {d}: {needed} steps in flight; at most {_LARGEST_RING} fit "
+                "(more arrives than is carried, or one never ends)"
             )
         if needed > state.ring.shape[1]:
             ring = _grown(state.ring, 1 << (needed - 1).bit_length(), device)
@@ -447,31 +450,33 @@ def _outcome(
     busy = []
     jobs = []
     wires = tuple(_wire_ps(s.device[r], links[r]) for r in range(len(links)))
+    moments = s.device[: len(programs), [layout.FIRST_STEP, layout.LAST_STEP]]
+    ran = moments[moments[:, 1] >= moments[:, 0]]
+    span = max(int(ran[:, 1].max() - ran[:, 0].min()), 1) if len(ran) else 1
     for d in range(len(programs)):
-        job = max(
-            int(
-                s.device[d, layout.LAST_STEP]
-                - min(s.device[d, layout.FIRST_STEP], s.device[d, layout.LAST_STEP])
-            ),
-            1,
-        )
+        job = max(int(moments[d, 1] - moments[d].min()), 1)
         jobs.append(job)
         # The others are cores of the host; of arrays as long as the most servers of any device.
         own = programs[d].servers - programs[d].cores
-        # The links of its way. An engine that all share counts for each of them.
+        # The links of its way. What others use too counts for each of them, as a share of the whole run.
         ends = [d, *sorted(programs[d].peers)]
         way = ends + [int(row) for row in links[ends, UPLINK] if row > 0]
+        alone = not any(d in program.peers for program in programs)
+        times = {row: job if row == d and alone else span for row in way}
         busy.append(
             {
-                "link": max(max(wires[r]) / job for r in way),
+                "link": max(max(wires[r]) / times[r] for r in way),
                 "tags": float(s.device[d, layout.STARVED] / job),
-                "credits": max(float(s.device[r, layout.PARKED] / job) for r in way),
-                "iommu": float(s.scalar[layout.WALKER_BUSY] / len(s.walker) / job),
+                "credits": max(float(s.device[r, layout.PARKED] / times[r]) for r in way),
+                "iommu": float(s.scalar[layout.WALKER_BUSY] / len(s.walker) / span),
                 "engine": max(
-                    float(s.scalar[layout.SHARED_BUSY] / job),
-                    *(float(s.device[r, layout.ENGINE_BUSY : layout.RECENCY].max() / job) for r in way),
+                    float(s.scalar[layout.SHARED_BUSY] / span),
+                    *(float(s.device[r, layout.ENGINE_BUSY : layout.RECENCY].max() / times[r]) for r in way),
                 ),
-                "host": float(max(s.scalar[layout.HOST_BUSY], s.server[d, own:, 1].max(initial=0)) / job),
+                "host": max(
+                    float(s.scalar[layout.HOST_BUSY] / span),
+                    float(s.server[d, own:, 1].max(initial=0) / job),
+                ),
                 "device": float(s.server[d, :own, 1].max(initial=0) / job),
             }
         )
@@ -481,6 +486,7 @@ def _outcome(
         s.kept[1],
         tuple(busy),
         tuple(jobs),
+        span,
         tuple((int(row[layout.DLLPS]), int(row[layout.DLLPS + 1])) for row in s.device),
         wires,
         (int(s.scalar[layout.LOOKUPS]), int(s.scalar[layout.MISSES])),

@@ -60,7 +60,7 @@ COLUMNS: dict[str, str] = {
     },
     "verdict_end_to_end": "within, over or inconclusive against the budget, from p50 and p99",
     "verdict_io_path": "the same on the latency without media and compute time",
-    "decided_by": "what the verdict hangs on: a parameter, seeds or wire",
+    "decided_by": "what the verdict hangs on: a parameter, seeds, samples, load (more than is carried)",
     "limited_by": "the resource that limits: link, credits, tags, engine, host, iommu, device, load",
     "limited_at": "which link limits, and its direction: link upstream, ...; what a load queues for, bursts",
     "saturated": "where more arrives than is carried and latency grows as long as the run: typical, ...",

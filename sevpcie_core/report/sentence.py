@@ -72,6 +72,8 @@ def _decider(record: Record, row: Row) -> tuple[str, str]:
     name = row["decided_by"]
     if name == "samples":
         return "", "too few samples for p50"
+    if name == "load":
+        return "", "more arrives than plaintext carries"
     if name != "seeds":
         return "unknown parameters, each over its range: ", view.clean(name)
     if len(record["seeds"]) < MIN_SEEDS:
