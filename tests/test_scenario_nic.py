@@ -198,7 +198,7 @@ def test_an_end_that_no_packet_has_is_named_where_it_was_said(
 ) -> None:
     (tmp_path / "tlps.csv").write_text("time_ns,direction,tlp\n0,up,4000000101000a0f0000100000000000\n")
     trace = trace.replace("TLPS", str(tmp_path / "tlps.csv"))
-    assert cli.main(["workload", "show", trace, "--local", other, "--seed", "2"]) == 2
+    assert cli.main(["workload", "show", trace, "--local", other, "--seed", "2", "--quiet"]) == 2
     assert capsys.readouterr().err.startswith(f"sevpcie: error: --local {said}")
     path = tmp_path / "mine.toml"
     path.write_text(
@@ -206,7 +206,7 @@ def test_an_end_that_no_packet_has_is_named_where_it_was_said(
         f'preset = "{device}"\n'
         f'[workload.device.d.traffic]\nkind = "{kind}"\ntrace = "{trace}"\nlocal = "{other}"\n'
     )
-    for options in ([], ["--seed", "2"]):
+    for options in (["--quiet"], ["--quiet", "--seed", "2"]):
         assert cli.main(["workload", "show", str(path), *options]) == 2
         found = capsys.readouterr().err
         assert found.startswith(f"sevpcie: error: {path}:10: workload[0].device.d.traffic.local: {said}")
