@@ -393,13 +393,13 @@ def test_an_engine_behind_an_error_has_the_burst_when_it_came_again() -> None:
 
 @pytest.mark.parametrize(("count", "syncs"), [(200, 0), (300, 1)])
 def test_each_stream_counts_its_posted_tlps_on_each_link(count: int, syncs: int) -> None:
-    """Two devices behind one uplink; the bytes of the uplink show in how long its wire is busy."""
+    """Two devices behind one uplink; its bytes show in how long its wire is busy over the run of both."""
     uplink = Port(lanes=1)
     case = case_of([writes(count, 64)] * 2, uplink=uplink, switch=Switch(LATENCY), engine=ENGINE)
     found = outcome_of_package(case)
     for c in found.classes:
         assert c.tlps == count + syncs
-    busy = found.busy[0]["link"] * found.job_ps[0]
+    busy = found.busy[0]["link"] * found.span_ps
     carried = 2 * (count * (64 + 24 + 16) + syncs * 40)
     assert busy / float(ps_per_byte(5, 1)) == pytest.approx(carried, abs=20)
 
