@@ -451,10 +451,24 @@ def test_every_copy_once_and_in_the_order_of_its_stream(job: Job, count: int) ->
 def test_no_bytes_are_lost_where_a_copy_is_cut() -> None:
     cycle = Training(offload_bytes=100_003, pieces=7).cycle().records
     assert cycle["bytes"][(cycle["kind"] == GPU_D2H) & (cycle["bytes"] > 4)].sum() == 100_003
-    sizes = Checkpoint().cycle().records
-    weights = sizes[sizes["stream"] == 1]["bytes"]
+    equal = gpu_jobs.tensors_of(100_003, 7)
+    assert (len(equal), equal.sum(), np.ptp(equal)) == (7, 100_003, 1)
+
+
+def test_a_checkpoint_of_resnet50_has_its_tensors_sizes() -> None:
+    cycle = Checkpoint().cycle().records
+    weights = cycle[cycle["stream"] == 1]["bytes"]
     assert (len(weights), weights.sum()) == (161, 4 * 25_557_032)
-    assert np.ptp(weights) <= 1
+    # The first convolution and its normalisation, the largest, and the classifier (torchvision).
+    assert weights[:3].tolist() == [4 * 64 * 3 * 49, 256, 256]
+    assert weights.max() == 4 * 512 * 512 * 9
+    assert weights[-2:].tolist() == [4 * 1000 * 2048, 4000]
+    offloaded = Training(offload_bytes=4 * 25_557_032, pieces=161).cycle().records
+    for kind in (GPU_D2H, GPU_H2D):
+        assert offloaded[offloaded["kind"] == kind]["bytes"].tolist()[-161:] == weights.tolist()
+    # Another number of pieces, or of bytes, says nothing of a network.
+    assert np.ptp(gpu_jobs.tensors_of(4 * 25_557_032, 160)) <= 1
+    assert np.ptp(gpu_jobs.tensors_of(4 * 25_557_033, 161)) <= 1
 
 
 def test_layers_are_copied_while_the_other_buffer_is_used() -> None:
@@ -669,7 +683,7 @@ def test_a_queue_hides_the_way_to_the_engine_and_not_its_set_up() -> None:
     alone, queued = (period_ps(Copies("h2d", (4096,), depth)) for depth in (1, 8))
     assert alone - queued == pytest.approx(path, rel=0.15)
     # Set-up, round trip, and 4 KiB on the wire.
-    assert queued == pytest.approx(US + 550_000 + 4096 / 0.060, rel=0.05)
+    assert queued == pytest.approx(ENGINE.copy_setup_ps + 550_000 + 4096 / 0.060, rel=0.05)
 
 
 @pytest.mark.parametrize("direction", ["h2d", "d2h"])

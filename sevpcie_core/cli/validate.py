@@ -286,6 +286,8 @@ def section_of(name: str) -> str:
     """Return the section of docs/validation.md that explains what a set misses."""
     if name.startswith("gpu_wire_"):
         return "Bytes on a GPU's wire"
+    if name.startswith(("gpu_job_", "gpu_copy_queued")):
+        return "Times of the shipped GPU"
     return "Own measurements" if name.startswith(("gpu_chase", "gpu_copy_", "gpu_zc_")) else "What is reached"
 
 
@@ -294,4 +296,6 @@ def _count(number: int, thing: str) -> str:
 
 
 def _pct(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2g}"
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"

@@ -1,6 +1,7 @@
 """Measurements of a GPU: PCIe Gen5 x16, Xeon and H100, in plaintext (`measured/gpu_*.csv`).
 
-Counters of bytes, `measured/gpu_counters_*.csv`, are no matter of these sets (`gpu_wire.py`).
+Counters of bytes, `measured/gpu_counters_*.csv`, are no matter of these sets (`gpu_wire.py`), and neither are
+copies that wait at the GPU (`gpu_times.py`).
 
 Rule: the platform `xeon-h100` was found with few rows of one file; all else is held out, and so is every file
 whose name only begins like that one's: another machine of this kind. Other files are of other systems, which
@@ -25,6 +26,7 @@ from .rows import rows
 
 FOLDER: Final = "measured"
 COUNTERS: Final = "gpu_counters_"
+QUEUED: Final = "copy_queued"
 PLATFORM: Final = "xeon-h100"
 COLUMNS: Final = ("experiment", "direction", "size_bytes", "parallel", "metric", "value")
 
@@ -252,6 +254,8 @@ def _read(data: Path) -> _Read:
         modelled = path.stem.startswith(first)
         for row in rows(path, COLUMNS if modelled else COLUMNS[:1]):
             experiment = row.text("experiment")
+            if modelled and experiment == QUEUED:
+                continue
             if not modelled or experiment not in experiments:
                 skip(path, experiment)
                 continue

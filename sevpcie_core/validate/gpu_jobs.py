@@ -5,16 +5,17 @@ copies: per iteration and stream as many, as many bytes and as many launches. In
 compared one by one; what differs is told. Times are not compared: they are the recording machine's.
 
 An iteration has as many copies as a cycle of the job. Streams are compared in the order of their first copy.
-A recording whose name is not that of a job is counted and not looked at.
+A recording whose name, without the GPU's behind it, is not that of a job is counted and not looked at.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from ..workload.gpu_jobs import Decode, Job, KvSwap, Training
+from ..workload.gpu_jobs import RESNET50, Checkpoint, Decode, Job, KvSwap, Training, Weights
 from ..workload.traces import read_gpu
 from ..workload.traces.records import GPU_D2H, GPU_H2D, GPU_WORK, Records
 from .points import DataSet, Point
@@ -24,13 +25,18 @@ JOBS: Final[Mapping[str, Job]] = {
     "train_resnet50": Training(),
     "llm_decode": Decode(),
     "kv_swap": KvSwap(),
+    # Of another program (bench/gpu/record_jobs.py): how many kernels there are is given.
+    "training": Training(kernels=791),
+    "offload": Training(kernels=782, offload_bytes=sum(RESNET50), pieces=len(RESNET50)),
+    "checkpoint_async": Checkpoint(kernels=791, interval=5),
+    "weights_streams": Weights(kernels=11),
 }
 # Equal to rounding.
 BAR_PCT: Final = 1e-9
 
 # Numbers that defaults took from the recordings: of training sizes of 3 copies and 2 counts of kernels, of
-# decoding 2 sizes, tokens and 2 counts of kernels, of swapping blocks and their size.
-_TAKEN: Final = 12
+# decoding 2 sizes, tokens and 2 counts of kernels, of swapping blocks and their size; and the numbers above.
+_TAKEN: Final = 17
 
 _DIRECTIONS: Final = {GPU_H2D: "h2d", GPU_D2H: "d2h"}
 
@@ -42,10 +48,11 @@ def compare(data: Path) -> DataSet:
     skipped: dict[str, int] = {}
     for path in sorted((data / FOLDER).glob("*.csv.gz")):
         name = path.name.removesuffix(".csv.gz")
-        if name not in JOBS:
+        job = JOBS.get(re.sub(r"_[a-z]\d+$", "", name))
+        if job is None:
             skipped[f"{name} recording"] = 1
             continue
-        found, wrong = compare_recording(name, JOBS[name], read_gpu(path))
+        found, wrong = compare_recording(name, job, read_gpu(path))
         points += found
         missed += wrong
     return DataSet(
@@ -69,8 +76,12 @@ def compare_recording(name: str, job: Job, recorded: Records) -> tuple[list[Poin
     iterations, over = divmod(int(np.count_nonzero(recorded["kind"] != GPU_WORK)), copies)
     if over or not iterations:
         return [], [f"{name}: {iterations * copies + over} copies; expected a multiple of {copies}"]
-    generated = np.concatenate(list(job.batches(iterations * len(cycle))))
-    theirs, ours = _streams(recorded), _streams(generated)
+    # Streams overlap the next cycle at most.
+    generated = np.concatenate(list(job.batches((iterations + 1) * len(cycle))))
+    theirs = _streams(recorded)
+    ours = [
+        s[: iterations * np.count_nonzero(cycle["stream"] == s["stream"][0])] for s in _streams(generated)
+    ]
     if len(theirs) != len(ours):
         return [], [f"{name}: {len(theirs)} streams recorded, {len(ours)} generated; expected as many"]
     points: list[Point] = []

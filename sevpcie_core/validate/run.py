@@ -6,7 +6,18 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import ConfigError
-from . import cc_copy, cocotbext, gpu, gpu_jobs, gpu_wire, nvme_driver, pcie_bench, pcie_model, pcie_model_nic
+from . import (
+    cc_copy,
+    cocotbext,
+    gpu,
+    gpu_jobs,
+    gpu_times,
+    gpu_wire,
+    nvme_driver,
+    pcie_bench,
+    pcie_model,
+    pcie_model_nic,
+)
 from .points import DataSet
 
 VARIABLE: Final = "SEVPCIE_REFERENCE_DATA"
@@ -20,6 +31,9 @@ SETS: Final[tuple[Callable[[Path], DataSet], ...]] = (
     *pcie_bench.sets(),
     *gpu.sets(),
     *gpu_wire.sets(),
+    gpu_times.queued,
+    gpu_times.jobs,
+    gpu_times.small_jobs,
     gpu_jobs.compare,
     cc_copy.compare,
     cc_copy.compare_pageable,

@@ -46,6 +46,40 @@ _SWAP_GAP: Final = 5_503 * _NS
 _DECODE_KERNEL: Final = 3_785 * _NS
 
 
+def _resnet50() -> Iterator[int]:
+    """Yield parameters of ResNet-50's 161 tensors (He et al., CVPR 2016, table 1), as torchvision does."""
+
+    def convolution(inputs: int, outputs: int, side: int) -> tuple[int, int, int]:
+        # Its weights, then scale and shift of the normalisation behind it.
+        return inputs * outputs * side * side, outputs, outputs
+
+    yield from convolution(3, 64, 7)
+    inputs = 64
+    for width, blocks in ((64, 3), (128, 4), (256, 6), (512, 3)):
+        for block in range(blocks):
+            yield from convolution(inputs, width, 1)
+            yield from convolution(width, width, 3)
+            yield from convolution(width, 4 * width, 1)
+            if block == 0:
+                yield from convolution(inputs, 4 * width, 1)
+            inputs = 4 * width
+    yield from (1000 * inputs, 1000)
+
+
+# Bytes of each of them in fp32.
+RESNET50: Final = tuple(4 * parameters for parameters in _resnet50())
+
+
+def tensors_of(size: int, pieces: int) -> np.ndarray:
+    """Return int64[pieces], bytes of what is copied in so many pieces.
+
+    Those of ResNet-50 are its tensors, 256 B to 9.4 MB; of anything else they are as equal as can be.
+    """
+    if (size, pieces) == (sum(RESNET50), len(RESNET50)):
+        return np.array(RESNET50)
+    return np.diff(np.arange(pieces + 1) * size // pieces)
+
+
 class _Line:
     """Records of one stream, each behind the last one and a gap."""
 
@@ -66,10 +100,9 @@ class _Line:
         self.at_ps += len(sizes) * (duration_ps + self._gap_ps)
 
     def copy(self, kind: int, size: int, pieces: int = 1, may_take_ps: int = 0) -> None:
-        """Copy `size` bytes in so many pieces, as equal as can be; nothing if there are none."""
+        """Copy `size` bytes in so many pieces; nothing if there are none."""
         if size:
-            cuts = np.arange(pieces + 1) * size // pieces
-            self._put(kind, np.diff(cuts), may_take_ps)
+            self._put(kind, tensors_of(size, pieces), may_take_ps)
 
     def work(self, count: int, kernel_ps: int) -> None:
         """Run so many kernels."""
@@ -163,7 +196,7 @@ class Training(Job):
     prepare : kernels between samples and labels; kernels : between labels and loss. loss_bytes : to the host.
     kernel_ps : of each kernel; gap_ps : between any two records.
     offload_bytes : gradients to the host at the end of a step, and as many bytes of weights back: the
-        optimizer runs on the host. pieces : copies that each of them takes.
+        optimizer runs on the host. pieces : copies that each of them takes (`tensors_of`).
     """
 
     batch: int = 64
@@ -212,13 +245,13 @@ class Checkpoint(Training):
     Attributes
     ----------
     interval : steps from one checkpoint to the next. weights_bytes : 25,557,032 parameters of ResNet-50
-        (torchvision) in fp32. tensors : copies that they take, 161 parameter tensors of the same network.
+        (torchvision) in fp32. tensors : copies that they take (`tensors_of`), 161 of the same network.
     copy_gap_ps : between two of them, as between two blocks of kv-swap.
     """
 
     interval: int = 10
-    weights_bytes: int = 102_228_128
-    tensors: int = 161
+    weights_bytes: int = sum(RESNET50)
+    tensors: int = len(RESNET50)
     copy_gap_ps: int = _SWAP_GAP
 
     def _records(self) -> int:
