@@ -301,6 +301,21 @@ def test_the_legend_covers_no_point():
     assert title.x1 <= figure.bbox.x1
 
 
+@pytest.mark.parametrize("letters", [3, 25, 38, 70])
+def test_the_legend_of_long_names_stays_in_the_picture(letters):
+    figure = drawn([f"{i} ".ljust(letters, "x") for i in range(8)])
+    figure.draw_without_rendering()
+    (box,) = (legend.get_window_extent() for legend in figure.legends)
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    assert box.y0 >= 0
+
+
+def test_times_of_two_magnitudes_have_a_logarithmic_axis():
+    assert drawn(["a"], values=(2.0, 300.0)).axes[0].get_yscale() == "log"
+    assert drawn(["a"], values=(20.0, 300.0)).axes[0].get_yscale() == "linear"
+
+
 def test_many_curves_of_two_kinds_have_a_panel_each():
     figure = drawn([f"{kind} {size} B" for kind in ("RD", "WR") for size in (64, 128, 256, 512, 1024)])
     assert [axes.get_title() for axes in figure.axes] == ["RD", "WR", "", ""]

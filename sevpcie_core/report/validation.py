@@ -17,14 +17,19 @@ from sevpcie_core.validate.points import DataSet, Point
 _MOST_CURVES = 8
 # Curves of more kinds than that are of one panel.
 _MOST_PANELS = 2
-# From this ratio of the largest to the smallest on, a linear axis would show the largest only.
+# From this ratio of the largest to the smallest on, a linear axis would show the largest only; of times, half
+# of a small one matters as half of a large one does.
 _LOGARITHMIC = 1000
+_LOGARITHMIC_TIMES = 30
 # What lies nearer together than this share of itself is not spread over the whole height.
 _FLAT = 0.15
 # So many places, if they are not bytes, each have their own mark on the axis.
 _FEW_PLACES = 9
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#6a3d9a", "#7d5a00")
 _TITLE_CHARACTERS = 112
+# That fit beside each other in the legend, and what a name has beside its own: line, circle and space.
+_LETTERS = 130
+_HANDLE = 7
 _MARKER = {"marker": "o", "markersize": 3.2, "markerfacecolor": "white"}
 
 
@@ -48,7 +53,8 @@ def fig_validation(found: DataSet) -> Drawing:
     # Panels whose curves have the same names share colours and the legend.
     shared = list(dict.fromkeys(name for of_panel in names.values() for name in of_panel))
     colours = {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(shared)}
-    rows = -(-(len(shared) + 2) // 4)
+    columns = _columns(shared)
+    rows = -(-(len(shared) + 3) // columns)
     figure = Drawing(figsize=(8.0, 5.1 + 0.2 * rows), facecolor="white")
     axes = figure.subplots(2, len(panels), sharex="col", sharey="row", height_ratios=(3, 1), squeeze=False)
     upper, lower = axes[0], axes[1]
@@ -70,7 +76,11 @@ def fig_validation(found: DataSet) -> Drawing:
     if any(p.published is not None for p in found.points):
         handles.append(Line2D([], [], color=MUTED, linewidth=1.0, linestyle="--", label="pcie-model"))
     figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=7.5, labelcolor=INK
+        handles=handles,
+        loc="outside lower center",
+        ncols=min(columns, len(handles)),
+        fontsize=7.5,
+        labelcolor=INK,
     )
     drawn = sum(map(len, shown.values()))
     figure.suptitle(_title(found, sum(map(len, panels.values())) - drawn), x=0.01, ha="left", fontsize=9.0)
@@ -146,11 +156,16 @@ def _places(axes: Axes, found: DataSet, places: Sequence[float]) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _place(value, found.at_unit)))
 
 
+def _columns(names: Sequence[str]) -> int:
+    """Return how many names of curves stand side by side in the legend."""
+    return max(1, min(4, _LETTERS // (max(map(len, names), default=0) + _HANDLE)))
+
+
 def _values(axes: Axes, found: DataSet) -> None:
     """Set up the axis of what was measured: logarithmic over a wide range; little is not drawn as much."""
     values = [v for p in found.points for v in (p.measured, p.modelled)]
     low, high = min(values), max(values)
-    if low > 0 and high > _LOGARITHMIC * low:
+    if low > 0 and high > (_LOGARITHMIC_TIMES if found.unit in ("ns", "us") else _LOGARITHMIC) * low:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     elif low > 0 and high - low < _FLAT * high:
