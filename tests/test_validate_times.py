@@ -171,6 +171,24 @@ def test_a_recording_whose_copies_take_longer_misses(
     assert gpu_times.jobs(data).ok is False
 
 
+def test_an_idle_gpu_starts_a_kernel_as_soon_as_one_was_seen_to() -> None:
+    """From the doorbell to the work's being ready here; from the end of the call that launched it there."""
+    with gzip.open(OWN / gpu_jobs.FOLDER / "decode_h200.csv.gz", "rt", newline="") as file:
+        rows = list(csv.DictReader(file))
+    ways, idle_since = [], 0.0
+    for row in rows:
+        start = float(row["t_us"])
+        if row["event"] == "kernel" and row["called_us"] and start - idle_since > 15:
+            ways.append(start - float(row["called_us"]))
+        idle_since = max(idle_since, start + float(row["dur_us"]))
+    assert len(ways) == 9570
+    assert statistics.median(ways) == pytest.approx(1.73, abs=0.01)
+    task = gpu_times._task({"job": "decode", "gap": "50us", "tokens": 1, "kernels": 40}, 100)
+    (launch,) = (c for c in gpu_times._plain(task).classes if c.name == "launch")
+    # The call returns behind the doorbell.
+    assert 0 < launch.latency.mean_ps / 1e6 - statistics.median(ways) < 0.2
+
+
 # --- What is generated against the same recordings ----------------------------------------------------------
 
 
@@ -184,6 +202,7 @@ def test_generated_jobs_are_the_recorded_ones_of_both_machines() -> None:
     }
     assert set(found.not_modelled) == {
         "checkpoint_save_h200 recording",
+        "decode_h200 recording",
         "weights_accelerate_h200 recording",
         "weights_copier_h100 recording",
         "weights_copier_h200 recording",

@@ -2,9 +2,10 @@
 
     python3 bench/gpu/record_jobs.py FOLDER [JOB ...]
 
-Per job FOLDER/NAME.csv.gz: `t_us,dur_us,event,name,bytes,stream,correlation`, a row per copy, kernel and
-memory set (`memcpy`, `kernel`, `memset`), by start. `jobs.txt` says what ran on what, and how long each job
-took with the profiler and without it. All of them take about a minute.
+Per job FOLDER/NAME.csv.gz: `t_us,dur_us,event,name,bytes,stream,called_us`, a row per copy, kernel and memory
+set (`memcpy`, `kernel`, `memset`), by start; the last column is when the call returned that asked for it. In
+`jobs.txt` stands what ran on what, and how long each job took with the profiler and without it. All of them
+take about a minute.
 
 Needs PyTorch with CUDA; `torchvision` for the jobs of ResNet-50, `transformers` and `accelerate` for theirs.
 A job that cannot run says so and is passed over.
@@ -29,6 +30,7 @@ from torch.profiler import ProfilerActivity, profile
 
 GPU = torch.device("cuda")
 EVENTS = {"gpu_memcpy": "memcpy", "kernel": "kernel", "gpu_memset": "memset"}
+CALLS = ("cuda_runtime", "cuda_driver")
 # Of names of kernels, which are long.
 NAME_LETTERS = 40
 # Layers of GPT-2 medium (Radford et al., 2019): 24 of 1,024 wide, 16 heads.
@@ -313,10 +315,17 @@ def weights_accelerate() -> Callable[[], None]:
 
 def rows(trace: Path) -> Iterator[list[object]]:
     """Yield the rows of a Chrome trace, by start."""
-    found = [e for e in json.loads(trace.read_text())["traceEvents"] if e.get("cat") in EVENTS]
-    first = min((float(e["ts"]) for e in found), default=0.0)
-    for e in sorted(found, key=lambda e: float(e["ts"])):
-        args = e.get("args", {})
+    events = [e for e in json.loads(trace.read_text())["traceEvents"] if "ts" in e and "args" in e]
+    found = sorted((e for e in events if e.get("cat") in EVENTS), key=lambda e: float(e["ts"]))
+    calls = {
+        e["args"].get("correlation"): float(e["ts"]) + float(e["dur"])
+        for e in events
+        if e.get("cat") in CALLS and "dur" in e
+    }
+    first = float(found[0]["ts"]) if found else 0.0
+    for e in found:
+        args = e["args"]
+        called = calls.get(args.get("correlation"))
         yield [
             f"{float(e['ts']) - first:.3f}",
             f"{float(e['dur']):.3f}",
@@ -324,7 +333,7 @@ def rows(trace: Path) -> Iterator[list[object]]:
             e["name"][:NAME_LETTERS],
             args.get("bytes", 0),
             args.get("stream", ""),
-            args.get("correlation", ""),
+            "" if called is None else f"{called - first:.3f}",
         ]
 
 
@@ -352,7 +361,7 @@ def record(name: str, folder: Path) -> str:
     path = folder / f"{name}.csv.gz"
     with gzip.GzipFile(path, "wb", 9, mtime=0) as packed, io.TextIOWrapper(packed, newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["t_us", "dur_us", "event", "name", "bytes", "stream", "correlation"])
+        writer.writerow(["t_us", "dur_us", "event", "name", "bytes", "stream", "called_us"])
         writer.writerows(table)
     copies = sum(row[2] == "memcpy" for row in table)
     return f"{name}: {took[1]:.6f} s, profiled {took[2]:.6f} s, {len(table)} rows, {copies} copies"
