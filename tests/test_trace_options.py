@@ -7,9 +7,11 @@ import pytest
 
 from sevpcie_core import cli, compare
 from sevpcie_core.errors import ConfigError, FormatError, MisuseError
+from sevpcie_core.experiment.presets import sample
 from sevpcie_core.experiment.programs import build, recorded
 from sevpcie_core.experiment.resolved import Reading
 from sevpcie_core.experiment.scenario import Scenario, scenario_from_trace
+from sevpcie_core.workload import traces
 from sevpcie_core.workload.program import BEGIN
 
 HEADER = "time_us,event,address,length\n"
@@ -105,6 +107,14 @@ def test_local_says_which_end_is_ours():
     assert one.tolist() == other.tolist()
     with pytest.raises(ConfigError, match="local"):
         device("sample:redis", local="nobody")
+
+
+def test_packets_of_others_are_warned_of():
+    found = compare(trace="sample:redis", schemes=["sev-pcie"], policies=["all"], seeds=1, local="34284")
+    packets = found.record.results[0].requests
+    left_out = len(traces.read_nic(sample("redis"))) - packets
+    assert packets > 0 < left_out
+    assert found.record.warnings == [f"sample:redis: left out: {left_out} packets that 34284 has no part in"]
 
 
 @pytest.mark.parametrize("key", ["local", "pace"])
