@@ -25,6 +25,8 @@ from .values import clock, is_whole, whole
 
 RECORD: Final = re.compile(r"\s*\d+,\d+\s+\d+\s+\d+\s+\d+\.\d{9}\s+\d+\s+[A-Za-z]{1,2}\s.*", re.ASCII)
 """A line of the output, roughly."""
+PREAMBLE: Final = re.compile(r"\A(Input file .* added\s+)+", re.ASCII)
+"""What may stand before the first of them."""
 
 ACTIONS: Final = ("D", "Q", "I")
 """Those that may count: issue, queue, insert."""
