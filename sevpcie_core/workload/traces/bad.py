@@ -11,6 +11,8 @@ from typing import Final
 from ...errors import FormatError
 
 EXAMPLES: Final = 5
+_SHOWN: Final = 8
+"""Most drives that are named."""
 
 
 class Bad:
@@ -22,8 +24,9 @@ class Bad:
     examples : messages of the first of them, EXAMPLES at most.
     place : how to name record i of the batch that a reader has just yielded, such as `trace.csv:17`; None
     where the reader does not say. `collect` speaks of order and span with it.
-    aside : sound packets that are of another adapter, how many by why. gpus : whose work was found. Both are
-    counted as far as the file was read, which may be shortly behind the last record that is taken.
+    aside : sound packets that are of another adapter, how many by why. gpus : whose work was found; drives :
+    whose requests, as major and minor number. They are counted as far as the file was read, which may be
+    shortly behind the last record that is taken.
     """
 
     def __init__(self, skip: bool = False) -> None:
@@ -33,6 +36,7 @@ class Bad:
         self.place: Callable[[int], str] | None = None
         self.aside: Counter[str] = Counter()
         self.gpus: set[int] = set()
+        self.drives: set[tuple[int, int]] = set()
 
     def report(self, message: str, count: int = 1) -> None:
         """Leave out `count` records, of which `message` is about the first: file, place, field and reason.
@@ -52,6 +56,11 @@ class Bad:
         if len(self.gpus) > 1:
             gpus = f"{len(self.gpus)} GPUs ({_listed(sorted(self.gpus))})"
             yield f"work of {gpus} is replayed as that of one GPU, on one link"
+        if len(self.drives) > 1:
+            drives = ", ".join(f"{major}:{minor}" for major, minor in sorted(self.drives)[:_SHOWN])
+            more = ", ..." if len(self.drives) > _SHOWN else ""
+            named = f"{len(self.drives)} drives ({drives}{more})"
+            yield f"requests of {named} are replayed as those of one drive, on one link"
 
 
 def _listed(numbers: list[int]) -> str:
