@@ -128,6 +128,13 @@ def test_what_only_captures_have(disk, key):
         scenario_from_trace("sample:kv_swap", pace="line")
 
 
+def test_a_number_of_requests_is_no_limit_of_a_trace(disk, capsys):
+    """It would change nothing: what is recorded is replayed whole."""
+    assert cli.main(["compare", "--trace", str(disk), "--requests", "5"]) == 2
+    error = capsys.readouterr().err
+    assert "--requests 5 with --trace; a recording has its own, of which --limit takes some" in error
+
+
 def test_an_offset_beyond_the_end(disk):
     with pytest.raises(FormatError, match="after the first 5 records; expected at least one"):
         times(device(disk, offset=5))
