@@ -7,9 +7,11 @@ import pytest
 
 from sevpcie_core import cli, compare
 from sevpcie_core.errors import ConfigError, FormatError, MisuseError
+from sevpcie_core.experiment.presets import sample
 from sevpcie_core.experiment.programs import build, recorded
 from sevpcie_core.experiment.resolved import Reading
 from sevpcie_core.experiment.scenario import Scenario, scenario_from_trace
+from sevpcie_core.workload import traces
 from sevpcie_core.workload.program import BEGIN
 
 HEADER = "time_us,event,address,length\n"
@@ -107,6 +109,14 @@ def test_local_says_which_end_is_ours():
         device("sample:redis", local="nobody")
 
 
+def test_packets_of_others_are_warned_of():
+    found = compare(trace="sample:redis", schemes=["sev-pcie"], policies=["all"], seeds=1, local="34284")
+    packets = found.record.results[0].requests
+    left_out = len(traces.read_nic(sample("redis"))) - packets
+    assert packets > 0 < left_out
+    assert found.record.warnings == [f"sample:redis: left out: {left_out} packets that 34284 has no part in"]
+
+
 @pytest.mark.parametrize("key", ["local", "pace"])
 def test_what_only_captures_have(disk, key):
     value = {"local": "6390", "pace": "recorded"}[key]
@@ -116,6 +126,13 @@ def test_what_only_captures_have(disk, key):
         scenario_from_trace(disk, **{key: value})
     with pytest.raises(ConfigError, match="--pace line: sample:kv_swap is gpu-csv"):
         scenario_from_trace("sample:kv_swap", pace="line")
+
+
+def test_a_number_of_requests_is_no_limit_of_a_trace(disk, capsys):
+    """It would change nothing: what is recorded is replayed whole."""
+    assert cli.main(["compare", "--trace", str(disk), "--requests", "5"]) == 2
+    error = capsys.readouterr().err
+    assert "--requests 5 with --trace; a recording has its own, of which --limit takes some" in error
 
 
 def test_an_offset_beyond_the_end(disk):

@@ -49,6 +49,13 @@ def enhanced(ticks, content, size=None, face=0, order="<", captured=None):
     return block(6, head + content, order)
 
 
+def flagged(ticks, content, way, order="<"):
+    """Return an enhanced packet block with epb_flags."""
+    head = struct.pack(order + "IIIII", 0, ticks >> 32, ticks & (2**32 - 1), len(content), len(content))
+    flags = option(2, struct.pack(order + "I", 0xF0 | way), order) + option(0, b"", order)
+    return block(6, head + content + bytes(-len(content) % 4) + flags, order)
+
+
 def obsolete(ticks, content, size, face=0, order="<"):
     head = struct.pack(order + "HHIIII", face, 0, ticks >> 32, ticks & (2**32 - 1), len(content), size)
     return block(2, head + content, order)
@@ -316,3 +323,40 @@ def test_a_slow_reader_says_the_same(capture, made, link, records, damage, cut):
         bad.count = 1
     assert all(size >= 1 for size in sizes)
     assert (bad.count > 0) == (expected is None)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_what_a_capture_says_of_a_packet_decides_before_its_ports(capture, order):
+    path = capture(
+        section(order),
+        interface(order),
+        *(flagged(NOW + way, packet(SERVER), way, order) for way in range(4)),
+        *(flagged(NOW + 4 + way, packet(CLIENT), way, order) for way in range(3)),
+    )
+    rx, tx = traces.NIC_RX, traces.NIC_TX
+    # 0: it does not say; 3 is reserved.
+    assert traces.read_nic(path)["direction"].tolist() == [tx, rx, tx, tx, rx, rx, tx]
+    # Somebody who says which end is ours knows better.
+    assert traces.read_nic(path, local="80")["direction"].tolist() == [tx] * 4 + [rx] * 3
+
+
+def test_packets_of_others_are_counted(capture):
+    third = bytes(12) + b"\x08\0" + b"\x45" + bytes(11) + b"\x0a\0\0\1\x0a\0\0\3" + bytes(4)
+    path = capture(
+        section(),
+        interface(),
+        interface(link=105),
+        enhanced(NOW, packet(SERVER)),
+        enhanced(NOW + 1, third),
+        enhanced(NOW + 2, b"radio", face=1),
+        enhanced(NOW + 3, third),
+    )
+    bad = Bad()
+    assert traces.read_nic(path, bad=bad, local="10.0.0.2").size == 1
+    assert list(bad.notes()) == [
+        "left out: 1 packet of interfaces with another link type",
+        "left out: 2 packets that 10.0.0.2 has no part in",
+    ]
+    bad = Bad()
+    assert traces.read_nic(path, bad=bad).size == 3
+    assert list(bad.notes()) == ["left out: 1 packet of interfaces with another link type"]

@@ -461,6 +461,22 @@ def test_actions_of_blkparse(tmp_path):
         traces.read_nvme(path, action="C")
 
 
+@pytest.mark.parametrize("minors", [[0, 0], [0, 5], [5] * 40 + [0], ["0", "0.0", "00"], ["0", "9" * 40]])
+def test_drives_of_blkparse(tmp_path, minors):
+    """Several of them on one link are told of."""
+    lines = [f"259,{minor} 0 {i} 0.{i:09} 1 D R 8 + 8 [fio]\n" for i, minor in enumerate(minors)]
+    # Another action, and another drive whose requests do not count.
+    lines.append("8,1 0 99 0.900000000 1 A R 8 + 8 <- (8,0) 8\n")
+    path = tmp_path / "t.log"
+    path.write_text("".join(lines))
+    bad = Bad()
+    assert traces.read_nvme(path, bad=bad).size == len(minors)
+    found = sorted({min(int(float(minor)), 2**63 - 1) for minor in minors})
+    named = ", ".join(f"259:{minor}" for minor in found)
+    said = f"requests of 2 drives ({named}) are replayed as those of one drive, on one link"
+    assert list(bad.notes()) == ([said] if len(found) > 1 else [])
+
+
 def test_skipped_records_are_counted(tmp_path):
     path = tmp_path / "trace"
     path.write_bytes(b"time_us,op,bytes\n0,read,512\n1,reed,512\n2,read,x\n3,read,512\n")

@@ -30,9 +30,17 @@ def trace(tmp_path):
 
 
 def event(
-    ts, dur="1.5", cat="gpu_memcpy", name="Memcpy HtoD (Pinned -> Device)", stream=7, size=4096, ph="X"
+    ts,
+    dur="1.5",
+    cat="gpu_memcpy",
+    name="Memcpy HtoD (Pinned -> Device)",
+    stream=7,
+    size=4096,
+    ph="X",
+    device=None,
 ):
     arguments = f'"stream": {stream}' + (f', "bytes": {size}' if size is not None else "")
+    arguments += f', "device": {device}' if device is not None else ""
     return (
         f'{{"ph": "{ph}", "cat": "{cat}", "name": "{name}", "pid": 0, "tid": 7, "ts": {ts}, "dur": {dur}, '
         f'"args": {{"External id": 5, {arguments}, "deep": [[{{"a": [1e-3, null, "]"]}}], true]}}}}'
@@ -164,12 +172,12 @@ NEST = "[" * 100_000
         (document(event(1))[:-20], "the file ends; expected complete JSON"),
         (document(event(1)) + "x", "'x'; expected nothing behind the object"),
         ("[" + event(1) + "]]", "']'; expected nothing behind the events"),
-        (document(event(1), ""), "expected JSON nested"),
+        (document(event(1), ""), "expected JSON .nested"),
         (document(event(1) + event(2)), r"'\{'; expected JSON"),
         (document(event("01")), "'0'; expected JSON"),
         (document(event("1").replace("true", "trua")), "'t'; expected JSON"),
-        (document(event("1").replace("true", NEST)), r"'\['; expected JSON nested 60 deep at most"),
-        ('{"a": ' + NEST, r"'\['; expected JSON nested 60 deep at most"),
+        (document(event("1").replace("true", NEST)), r"'\['; expected JSON \(nested 60 deep at most"),
+        ('{"a": ' + NEST, r"'\['; expected JSON \(nested 60 deep at most"),
         ('{"a": {}}', "JSON without traceEvents; expected a Chrome trace"),
         ("{}", "JSON without traceEvents"),
         ('{"traceEvents": 7}', "'7'; expected an array of events"),
@@ -291,7 +299,7 @@ def test_memory_does_not_grow(trace):
     assert peak < 16 << 20
 
 
-def database(path, copies=(), kernels=(), memsets=(), skip=()):
+def database(path, copies=(), kernels=(), memsets=(), skip=(), graphs=()):
     with sqlite3.connect(path) as base:
         base.execute("CREATE TABLE StringIds (id INTEGER PRIMARY KEY, value TEXT NOT NULL)")
         base.execute("CREATE TABLE CUPTI_ACTIVITY_KIND_RUNTIME (start INT, end INT, nameId INT)")
@@ -300,6 +308,7 @@ def database(path, copies=(), kernels=(), memsets=(), skip=()):
             ("MEMCPY", copies, "start, end, deviceId, streamId, bytes, copyKind"),
             ("KERNEL", kernels, "start, end, deviceId, streamId"),
             ("MEMSET", memsets, "start, end, deviceId, streamId"),
+            ("GRAPH_TRACE", graphs, "start, end, deviceId, graphId, streamId"),
         ):
             if not rows:
                 continue
@@ -397,3 +406,44 @@ def test_damaged_databases_are_read_or_refused(tmp_path, damage):
         assert (events["bytes"] >= 0).all()
     assert refusal.startswith(str(path))
     assert "\n" not in refusal
+
+
+def test_graphs_that_were_recorded_as_a_whole_are_work(tmp_path):
+    """`--cuda-graph-trace=graph`: the kernels of a graph have no rows of their own."""
+    path = database(tmp_path / "x", [COPY], graphs=[(5_000_000_500, 5_000_000_900, 0, 3, 7)])
+    events = traces.read_gpu(path)
+    assert events["t_ps"].tolist() == [0, 400_000]
+    assert events["dur_ps"].tolist() == [300_000, 400_000]
+    assert events["kind"].tolist() == [GPU_H2D, GPU_WORK]
+    assert events["stream"].tolist() == [7, 7]
+
+
+@pytest.mark.parametrize(
+    ("devices", "said"),
+    [
+        ([0, 0], []),
+        ([3, 3, 3], []),
+        ([1, 0], ["2 GPUs (0, 1)"]),
+        ([2, 0, 1, 2], ["3 GPUs (0 to 2)"]),
+        ([0, 5, 1], ["3 GPUs (0, 1, 5)"]),
+    ],
+)
+def test_several_gpus_in_one_recording_are_told_of(tmp_path, trace, devices, said):
+    rows = [(*COPY[:2], device, *COPY[3:]) for device in devices]
+    events = [event(5, device=device) for device in devices]
+    # A name with an escape, which only the slow path reads.
+    events[-1] = events[-1].replace("HtoD", "Hto\\u0044")
+    said = [f"work of {gpus} is replayed as that of one GPU, on one link" for gpus in said]
+    for path in (database(tmp_path / "x", rows), trace(document(*events))):
+        bad = Bad()
+        assert traces.read_gpu(path, bad=bad).size == len(devices)
+        assert list(bad.notes()) == said
+
+
+def test_a_recording_that_names_no_gpu(tmp_path, trace):
+    bad = Bad()
+    rows = [(*COPY[:2], *COPY[3:])] * 2
+    traces.read_gpu(database(tmp_path / "x", rows, skip=("deviceId",)), bad=bad)
+    odd = [event(5, device=device) for device in ("-1", '"a"', "null", "1.5", "9" * 30)]
+    traces.read_gpu(trace(document(event(5), *odd)), bad=bad)
+    assert list(bad.notes()) == []

@@ -1,6 +1,8 @@
 """Opening and telling apart trace files: what is wrong with the bytes is one clear error."""
 
+import bz2
 import gzip
+import lzma
 import os
 
 import pytest
@@ -49,6 +51,9 @@ def write(path, data):
         (BLKPARSE, "blkparse"),
         (QEMU, "qemu-nvme-log"),
         (b"7@1.000001:pci_nvme_mmio_start_success \n", "qemu-nvme-log"),
+        (b"Input file sda.blktrace.0 added\nInput file sda.blktrace.1 added\n" + BLKPARSE, "blkparse"),
+        (b'"time_us","op","bytes"\n"0","read","4096"\n', "nvme-generic-csv"),
+        (b'\xef\xbb\xbf"time_us" , "bytes","direction"\r\n', "nic-generic-csv"),
         (MSR, "msr-csv"),
         (b"Timestamp,Hostname,DiskNumber,Type,Offset,Size,ResponseTime\n", "msr-csv"),
         (NVME_PLAIN, "nvme-generic-csv"),
@@ -81,6 +86,14 @@ def test_formats_are_told_by_content(tmp_path, data, format, zipped):
             b"pci_nvme_read cid 0\n",
             "QEMU trace events without times; expected PID@SECONDS",
         ),
+        (GPU.decode().encode("utf-16"), "text in UTF-16; expected UTF-8"),
+        (b"\xfe\xff" + GPU.decode().encode("utf-16-be"), "text in UTF-16; expected UTF-8"),
+        (gzip.compress(gzip.compress(GPU, mtime=0), mtime=0), "packed with gzip within gzip; expected"),
+        (lzma.compress(GPU), "packed with xz; expected a trace as it is, or with gzip once"),
+        (bz2.compress(GPU), "packed with bzip2; expected"),
+        (b"\x28\xb5\x2f\xfd\x24\x05" + bytes(9), "packed with zstd; expected"),
+        (b"PK\x03\x04\x14" + bytes(40), "packed with zip; expected"),
+        (b"Input file sda.blktrace.0 added\n", "'' begins no known format"),
         (b"fio iolog version 3\n", "a fio iolog of an unknown version; expected 2 or 3"),
         (b"8,0 1 2 D R 12\n", r"perhaps blkparse with a format of its own; expected its default output"),
         (b"time,op,size\n", r"'time,op,size': a CSV of unknown columns; expected those of docs/traces.md"),

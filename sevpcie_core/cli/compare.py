@@ -113,6 +113,10 @@ def compare(
         if value is not None and value is not False and trace is None:
             told = f"--{option.replace('_', '-')}{'' if value is True else f' {value}'}"
             raise MisuseError(f"{told} without --trace; a scenario names its own")
+    if trace is not None and requests is not None:
+        raise MisuseError(
+            f"--requests {requests} with --trace; a recording has its own, of which --limit takes some"
+        )
     for name in policy or ():
         if name not in ("selective", "all"):
             raise MisuseError(f"--policy {name!r}; expected 'selective' or 'all'")

@@ -114,7 +114,7 @@ def _named(trace: TraceFile) -> Iterator[None]:
 def warnings_of(scenario: Resolved, workloads: Collection[str] = ()) -> list[str]:
     """Return what there is to warn of in the traces of some workloads, all by default, each trace once.
 
-    How many records were malformed and left out, and the first of them; of TLPs, what else is not replayed.
+    How many records were malformed and left out, and the first of them; what else is not replayed as it was.
     """
     found = []
     for workload in scenario.workloads:
@@ -126,6 +126,7 @@ def warnings_of(scenario: Resolved, workloads: Collection[str] = ()) -> list[str
             if bad.count:
                 records = "1 malformed record" if bad.count == 1 else f"{bad.count} malformed records"
                 found.append(f"{trace.spec}: {records} left out; the first: {bad.examples[0]}")
+            found += [f"{trace.spec}: {text}" for text in bad.notes()]
             if isinstance(run.traffic, TlpTraffic):
                 found += [f"{trace.spec}: {text}" for text in _unlike(captured(run.traffic), run.link)]
     return list(dict.fromkeys(found))

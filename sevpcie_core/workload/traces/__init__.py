@@ -152,6 +152,16 @@ _NEAR: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
 )
 """Near misses."""
+_PACKED: Final[dict[bytes, str]] = {
+    # RFC 1952, RFC 8878; the xz file format 2.1.1; bzip2's "BZh"; a local file header of ZIP.
+    b"\x1f\x8b": "gzip within gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ\0": "xz",
+    b"BZh": "bzip2",
+    b"PK\x03\x04": "zip",
+}
+"""First bytes of what is packed otherwise than with gzip."""
+_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
 def detect(path: Path) -> str:
@@ -168,13 +178,19 @@ def detect(path: Path) -> str:
         return "tlp-pcapng" if link in tlp_pcap.USER.headers else "pcapng"
     if start.startswith(nsys_sqlite.MAGIC):
         return "nsys-sqlite"
+    for magic, name in _PACKED.items():
+        if start.startswith(magic):
+            raise FormatError(f"{path}: packed with {name}; expected a trace as it is, or with gzip once")
+    if start.startswith(_UTF_16) and b"\0" in start:
+        raise FormatError(f"{path}: text in UTF-16; expected UTF-8")
     if b"\0" in start:
         raise FormatError(f"{path}: binary data of no known format; {_EXPECTED}")
-    first = start.removeprefix(b"\xef\xbb\xbf").lstrip().split(b"\n", 1)[0].decode("utf-8", "replace").strip()
+    text = start.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace").lstrip()
+    first = blkparse.PREAMBLE.sub("", text).split("\n", 1)[0].strip()
     for name, pattern in _LINES:
         if pattern.fullmatch(first):
             return name
-    columns = {name.strip() for name in first.split(",")}
+    columns = {name.strip().removeprefix('"').removesuffix('"').strip() for name in first.split(",")}
     for name, some in _HEADERS:
         if some <= columns:
             return name

@@ -25,6 +25,8 @@ from .values import clock, is_whole, whole
 
 RECORD: Final = re.compile(r"\s*\d+,\d+\s+\d+\s+\d+\s+\d+\.\d{9}\s+\d+\s+[A-Za-z]{1,2}\s.*", re.ASCII)
 """A line of the output, roughly."""
+PREAMBLE: Final = re.compile(r"\A(Input file .* added\s+)+", re.ASCII)
+"""What may stand before the first of them."""
 
 ACTIONS: Final = ("D", "Q", "I")
 """Those that may count: issue, queue, insert."""
@@ -88,6 +90,9 @@ def batches(path: Path, bad: Bad, action: str | None = None) -> Iterator[Records
         table[:, 2] = ops
         table[:, 3] = np.where(taken, sectors, 0) * _SECTOR_BYTES
         table[:, 4] = np.where(taken, counts, 0) * _SECTOR_BYTES
+        drives = values[taken, :2]
+        one = (drives == drives[:1]).all()
+        bad.drives.update(map(tuple, (drives[:1] if one else np.unique(drives, axis=0)).tolist()))
         return table, taken, np.zeros(len(values), np.bool_)
 
     def slow(found: list[str]) -> Row | None:
@@ -103,6 +108,7 @@ def batches(path: Path, bad: Bad, action: str | None = None) -> Iterator[Records
         if letters is None:
             raise Malformed(f"rwbs: {found[_RWBS][:40]!r}; expected R, W, D or N and flags as in blkparse(1)")
         time = clock(found[_TIME], "time", _SECOND, "seconds")
+        bad.drives.add((_plain(found[_MAJOR]), _plain(found[_MINOR])))
         op = _OPS.get(letters[2])
         if len(found) > _COUNT and found[_PLUS] == "+" and op is not None:
             sector = whole(found[_SECTOR], "sector", _MAX_SECTOR)
@@ -122,6 +128,11 @@ def batches(path: Path, bad: Bad, action: str | None = None) -> Iterator[Records
 
     parts = rows(path, bad, Layout(" \t,", columns, _LEAST), fast, slow)
     return records(parts, Clock(path, bad, _SECOND, "time"), NVME_DTYPE)
+
+
+def _plain(text: str) -> int:
+    """Return the number of what `is_whole` takes, as far as 64 bits hold it."""
+    return min(int(text.strip().partition(".")[0][:30]), 2**63 - 1)
 
 
 def _first_of(path: Path) -> str:

@@ -1,7 +1,7 @@
 """Packets of a capture as the frames of one network adapter.
 
 Rule: sizes and directions are those of `packets`; here they become records, and a capture without this
-adapter in it becomes an error.
+adapter in it becomes an error. What it has no part in is counted.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,8 +12,8 @@ import numpy as np
 from ..._jit import kernel
 from .bad import Bad
 from .ends import no_end
-from .packets import ANY, ETHERNET_HEADER, OTHER, ROOM, Packets, direction, parse_local
-from .records import NIC_DTYPE, Records
+from .packets import ANY, ETHERNET_HEADER, INBOUND, OTHER, ROOM, UNSAID, Packets, direction, parse_local
+from .records import NIC_DTYPE, NIC_RX, NIC_TX, Records
 
 
 @kernel
@@ -28,7 +28,11 @@ def _frames(data, rows, fcs, local, frames, places):
         start = rows[i]["start"]
         link = np.int64(rows[i]["link"])
         end = start + rows[i]["captured"]
-        way = direction(data, start, end, link, rows[i]["ethernet"] != 0, local)
+        told = rows[i]["way"]
+        if told != UNSAID and local[0] == 0:
+            way = NIC_RX if told == INBOUND else NIC_TX
+        else:
+            way = direction(data, start, end, link, rows[i]["ethernet"] != 0, local)
         if way != OTHER:
             frames[count]["t_ps"] = rows[i]["t_ps"]
             frames[count]["bytes"] = max(rows[i]["original"] + (ETHERNET_HEADER - link) - fcs, 1)
@@ -52,6 +56,8 @@ def frames(path: Path, packets: Iterable[Packets], bad: Bad, local: str | None) 
         taken = int(_frames(some.data, some.rows, some.fcs, side, found, places))
         count += len(found)
         matched += taken
+        if taken < len(found):
+            bad.aside[f"that {local} has no part in"] += len(found) - taken
         if taken:
             bad.place = lambda i, base=some.base: f"{path}: offset {base + places[i]}"
             yield found[:taken]

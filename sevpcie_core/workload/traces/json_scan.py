@@ -55,8 +55,9 @@ _ARGS: Final = 5
 MEMBERS: Final = ("ph", "cat", "name", "ts", "dur", "args")
 _STREAM: Final = 6
 _BYTES: Final = 7
-ARGUMENTS: Final = ("stream", "bytes")
-SPANS: Final = 8
+_DEVICE: Final = 8
+ARGUMENTS: Final = ("stream", "bytes", "device")
+SPANS: Final = 9
 
 # Columns of the table of events.
 TIME: Final = 0
@@ -71,7 +72,9 @@ BYTES: Final = 6
 STREAM: Final = 7
 START: Final = 8
 END: Final = 9
-COLUMNS: Final = 10
+DEVICE: Final = 10
+"""Number of the GPU, ODD where it is not said."""
+COLUMNS: Final = 11
 ASK: Final = -1
 NONE: Final = -2
 _MICROSECOND: Final = 6
@@ -356,6 +359,7 @@ def events(data, i, end, state, words, word_at, places, categories, copies, span
             else:
                 spans[_STREAM, 1] = 0
                 spans[_BYTES, 1] = 0
+                spans[_DEVICE, 1] = 0
             way = -1
             if category < copies:
                 if _text(data, spans, _NAME, words, word_at, 0, 0) == NONE and spans[_NAME, 1] > 0:
@@ -366,6 +370,7 @@ def events(data, i, end, state, words, word_at, places, categories, copies, span
             _clock(data, spans[_TS, 0], spans[_TS, 1], _MICROSECOND, table, count, TIME)
             _clock(data, spans[_DUR, 0], spans[_DUR, 1], _MICROSECOND, table, count, DURATION)
             table[count, STREAM] = _whole(data, spans[_STREAM, 0], spans[_STREAM, 1])
+            table[count, DEVICE] = _whole(data, spans[_DEVICE, 0], spans[_DEVICE, 1])
             table[count, BYTES] = 0
             if spans[_BYTES, 1] > 0:
                 table[count, BYTES] = _whole(data, spans[_BYTES, 0], spans[_BYTES, 1])

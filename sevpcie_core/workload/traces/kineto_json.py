@@ -12,6 +12,7 @@ begins, so reading ends there. An event, and any value beside the events, has a 
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from ...errors import FormatError
 from . import json_scan as scan
 from .bad import Bad
+from .fields import ODD
 from .gpu_csv import DIRECTIONS, copy_kind
 from .lines import Malformed, Row
 from .packets import Window
@@ -37,6 +39,7 @@ _MICROSECOND: Final = 6
 _MICROSECOND_PS: Final = 10**_MICROSECOND
 _MAX_DURATION_US: Final = MAX_SPAN_PS // _MICROSECOND_PS
 _BOM: Final = b"\xef\xbb\xbf"
+_DEVICE: Final = re.compile(r"\d{1,9}", re.ASCII)
 
 _WORDS: Final = (
     *scan.WORDS,
@@ -50,7 +53,9 @@ _PLACES: Final = np.cumsum([_PHASE_AT, 1, len(_CATEGORIES), len(scan.MEMBERS)], 
 
 
 def event_row(text: bytes) -> Row | None:
-    """Return whole part and fraction of the start, duration, kind, bytes and stream of an event.
+    """Return whole part and fraction of the start, duration, kind, bytes, stream and GPU of an event.
+
+    The GPU is ODD where it is not said.
 
     Returns: None if it is no work of the device. Raises: Malformed.
     """
@@ -86,7 +91,9 @@ def event_row(text: bytes) -> Row | None:
         moved = size(
             field(arguments, "bytes", "args.bytes"), "args.bytes", "1 or more for a copy over the link"
         )
-    return (*time, duration, kind, moved, stream)
+    device = arguments.get("device")
+    gpu = int(device) if isinstance(device, str) and _DEVICE.fullmatch(device) else ODD
+    return (*time, duration, kind, moved, stream, gpu)
 
 
 class _Text:
@@ -146,7 +153,7 @@ class _Text:
                 start, self.at = self.at, end
                 return start, end
             if end < scan.MORE:
-                raise self.refuse(-2 - end, f"JSON nested {scan.MAX_DEPTH} deep at most")
+                raise self.refuse(-2 - end, f"JSON (nested {scan.MAX_DEPTH} deep at most)")
             self.more()
 
     def key(self) -> bytes:
@@ -161,7 +168,7 @@ class _Text:
     def events(self, bad: Bad) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Take the events behind the opening bracket and the closing one.
 
-        Yields: rows int64[n, 6] as `event_row` returns them, and where in the file they begin, int64[n].
+        Yields: rows int64[n, 7] as `event_row` returns them, and where in the file they begin, int64[n].
         """
         spans = np.zeros((scan.SPANS + 1, 2), np.int64)
         out = np.zeros(3, np.int64)
@@ -191,7 +198,7 @@ class _Text:
                     return
                 self.more()
             elif why < 0:
-                raise self.refuse(self.at, f"JSON nested {scan.MAX_DEPTH} deep at most")
+                raise self.refuse(self.at, f"JSON (nested {scan.MAX_DEPTH} deep at most)")
 
     def _rows(
         self, table: NDArray[np.int64], bad: Bad
@@ -203,7 +210,7 @@ class _Text:
         kinds = np.where(
             taken & (category < len(_COPIES)), DIRECTIONS[np.where(taken, table[:, scan.WAY], -1)], GPU_WORK
         )
-        rows = np.empty((len(table), 6), np.int64)
+        rows = np.empty((len(table), 7), np.int64)
         duration = table[:, scan.DURATION]
         taken &= (duration < _MAX_DURATION_US) & (table[:, scan.STREAM] <= MAX_STREAM)
         taken &= (sizes >= (kinds != GPU_WORK)) & (sizes <= MAX_RECORD_BYTES)
@@ -212,6 +219,7 @@ class _Text:
         rows[:, 3] = kinds
         rows[:, 4] = sizes
         rows[:, 5] = table[:, scan.STREAM]
+        rows[:, 6] = table[:, scan.DEVICE]
         for i in np.flatnonzero(~taken).tolist():
             start, end = table[i, scan.START : scan.END + 1].tolist()
             try:
@@ -293,6 +301,7 @@ def _records(
     for place, name in enumerate(("dur_ps", "kind", "bytes", "stream"), start=2):
         out[name] = rows[:, place]
     bad.place = lambda i: f"{path}: offset {offsets[i]}"
+    bad.gpus.update(set(np.unique(rows[:, 6]).tolist()) - {ODD})
     return out
 
 

@@ -89,7 +89,8 @@ def split(layout: Layout, line: bytes) -> list[str]:
     except csv.Error as error:
         raise Malformed(f"{error}; expected a CSV row") from None
     if len(found) != layout.width:
-        raise Malformed(f"{len(found)} fields; expected {layout.width} as in the header")
+        fields = "1 field" if len(found) == 1 else f"{len(found)} fields"
+        raise Malformed(f"{fields}; expected {layout.width} as in the header")
     return found
 
 

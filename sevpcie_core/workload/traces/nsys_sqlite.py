@@ -1,9 +1,11 @@
 """GPU jobs as Nsight Systems exports them to SQLite (`nsys export --type sqlite`). Untried on real files.
 
-Read are the tables CUPTI_ACTIVITY_KIND_MEMCPY, _KERNEL and _MEMSET, those that there are (the exporter makes
-a table with its first row): start and end in ns, streamId, and bytes and copyKind of copies. All other
-tables are left out. Rows may lie in any order. Source: Nsight Systems, "SQLite Export Schema Reference";
-kinds of copies: CUPTI, CUpti_ActivityMemcpyKind, and the exporter's ENUM_CUDA_MEMCPY_OPER for unified memory.
+Read are the tables CUPTI_ACTIVITY_KIND_MEMCPY, _KERNEL, _MEMSET and _GRAPH_TRACE, those that there are (the
+exporter makes a table with its first row): start and end in ns, streamId, and bytes and copyKind of copies.
+All other tables are left out. Rows may lie in any order. A graph whose nodes were not recorded one by one
+(`--cuda-graph-trace=graph`) has one row per launch, and counts as one kernel. Source: Nsight Systems, "SQLite
+Export Schema Reference"; kinds of copies: CUPTI, CUpti_ActivityMemcpyKind, and the exporter's
+ENUM_CUDA_MEMCPY_OPER for unified memory.
 
 SQLite needs the file itself, so a gzip-compressed export is unpacked to a temporary file.
 """
@@ -27,9 +29,16 @@ from .source import GZIP_MAGIC, MAX_CLOCK_PS, MAX_RECORD_BYTES, MAX_SPAN_PS, ope
 MAGIC: Final = b"SQLite format 3\0"
 
 _COPIES: Final = "CUPTI_ACTIVITY_KIND_MEMCPY"
-_TABLES: Final = (_COPIES, "CUPTI_ACTIVITY_KIND_KERNEL", "CUPTI_ACTIVITY_KIND_MEMSET")
+_TABLES: Final = (
+    _COPIES,
+    "CUPTI_ACTIVITY_KIND_KERNEL",
+    "CUPTI_ACTIVITY_KIND_MEMSET",
+    "CUPTI_ACTIVITY_KIND_GRAPH_TRACE",
+)
 _COLUMNS: Final = ("start", "end", "streamId")
 _COPY_COLUMNS: Final = (*_COLUMNS, "bytes", "copyKind")
+_GPU: Final = "deviceId"
+"""Read where there is one, to tell whether there are several."""
 # CUpti_ActivityMemcpyKind: 1 HtoD, 2 DtoH, 3 HtoA, 4 AtoH (arrays lie on the device), 5 AtoA, 6 AtoD, 7 DtoA,
 # 8 DtoD, 9 HtoH, 10 PtoP; ENUM_CUDA_MEMCPY_OPER: 11, 12, 13 HtoD, DtoH, DtoD of unified memory.
 _KINDS: Final = {
@@ -93,8 +102,11 @@ def _shown(value: object) -> str:
     return repr(value)[:40]
 
 
-def _tables(path: Path, base: sqlite3.Connection) -> list[str]:
-    """Return the tables that are read. Raises FormatError: there is none, or it lacks a column."""
+def _tables(path: Path, base: sqlite3.Connection) -> dict[str, str]:
+    """Return the tables that are read, and the SQL of each one's GPU.
+
+    Raises: FormatError: there is none, or it lacks a column.
+    """
     names = {row[0] for row in base.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     found = [name for name in _TABLES if name in names]
     if not found:
@@ -103,6 +115,7 @@ def _tables(path: Path, base: sqlite3.Connection) -> list[str]:
             f"{path}: an SQLite file of another program (tables: {some[:80]!r}); expected "
             f"{', '.join(_TABLES)} of an Nsight Systems export"
         )
+    gpus = {}
     for name in found:
         columns = {row[1] for row in base.execute(f"PRAGMA table_info({name})")}
         missing = [column for column in _needed(name) if column not in columns]
@@ -111,7 +124,8 @@ def _tables(path: Path, base: sqlite3.Connection) -> list[str]:
                 f"{path}: table {name}: no column {', '.join(map(repr, missing))}; "
                 f"expected {', '.join(_needed(name))}"
             )
-    return found
+        gpus[name] = f'"{_GPU}"' if _GPU in columns else "NULL"
+    return gpus
 
 
 def _needed(table: str) -> tuple[str, ...]:
@@ -134,20 +148,22 @@ def batches(path: Path, bad: Bad) -> Iterator[Records]:
                 # Texts are looked at nowhere; those that are no UTF-8 must not matter.
                 base.text_factory = lambda text: text.decode("utf-8", "replace")
                 base.execute("PRAGMA trusted_schema = OFF")
-                for table in _tables(path, base):
-                    columns = ", ".join(f'"{column}"' for column in _needed(table))
+                for table, gpu in _tables(path, base).items():
+                    columns = ", ".join([*(f'"{column}"' for column in _needed(table)), gpu])
                     cursor = base.execute(f"SELECT {columns} FROM {table}")
                     before = 0
                     while rows := cursor.fetchmany(_ROWS):
                         good: list[tuple[int, int, int, int, int]] = []
                         places: list[int] = []
                         for number, row in enumerate(rows, start=before + 1):
-                            found = _row(row)
+                            found = _row(row[:-1])
                             if not isinstance(found, str):
                                 first = found[0] if first is None else first
                                 if abs(found[0] - first) < _MAX_CLOCK_NS:
                                     good.append(found)
                                     places.append(number)
+                                    if isinstance(row[-1], int):
+                                        bad.gpus.add(row[-1])
                                     continue
                                 days = MAX_CLOCK_PS // (86400 * 10**12)
                                 found = f"start: more than {days} days from the first; expected one recording"

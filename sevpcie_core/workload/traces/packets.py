@@ -2,16 +2,16 @@
 
 Rule: a format's reader (`pcap`, `pcapng`) knows nothing of what packets hold; `frames` and `tlps` do.
 Sizes of frames are those on an Ethernet, header included and FCS left out, whatever the link of the capture;
-the direction of a frame follows from its addresses and ports alone.
+the direction of a frame follows from its addresses and ports alone, unless the capture says it.
 
 Link types: Ethernet (VLAN tags are looked through), BSD loopback, raw IP and Linux cooked captures; sizes of
 the latter are those of the same packet behind an Ethernet header. Sizes are original lengths, so a capture
 of headers will do.
 
 A capture on a loopback or a mirror port holds both ends. `local` says which is this adapter: what goes to it
-is received, what comes from it is transmitted; what it has no part in is left out. Without it the end with
-the lower port is ours (servers listen below their clients), and packets that have no two different ports
-count as received.
+is received, what comes from it is transmitted; what it has no part in is left out. Without it the direction
+is what the capture says of the packet (epb_flags of pcapng); else the end with the lower port is ours
+(servers listen below their clients), and packets that have no two different ports count as received.
 """
 
 import ipaddress

@@ -424,6 +424,8 @@ def packets(path: Path, bad: Bad, links: Links) -> Iterator[Packets]:
             )
             found, at, strange = out.tolist()
             count, left_out = count + found, left_out + strange
+            if strange:
+                bad.aside["of interfaces with another link type"] += strange
             if found:
                 yield Packets(window.data, window.base, rows[:found])
             if why == _DATA_ENDS:

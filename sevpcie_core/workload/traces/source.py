@@ -111,6 +111,6 @@ def _not_utf8(path: Path) -> int:
 
 def span_problem(span_ps: float) -> str:
     """Return the tail about a trace that takes too long."""
-    hours = math.ceil(span_ps / 3.6e15 * 100) / 100
+    hours = f"{math.ceil(span_ps / 3.6e15 * 100) / 100:.2f}".rstrip("0").rstrip(".")
     most = f"{MAX_SPAN_PS / 3.6e15:g} h"
-    return f"spans {hours:g} h; expected at most {most} (cut it with limit, or replay it faster with speed)"
+    return f"spans {hours} h; expected at most {most} (cut it with limit, or replay it faster with speed)"
