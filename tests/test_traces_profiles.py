@@ -447,3 +447,52 @@ def test_a_recording_that_names_no_gpu(tmp_path, trace):
     odd = [event(5, device=device) for device in ("-1", '"a"', "null", "1.5", "9" * 30)]
     traces.read_gpu(trace(document(event(5), *odd)), bad=bad)
     assert list(bad.notes()) == []
+
+
+def test_large_copies_of_pageable_memory_are_told_of(tmp_path, trace):
+    """In all three formats, read fast and slow; small ones and those of pinned memory are as they run."""
+    copies = [
+        ("HtoD (Pageable -> Device)", 1 << 16),
+        ("HtoD (Pageable -> Device)", (1 << 16) - 1),
+        ("HtoD (Pinned -> Device)", 1 << 20),
+        ("DtoH (Device -> Pageable)", 1 << 20),
+        ("DtoH (Device -> Pinned)", 1 << 20),
+        ("DtoD (Device -> Device)", 1 << 20),
+    ]
+    said = [
+        "2 copies of 64 KiB or more of pageable memory, which cores of the host move too, "
+        "take the link's time alone"
+    ]
+    events = [event(5, name=f"Memcpy {name}", size=size) for name, size in copies]
+    slow = [text.replace("Memcpy", "Memcp\\u0079") for text in events]
+    rows = "".join(f"5,1,memcpy,Memcpy {name},{size}\n" for name, size in copies)
+    quoted = "".join(f'5,1,memcpy,"Memcpy, {name}",{size}\n' for name, size in copies)
+    head = "t_us,dur_us,event,name,bytes\n"
+    base = database(
+        tmp_path / "x",
+        [(*COPY[:4], size, 1 if "HtoD" in n else 2 if "DtoH" in n else 8) for n, size in copies],
+    )
+    with sqlite3.connect(base) as open_base:
+        for side, at in (("srcKind", 1), ("dstKind", 2)):
+            open_base.execute(f"ALTER TABLE CUPTI_ACTIVITY_KIND_MEMCPY ADD COLUMN {side} INT")
+            for i, (name, _) in enumerate(copies, start=1):
+                kind = ("Pageable", "Pinned", "Device").index(
+                    name.replace("(", " ").replace(")", "").split()[2 * at - 1]
+                )
+                open_base.execute(
+                    f"UPDATE CUPTI_ACTIVITY_KIND_MEMCPY SET {side} = ? WHERE rowid = ?", (kind, i)
+                )
+    open_base.close()
+    for path in (
+        trace(document(*events), "fast"),
+        trace(document(*slow), "slow"),
+        trace(head + rows, "a.csv"),
+        trace(head + quoted, "b.csv"),
+        base,
+    ):
+        bad = Bad()
+        assert traces.read_gpu(path, bad=bad).size == len(copies)
+        assert list(bad.notes()) == said, path
+    one = Bad()
+    traces.read_gpu(trace(head + rows.splitlines()[0], "c.csv"), bad=one)
+    assert [note.split(" of ")[0] for note in one.notes()] == ["1 copy"]

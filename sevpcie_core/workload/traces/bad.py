@@ -10,6 +10,8 @@ from typing import Final
 
 from ...errors import FormatError
 
+# Smaller copies are as fast as those of pinned memory, or lie in the commands (data/traces/gpu/README.md).
+PAGEABLE_BYTES: Final = 1 << 16
 EXAMPLES: Final = 5
 _SHOWN: Final = 8
 """Most drives that are named."""
@@ -25,7 +27,8 @@ class Bad:
     place : how to name record i of the batch that a reader has just yielded, such as `trace.csv:17`; None
     where the reader does not say. `collect` speaks of order and span with it.
     aside : sound packets that are of another adapter, how many by why. gpus : whose work was found; drives :
-    whose requests, as major and minor number. They are counted as far as the file was read, which may be
+    whose requests, as major and minor number. pageable : copies of PAGEABLE_BYTES or more of a GPU from or to
+    pageable memory. They are counted as far as the file was read, which may be
     shortly behind the last record that is taken.
     """
 
@@ -37,6 +40,7 @@ class Bad:
         self.aside: Counter[str] = Counter()
         self.gpus: set[int] = set()
         self.drives: set[tuple[int, int]] = set()
+        self.pageable = 0
 
     def report(self, message: str, count: int = 1) -> None:
         """Leave out `count` records, of which `message` is about the first: file, place, field and reason.
@@ -56,6 +60,10 @@ class Bad:
         if len(self.gpus) > 1:
             gpus = f"{len(self.gpus)} GPUs ({_listed(sorted(self.gpus))})"
             yield f"work of {gpus} is replayed as that of one GPU, on one link"
+        if self.pageable:
+            copies = f"{self.pageable} {'copy' if self.pageable == 1 else 'copies'}"
+            large = f"{copies} of {PAGEABLE_BYTES >> 10} KiB or more"
+            yield f"{large} of pageable memory, which cores of the host move too, take the link's time alone"
         if len(self.drives) > 1:
             drives = ", ".join(f"{major}:{minor}" for major, minor in sorted(self.drives)[:_SHOWN])
             more = ", ..." if len(self.drives) > _SHOWN else ""

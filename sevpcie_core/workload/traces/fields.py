@@ -93,6 +93,8 @@ _DIGITS: Final = _digits()
 _T: Final = ord("t")
 _O: Final = ord("o")
 # First and last letters of HtoD, DtoH, DtoD, PtoP, HtoH.
+WAYS: Final = 5
+_PAGEABLE: Final = np.frombuffer(b"pageable", np.uint8)
 _FROM: Final = np.frombuffer(b"hddph", np.uint8)
 _TO: Final = np.frombuffer(b"dhdph", np.uint8)
 
@@ -219,7 +221,7 @@ def _in_a_word(c):
 
 @inline_kernel
 def _direction(data, a, b):
-    """Return the first direction of a copy in data[a:b], else -1."""
+    """Return the first direction of a copy in data[a:b], else -1; of pageable memory WAYS more."""
     for i in range(a, b - 3):
         if (
             data[i + 1] | _LOWER == _T
@@ -229,8 +231,20 @@ def _direction(data, a, b):
         ):
             for which in range(5):
                 if data[i] | _LOWER == _FROM[which] and data[i + 3] | _LOWER == _TO[which]:
-                    return which
+                    return which + (WAYS if _holds(data, i + 4, b, _PAGEABLE) else 0)
     return -1
+
+
+@inline_kernel
+def _holds(data, a, b, word):
+    """Return whether data[a:b] holds a word in small letters, in letters of any size."""
+    for i in range(a, b - len(word) + 1):
+        k = 0
+        while k < len(word) and data[i + k] | _LOWER == word[k]:
+            k += 1
+        if k == len(word):
+            return True
+    return False
 
 
 @inline_kernel

@@ -13,9 +13,9 @@ from typing import Final
 
 import numpy as np
 
-from .bad import Bad
+from .bad import PAGEABLE_BYTES, Bad
 from .csv_header import Header
-from .fields import CLOCK, DIRECTION, ODD, WHOLE, WORD
+from .fields import CLOCK, DIRECTION, ODD, WAYS, WHOLE, WORD
 from .lines import Clock, Column, Flags, Ints, Layout, Malformed, Row, records, rows
 from .records import GPU_D2H, GPU_DTYPE, GPU_H2D, GPU_WORK, MAX_STREAM, Records
 from .source import MAX_RECORD_BYTES, MAX_SPAN_PS
@@ -27,8 +27,9 @@ _MEMCPY: Final = "memcpy"
 _WORK: Final = ("kernel", "memset")
 _RUNTIME: Final = "runtime"
 _EVENTS: Final = (_MEMCPY, *_WORK)
-DIRECTIONS: Final = np.array([GPU_H2D, GPU_D2H, GPU_WORK, GPU_WORK, GPU_WORK, -1], np.int64)
+DIRECTIONS: Final = np.array(2 * [GPU_H2D, GPU_D2H, GPU_WORK, GPU_WORK, GPU_WORK] + [-1], np.int64)
 """Kind of a copy by place of its direction, as `fields.DIRECTION` says."""
+_PAGEABLE: Final = re.compile("pageable", re.IGNORECASE | re.ASCII)
 _COPY: Final = re.compile(r"\b(?:(HtoD)|(DtoH)|DtoD|PtoP|HtoH)\b", re.IGNORECASE | re.ASCII)
 _MICROSECOND: Final = 6
 _MAX_DURATION_US: Final = MAX_SPAN_PS // 10**_MICROSECOND
@@ -67,6 +68,8 @@ def batches(path: Path, bad: Bad) -> Iterator[Records]:
         if at_stream >= 0:
             taken &= (values[:, 7] >= 0) & (values[:, 7] <= MAX_STREAM)
             table[:, 5] = values[:, 7]
+        copies = taken & (events == 0)
+        note_pageable(bad, kinds[copies], sizes[copies], values[copies, 5] >= WAYS)
         return table, taken, np.zeros(len(values), np.bool_)
 
     def slow(found: list[str]) -> Row | None:
@@ -85,10 +88,17 @@ def batches(path: Path, bad: Bad) -> Iterator[Records]:
         else:
             moved = size(found[at_bytes], "bytes", "1 or more for a copy over the link")
         stream = whole(found[at_stream], "stream", MAX_STREAM) if at_stream >= 0 else 0
+        note_pageable(bad, kind, moved, bool(_PAGEABLE.search(found[at_name])))
         return (*time, duration, kind, moved, stream)
 
     parts = rows(path, bad, Layout(",", columns, header.width), fast, slow, skip=1)
     return records(parts, Clock(path, bad, _MICROSECOND, "t_us"), GPU_DTYPE)
+
+
+def note_pageable(bad: Bad, kinds: Ints | int, sizes: Ints | int, pageable: Flags | bool) -> None:
+    """Count the copies over the link whose data the cores of the host move, too. Modified: bad."""
+    large = (np.asarray(kinds) != GPU_WORK) & (np.asarray(sizes) >= PAGEABLE_BYTES)
+    bad.pageable += int(np.count_nonzero(large & pageable))
 
 
 def copy_kind(name: str) -> int:

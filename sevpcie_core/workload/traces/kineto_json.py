@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from ...errors import FormatError
 from . import json_scan as scan
 from .bad import Bad
-from .fields import ODD
-from .gpu_csv import DIRECTIONS, copy_kind
+from .fields import ODD, WAYS
+from .gpu_csv import DIRECTIONS, copy_kind, note_pageable
 from .lines import Malformed, Row
 from .packets import Window
 from .records import GPU_DTYPE, GPU_WORK, MAX_STREAM, Records
@@ -39,6 +39,7 @@ _MICROSECOND: Final = 6
 _MICROSECOND_PS: Final = 10**_MICROSECOND
 _MAX_DURATION_US: Final = MAX_SPAN_PS // _MICROSECOND_PS
 _BOM: Final = b"\xef\xbb\xbf"
+_PAGEABLE: Final = re.compile(rb"pageable", re.IGNORECASE)
 _DEVICE: Final = re.compile(r"\d{1,9}", re.ASCII)
 
 _WORDS: Final = (
@@ -220,6 +221,7 @@ class _Text:
         rows[:, 4] = sizes
         rows[:, 5] = table[:, scan.STREAM]
         rows[:, 6] = table[:, scan.DEVICE]
+        pageable = taken & (category < len(_COPIES)) & (table[:, scan.WAY] >= WAYS)
         for i in np.flatnonzero(~taken).tolist():
             start, end = table[i, scan.START : scan.END + 1].tolist()
             try:
@@ -233,6 +235,8 @@ class _Text:
                 if row is not None:
                     rows[i] = row
                     taken[i] = True
+                    pageable[i] = _PAGEABLE.search(self.window.bytes(start, end - start)) is not None
+        note_pageable(bad, rows[taken, 3], rows[taken, 4], pageable[taken])
         yield rows[taken], offsets[taken]
 
 

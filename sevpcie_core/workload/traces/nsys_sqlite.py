@@ -22,6 +22,7 @@ import numpy as np
 
 from ...errors import ConfigError, FormatError
 from .bad import Bad
+from .gpu_csv import note_pageable
 from .records import GPU_D2H, GPU_DTYPE, GPU_H2D, GPU_WORK, MAX_STREAM, Records
 from .source import GZIP_MAGIC, MAX_CLOCK_PS, MAX_RECORD_BYTES, MAX_SPAN_PS, opened
 
@@ -39,6 +40,10 @@ _COLUMNS: Final = ("start", "end", "streamId")
 _COPY_COLUMNS: Final = (*_COLUMNS, "bytes", "copyKind")
 _GPU: Final = "deviceId"
 """Read where there is one, to tell whether there are several."""
+_SIDES: Final = ("srcKind", "dstKind")
+"""Read where there are both: kinds of memory."""
+# ENUM_CUDA_MEM_KIND: 0 pageable, 1 pinned, 2 device, ... (the same reference).
+_PAGEABLE: Final = 0
 # CUpti_ActivityMemcpyKind: 1 HtoD, 2 DtoH, 3 HtoA, 4 AtoH (arrays lie on the device), 5 AtoA, 6 AtoD, 7 DtoA,
 # 8 DtoD, 9 HtoH, 10 PtoP; ENUM_CUDA_MEMCPY_OPER: 11, 12, 13 HtoD, DtoH, DtoD of unified memory.
 _KINDS: Final = {
@@ -103,7 +108,7 @@ def _shown(value: object) -> str:
 
 
 def _tables(path: Path, base: sqlite3.Connection) -> dict[str, str]:
-    """Return the tables that are read, and the SQL of each one's GPU.
+    """Return the tables that are read, and the SQL of each one's GPU and kinds of memory.
 
     Raises: FormatError: there is none, or it lacks a column.
     """
@@ -115,7 +120,7 @@ def _tables(path: Path, base: sqlite3.Connection) -> dict[str, str]:
             f"{path}: an SQLite file of another program (tables: {some[:80]!r}); expected "
             f"{', '.join(_TABLES)} of an Nsight Systems export"
         )
-    gpus = {}
+    more = {}
     for name in found:
         columns = {row[1] for row in base.execute(f"PRAGMA table_info({name})")}
         missing = [column for column in _needed(name) if column not in columns]
@@ -124,8 +129,9 @@ def _tables(path: Path, base: sqlite3.Connection) -> dict[str, str]:
                 f"{path}: table {name}: no column {', '.join(map(repr, missing))}; "
                 f"expected {', '.join(_needed(name))}"
             )
-        gpus[name] = f'"{_GPU}"' if _GPU in columns else "NULL"
-    return gpus
+        sides = ", ".join(f'"{side}"' for side in _SIDES) if columns.issuperset(_SIDES) else "NULL, NULL"
+        more[name] = (f'"{_GPU}"' if _GPU in columns else "NULL") + ", " + sides
+    return more
 
 
 def _needed(table: str) -> tuple[str, ...]:
@@ -148,22 +154,25 @@ def batches(path: Path, bad: Bad) -> Iterator[Records]:
                 # Texts are looked at nowhere; those that are no UTF-8 must not matter.
                 base.text_factory = lambda text: text.decode("utf-8", "replace")
                 base.execute("PRAGMA trusted_schema = OFF")
-                for table, gpu in _tables(path, base).items():
-                    columns = ", ".join([*(f'"{column}"' for column in _needed(table)), gpu])
+                for table, more in _tables(path, base).items():
+                    columns = ", ".join([*(f'"{column}"' for column in _needed(table)), more])
                     cursor = base.execute(f"SELECT {columns} FROM {table}")
                     before = 0
                     while rows := cursor.fetchmany(_ROWS):
                         good: list[tuple[int, int, int, int, int]] = []
                         places: list[int] = []
                         for number, row in enumerate(rows, start=before + 1):
-                            found = _row(row[:-1])
+                            *cells, gpu, source, target = row
+                            found = _row(tuple(cells))
                             if not isinstance(found, str):
                                 first = found[0] if first is None else first
                                 if abs(found[0] - first) < _MAX_CLOCK_NS:
                                     good.append(found)
                                     places.append(number)
-                                    if isinstance(row[-1], int):
-                                        bad.gpus.add(row[-1])
+                                    if isinstance(gpu, int):
+                                        bad.gpus.add(gpu)
+                                    side = source if found[2] == GPU_H2D else target
+                                    note_pageable(bad, found[2], found[3], side == _PAGEABLE)
                                     continue
                                 days = MAX_CLOCK_PS // (86400 * 10**12)
                                 found = f"start: more than {days} days from the first; expected one recording"
