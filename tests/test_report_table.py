@@ -188,6 +188,39 @@ def test_narrow_terminal_has_a_printed_line_per_protection() -> None:
         assert pct in line
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_what_limits_under_one_protection_alone_stands_with_it(width: int) -> None:
+    shapes = {"nic": {"w": {"all": (1_000, 0.1, 20, 64, 4_000, 1.0, None)}}}
+
+    def found(*under: str) -> tuple[list[str], str]:
+        record = make_record(["nic"], shapes=shapes)
+        for row, limit in zip(record["results"], ("link", *under), strict=True):
+            row["limited_by"] = limit
+        text = summary_text(record, width=width)
+        return text.splitlines(), " ".join(text.split())
+
+    lines, text = found("engine", "engine", "engine")
+    assert (text.count("> engine"), text.count("limited by engine")) == (1, 0)
+    lines, text = found("link", "engine", "host")
+    assert "> engine" not in text
+    assert "> host" not in text
+    own = {"limited by engine": "SEV-PCIe all", "limited by host": "PCIe IDE all"}
+    if width == 80:
+        found_with = {}
+        title = ""
+        for line in lines:
+            title = line.split("  ")[1] if re.match("  [A-Z]", line) else title
+            if line.strip().startswith("limited by "):
+                found_with[line.strip()] = title
+        assert found_with == own
+    else:
+        head = next(line for line in lines if "plaintext  " in line)
+        below = next(line for line in lines if "limited by engine" in line)
+        assert {told: below.index(told) for told in own} == {k: head.index(v) for k, v in own.items()}
+    text = found("link", "link", "link")[1]
+    assert "> " not in text.replace("without > with", "")
+
+
 def test_many_protections_are_stacked() -> None:
     more = (*ARMS, ("pcie-ide", "selective"), ("bounce-buffer", "all"))
     text = summary_text(make_record(["nic"], arms=more), width=120)
