@@ -325,7 +325,7 @@ def test_nothing_but_nulls_still_prints() -> None:
 def test_below_five_seeds_nothing_is_over() -> None:
     over = (7.0, (None, None), (6.0, 9.0))
     record, row = one_line(latency_p50=NEAR, latency_p99=NEAR, throughput=over, io_path_p50=over)
-    assert view.beside_latency(row, 5.0) == []
+    assert view.beside_latency(record, row) == []
     assert "! " not in summary_text(record)
 
 
@@ -437,6 +437,33 @@ def test_over_the_budget_beside_latency_has_a_line(changes: dict[str, Any], expe
     assert ("over the budget, though latency" in text) == bool(expected)
     assert ("Verdicts judge latency" in text) == bool(expected)
     assert ("lost throughput (1)" in text) == ("throughput" in changes and bool(expected))
+
+
+@pytest.mark.parametrize(
+    ("requests", "seeds", "shown"),
+    [
+        # One of 99 and of 101 copies is 1 %, by which the low end of 6 % is above the budget.
+        (5 * 99, 5, False),
+        (5 * 101, 5, True),
+        # Seeds round alike, so that more of them do not help.
+        (20 * 99, 20, False),
+        (20 * 101, 20, True),
+        (4, 5, False),
+        (0, 5, False),
+    ],
+)
+def test_lost_throughput_is_more_than_a_request_of_each_run(requests: int, seeds: int, shown: bool) -> None:
+    same = dict.fromkeys(("latency_p50", "latency_p99", "io_path_p50", "io_path_p99"), NEAR)
+    record, row = one_line(**same, throughput=(7.0, (6.5, 7.5), (6.0, 9.0)))
+    row["requests"] = requests
+    record["seeds"] = list(range(seeds))
+    del record["options"]["scenarios"][0]["scenario"]["seeds"]
+    assert ("! throughput" in summary_text(record)) == shown
+    assert ("lost throughput" in sentence(record)) == shown
+    # A scenario of a record with others says how many are its own.
+    record["seeds"] = list(range(100))
+    record["options"]["scenarios"][0]["scenario"]["seeds"] = seeds
+    assert ("! throughput" in summary_text(record)) == shown
 
 
 @pytest.mark.parametrize(

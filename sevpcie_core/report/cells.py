@@ -60,7 +60,7 @@ def parts(record: Record, row: Row, glyphs: Glyphs) -> list[Part]:
     if note:
         told.append((note, view.judge(view.overhead(row, "latency_p99"), budget), "latency_p99"))
     over = glyphs.symbols["over"]
-    told += [(f"{over} {name}", "over", metric) for name, metric in view.beside_latency(row, budget)]
+    told += [(f"{over} {name}", "over", metric) for name, metric in view.beside_latency(record, row)]
     return [
         Part(text, word or "", share(row, metric), extra(row, metric, glyphs), bounds(row, metric, budget))
         for text, word, metric in told
