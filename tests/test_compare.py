@@ -470,3 +470,18 @@ def test_a_gpu_job_beside_others_has_its_time():
     assert times["ended"] == times["behind"] == [None] * 3
     # The clients' frames are few: the job takes as long beside them.
     assert times["mix"] == pytest.approx(times["alone"], rel=0.01)
+
+
+def test_a_number_of_requests_that_nothing_has_is_told_in_one_line() -> None:
+    arm: dict[str, Any] = {"schemes": ["sev-pcie"], "policies": ["all"], "seeds": 1}
+    recorded = {"kind": "gpu", "trace": "sample:kv_swap", "limit": 8}
+    gpu = {"preset": "gpu-gen5", "link": "gen5x16", "traffic": recorded}
+    scenarios = [
+        small(name="counts"),
+        small(name="ends", duration="20us"),
+        small(name="replays", workload=[{"name": "w", "device": {"gpu": gpu}}]),
+    ]
+    warned = "requests = 50 has no effect on ends (ends by its duration, 20us), replays (replays recordings)"
+    assert compare(scenarios, requests=50, **arm).record.warnings == [warned]
+    assert compare(scenarios, **arm).record.warnings == []
+    assert compare(scenarios[:1], requests=50, **arm).record.warnings == []

@@ -16,6 +16,7 @@ from ..errors import ConfigError, NothingMeasuredError
 from ..link.run import warm_up
 from ..record import RunRecord, results_digest
 from ..stats.hist import Histogram
+from ..units import format_time
 from . import overhead
 from .fingerprint import host_facts, versions
 from .hardware import contexts_of, engine_of
@@ -442,6 +443,19 @@ def _arms_asked(
     return [(tables.get(s, s), p) for s, p in dict.fromkeys(fit)]
 
 
+def _without_effect(requests: int | None, scenarios: Sequence[Resolved]) -> list[str]:
+    """Warn where a number of requests was asked for and nothing has one: in one line, of all scenarios."""
+    if requests is None:
+        return []
+    found = []
+    for s in scenarios:
+        if s.duration_ps:
+            found.append(f"{s.name} (ends by its duration, {format_time(s.duration_ps)})")
+        elif not any(run.requests for workload in s.workloads for run in workload.devices):
+            found.append(f"{s.name} (replays recordings)")
+    return [f"requests = {requests} has no effect on {', '.join(found)}"] if found else []
+
+
 def compare_scenarios(
     scenarios: Iterable[Scenario],
     *,
@@ -538,7 +552,10 @@ def compare_scenarios(
                 "threads": threads,
             },
             "digest": results_digest(rows),
-            "warnings": list(dict.fromkeys(w for s in resolved for w in warnings_of(s))),
+            "warnings": [
+                *_without_effect(requests, resolved),
+                *dict.fromkeys(w for s in resolved for w in warnings_of(s)),
+            ],
             "results": rows,
         }
     )
