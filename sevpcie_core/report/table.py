@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from sevpcie_core.report import cells, view
 from sevpcie_core.report.cells import ASCII, FANCY, SATURATED, SEEDS, Column, Glyphs
 from sevpcie_core.report.sentence import basis, meaning
-from sevpcie_core.report.view import Arm, Line, Record, Row
+from sevpcie_core.report.view import Arm, Line, Record
 from sevpcie_core.stats.interval import MIN_SEEDS as FEWEST_SEEDS
 
 if TYPE_CHECKING:
