@@ -483,3 +483,60 @@ def test_numbers_that_python_does_not_write(key):
     device = {"preset": "nvme-dram", "link": "gen5x4", "traffic": traffic}
     with pytest.raises(ConfigError, match=rf"{key}.* a number of more than 6[04] digits; expected"):
         Scenario.from_dict({"name": "x", "workload": [{"name": "w", "device": {"d": device}}]})
+
+
+GPU = """\
+name = "mine"
+link = {link}
+[[workload]]
+name = "first"
+[workload.device.gpu]
+preset = "gpu-gen5"
+[workload.device.gpu.traffic]
+kind = "gpu"
+job = {said}
+"""
+# 2**24 - 2 read requests of 256 B; a buffer may begin anywhere, which cuts two more.
+MOST = 4_294_966_784
+WIDE, NARROW = '"gen5x16"', '{ base = "gen5x16", mps = 128, mrrs = 128 }'
+
+
+@pytest.mark.parametrize(
+    ("link", "said", "line", "problem"),
+    [
+        (WIDE, '"checkpoint"\nbatch = 60000', 10, "batch: a copy of 9031680000 bytes (batch x sample); expected at most 4294966784"),
+        (WIDE, '"training"\nsample = "1GiB"', 10, "sample: a copy of 68719476736 bytes (batch x sample); expected at most 4294966784"),
+        (WIDE, '"training"\nlabel = "1GiB"', 10, "label: a copy of 68719476736 bytes (batch x label); expected"),
+        (WIDE, '"training"\noffload = "9GiB"\npieces = 2', 10, "offload: a copy of 4831838208 bytes (offload / pieces); expected"),
+        (WIDE, '"checkpoint"\noffload = "5GiB"', 10, "offload: a copy of 5368709120 bytes (offload / pieces); expected"),
+        (WIDE, '"checkpoint"\ntensors = 2\nweights = "9GiB"', 11, "weights: a copy of 4831838208 bytes (weights / tensors); expected"),
+        (WIDE, '"decode"\nprompt = 65536\ntoken = "1MiB"', 10, "prompt: a copy of 549755813888 bytes (batch x prompt x token); expected"),
+        (WIDE, '"decode"\nprompt = 1\ntoken = "1GiB"', 10, "prompt: a copy of 8589934592 bytes (batch x prompt x token); expected"),
+        (WIDE, '"kv-swap"\nblock = "8GiB"', 10, "block: a copy of 8589934592 bytes; expected at most 4294966784"),
+        (WIDE, '"weights"\nlayer = "1TiB"', 10, "layer: a copy of 1099511627776 bytes; expected at most 4294966784"),
+        (WIDE, f'"weights"\nlayer = {MOST + 1}', 10, f"layer: a copy of {MOST + 1} bytes; expected at most {MOST}"),
+        (NARROW, f'"weights"\nlayer = {MOST // 2 + 1}', 10, f"layer: a copy of {MOST // 2 + 1} bytes; expected at most {MOST // 2}"),
+        (WIDE, '"copies"\ndirection = "h2d"\nsize = ["3GiB", "5GiB"]', 11, "size: a copy of 5368709120 bytes; expected at most 4294966784"),
+    ],
+)  # fmt: skip
+def test_copies_that_no_link_takes_as_one_name_their_keys(load, tmp_path, link, said, line, problem):
+    with pytest.raises(ConfigError) as caught:
+        load(GPU.format(link=link, said=said))
+    place = f"{tmp_path / 'my.toml'}:{line}: workload[0].device.gpu.traffic."
+    assert str(caught.value).startswith(place + problem)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("link", "said"),
+    [
+        (WIDE, f'"weights"\nlayer = {MOST}'),
+        (NARROW, f'"kv-swap"\nblock = {MOST // 2}'),
+        (WIDE, '"checkpoint"\nweights = "1TiB"\ntensors = 257\ninterval = 50'),
+        (WIDE, '"copies"\ndirection = "d2h"\nsize = "4095MiB"'),
+        (WIDE, '"idle"'),
+    ],
+)
+def test_the_longest_copies_load(load, link, said):
+    other = '[workload.device.ssd]\npreset = "nvme-dram"\nlink = "gen5x4"\ntraffic = { kind = "nvme" }\n'
+    assert load(GPU.format(link=link, said=said) + other).workload[0].device["gpu"].traffic.kind == "gpu"

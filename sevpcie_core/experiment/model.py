@@ -17,12 +17,13 @@ from pydantic import Field, PrivateAttr, ValidationError
 
 from .. import spec
 from ..errors import ConfigError, FormatError, MisuseError
+from ..link.layout import most_bytes
 from ..units import format_rate
 from ..workload import nvme, traces
 from . import presets, resolved, shares
 from .fields import Choice, Name, Number, Text, Whole
-from .gpu_traffic import GpuIdle
-from .hardware import row_of, uplink_row
+from .gpu_traffic import CopiesTable, GpuIdle
+from .hardware import row_of, rows_of, uplink_row
 from .problems import Origin, Place, first_problem, suggestion
 from .quantities import Time
 from .systems import with_platform
@@ -280,6 +281,7 @@ class Scenario(Table):
         )
         for i, workload in enumerate(workloads):
             self._check_peers(i, workload)
+            self._check_copies(i, workload, host)
         return resolved.Resolved(
             name=self.name,
             title=self.title,
@@ -363,6 +365,17 @@ class Scenario(Table):
                     place, f"{run.peer!r}; expected {known}{suggestion(run.peer, others)}"
                 )
             self._check_same(place, run.link, by_name[run.peer].link, f"{run.peer}'s link")
+
+    def _check_copies(self, i: int, workload: resolved.WorkloadRun, host: resolved.Host) -> None:
+        """Refuse generated copies that are too long for a transfer over the links of their way."""
+        gpus = [entry.traffic for entry in self.workload[i].device.values()]
+        if not any(isinstance(traffic, CopiesTable) for traffic in gpus):
+            return
+        for run, link, traffic in zip(workload.devices, rows_of(host, workload), gpus, strict=True):
+            if isinstance(traffic, CopiesTable) and (problem := traffic.too_long(most_bytes(link))):
+                raise self._origin.error(
+                    ("workload", i, "device", run.name, "traffic", problem[0]), problem[1]
+                )
 
     def _asked(self) -> tuple[ArmEntry, ...]:
         """Return the arms: of those by default not one that stages data which lie in a device."""
