@@ -63,6 +63,21 @@ class _Meter:
         return samples
 
 
+class _Count:
+    """Tells how many runs are done, one call at a time: a seed's alone may take minutes."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.lock = threading.Lock()
+        self.progress = progress
+        self.done = 0
+        self.total = 0
+
+    def step(self) -> None:
+        with self.lock:
+            self.done += 1
+            self.progress("simulating", self.done, self.total)
+
+
 def _in_parallel(jobs: int, work: Sequence[Callable[[], None]], step: Callable[[], None]) -> None:
     """Run independent work on threads; an interrupt or an error stops what has not begun."""
     pool = ThreadPoolExecutor(max_workers=jobs)
@@ -89,6 +104,7 @@ def run_all(
     """Run every workload of every scenario under every arm and seed."""
     cells: list[Cell] = []
     work: list[Callable[[], None]] = []
+    count = _Count(progress)
     for scenario in scenarios:
         arms = (baseline, *[a for a in scenario.arms if _key(a) != _key(baseline)])
         for workload in scenario.workloads:
@@ -104,25 +120,18 @@ def run_all(
                 [[list(blank) for _ in _ENDS] if ranged(a.scheme) else [] for a in arms],
             )
             cells.append(cell)
-            work.extend(_work_of(cell, i, meter) for i in range(scenario.seeds))
+            work.extend(_work_of(cell, i, meter, count.step) for i in range(scenario.seeds))
+            count.total += scenario.seeds * sum(1 + len(ends) for ends in cell.ends)
     stop = threading.Event()
     guarded = [_unless(stop, w) for w in work]
-    done = 0
     progress("compiling", 0, 0)
     warm_up()
+    progress("simulating", 0, count.total)
     # The first piece compiles what is left, before threads would wait for each other's compiler.
     if guarded:
         guarded[0]()
-        done = 1
-
-    def step() -> None:
-        nonlocal done
-        done += 1
-        progress("simulating", done, len(work))
-
-    progress("simulating", done, len(work))
     try:
-        _in_parallel(jobs, guarded[1:], step)
+        _in_parallel(jobs, guarded[1:], lambda: None)
     except BaseException:
         stop.set()
         raise
@@ -133,7 +142,9 @@ def _unless(stop: threading.Event, work: Callable[[], None]) -> Callable[[], Non
     return lambda: None if stop.is_set() else work()
 
 
-def _work_of(cell: Cell, seed_index: int, meter: _Meter) -> Callable[[], None]:
+def _work_of(cell: Cell, seed_index: int, meter: _Meter, step: Callable[[], None]) -> Callable[[], None]:
+    """Return the runs of one seed, which call `step` after each."""
+
     def work() -> None:
         scenario = cell.scenario
         task = (
@@ -155,6 +166,7 @@ def _work_of(cell: Cell, seed_index: int, meter: _Meter) -> Callable[[], None]:
             )
             if key not in known:
                 known[key] = meter.run(task, arm, variant)
+            step()
             return known[key]
 
         for a, arm in enumerate(cell.arms):
