@@ -85,7 +85,7 @@ def test_the_text_is_good(load):
         ("queue_depth = 4", "queue_depth = 4\nbatch = 3", 10, "traffic.queue_depth: 4; expected a multiple of batch x queues, 3"),
         ("queue_depth = 4", "iops = 1000\nbatch = 1024", 11, "traffic.batch: 1024; expected at most 1023"),
         ("queue_depth = 4", "queue_depth = 65536", 10, "traffic.queue_depth: 65536 per queue; expected at most 65535"),
-        ("queue_depth = 4", 'span = "64GiB"', 10, "unknown key 'span'; allowed: kind, block, read_share"),
+        ("queue_depth = 4", 'span = "64GiB"', 10, "unknown key 'span'; allowed: kind, block, write_block, read_share"),
         ("queue_depth = 4", "read_share = 0x1" + "0" * 400, 10, "read_share: a number of more than 60 digits; expected a number"),
         ('link = "gen5x4"', 'link = "gen5x' + "9" * 5000 + '"', 2, "expected one of gen3x8"),
         # What would change nothing.
@@ -109,8 +109,8 @@ def test_the_text_is_good(load):
         ('name = "mine"', 'name = "mine"\nregions = { data = 2 }', 2, "regions.data: 2; expected a number from 0 to 1"),
         ('preset = "nvme-dram"', 'preset = "nvme-dram"\nrequests = 0', 8, "workload[0].device.ssd.requests: 0; expected a whole number"),
         # Keys.
-        ("queue_depth = 4", "qd = 4", 10, "workload[0].device.ssd.traffic: unknown key 'qd'; allowed: kind, block, read_share, flush_share, trim_share, zeroes_share, sequential_share, batch, buffer_offset, window, pattern, queue_depth, think; did you mean 'queue_depth'?"),
-        ("queue_depth = 4", "Block = 512", 10, "unknown key 'Block'; allowed: kind, block, read_share, flush_share, trim_share, zeroes_share, sequential_share, batch, buffer_offset, window, pattern, queue_depth, think; did you mean 'block'?"),
+        ("queue_depth = 4", "qd = 4", 10, "workload[0].device.ssd.traffic: unknown key 'qd'; allowed: kind, block, write_block, read_share, flush_share, trim_share, zeroes_share, sequential_share, batch, buffer_offset, window, pattern, queue_depth, think; did you mean 'queue_depth'?"),
+        ("queue_depth = 4", "Block = 512", 10, "unknown key 'Block'; allowed: kind, block, write_block, read_share, flush_share, trim_share, zeroes_share, sequential_share, batch, buffer_offset, window, pattern, queue_depth, think; did you mean 'block'?"),
         ("queue_depth = 4", '"a key" = 4', 10, "unknown key 'a key'; allowed"),
         ("queue_depth = 4", "direction = 4", 10, "unknown key 'direction'; allowed: kind, block"),
         ('name = "mine"', 'name = "mine"\nfoo = 1', 2, "unknown key 'foo'; allowed: schema_version, name, title, link"),
@@ -525,6 +525,18 @@ def test_copies_that_no_link_takes_as_one_name_their_keys(load, tmp_path, link, 
     place = f"{tmp_path / 'my.toml'}:{line}: workload[0].device.gpu.traffic."
     assert str(caught.value).startswith(place + problem)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [MOST // 2, MOST // 2 + 1])
+def test_the_longest_copy_behind_a_switch(load, size):
+    text = GPU.format(link=NARROW, said=f'"weights"\nlayer = {size}')
+    switch = '[workload.switch.s]\nuplink = { base = "gen5x16", mps = 128, mrrs = 128 }\nlatency = "110ns"\n'
+    text = text.replace('preset = "gpu-gen5"', 'preset = "gpu-gen5"\nswitch = "s"') + switch
+    if size == MOST // 2:
+        assert load(text).resolve().workloads[0].switches[0].name == "s"
+    else:
+        with pytest.raises(ConfigError, match=r"traffic\.layer: a copy of"):
+            load(text)
 
 
 @pytest.mark.parametrize(

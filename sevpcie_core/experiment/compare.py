@@ -433,6 +433,8 @@ def _name_reasons(
         done += 1
         progress("asking which parameter decides", done, len(wanted))
 
+    if wanted:
+        progress("asking which parameter decides", 0, len(wanted))
     _in_parallel(jobs, [work_of(k, r) for k, r in wanted.items()], step)
 
 

@@ -371,7 +371,8 @@ class Scenario(Table):
         gpus = [entry.traffic for entry in self.workload[i].device.values()]
         if not any(isinstance(traffic, CopiesTable) for traffic in gpus):
             return
-        for run, link, traffic in zip(workload.devices, rows_of(host, workload), gpus, strict=True):
+        # Behind the devices' rows are those of uplinks.
+        for run, link, traffic in zip(workload.devices, rows_of(host, workload), gpus, strict=False):
             if isinstance(traffic, CopiesTable) and (problem := traffic.too_long(most_bytes(link))):
                 raise self._origin.error(
                     ("workload", i, "device", run.name, "traffic", problem[0]), problem[1]
@@ -459,7 +460,7 @@ class Scenario(Table):
                 expected = "0, or a device with media_read_ahead"
                 raise fail((*at_traffic, "sequential_share"), f"{found}; expected {expected}")
             depth = traffic.queue_depth if isinstance(traffic, NvmeLoop) else 0
-            commands = nvme.commands_of(max(size for _, size in traffic.block), device.mdts)
+            commands = nvme.commands_of(max(size for _, size in traffic.blocks), device.mdts)
             entries = nvme.ring_entries(device.queue_entries or 0, depth, device.queues, commands)
             fit = (traffic.batch, device.queues, device.coalesce, entries, depth, commands)
             if problem := nvme.misfit(*fit):
