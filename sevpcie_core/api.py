@@ -133,7 +133,7 @@ def compare(
     buffers : of recorded TLPs, where buffers of a class lie: CLASS=ADDRESS+SIZE each.
     protect : protected share by class of buffers (data, queue, mmio, msi) under `selective`, instead of the
     scenarios' own.
-    progress : called as (stage, done, total); total 0 means unknown.
+    progress : called as (stage, done, total), from any thread, one call at a time; total 0 means unknown.
 
     Raises
     ------

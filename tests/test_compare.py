@@ -333,7 +333,9 @@ def test_progress_names_its_stages() -> None:
     compare(small(requests=20), progress=lambda stage, done, total: stages.append((stage, done, total)))
     names = list(dict.fromkeys(s[0] for s in stages))
     assert names[:4] == ["reading", "preparing", "compiling", "simulating"]
-    assert ("simulating", 5, 5) in stages
+    # A baseline, and four arms with typical parameters and at both ends, of five seeds: each run is a step.
+    runs = 5 * (1 + 4 * 3)
+    assert [s[1:] for s in stages if s[0] == "simulating"] == [(done, runs) for done in range(runs + 1)]
 
 
 def test_an_interrupt_stops_the_threads() -> None:
@@ -470,3 +472,18 @@ def test_a_gpu_job_beside_others_has_its_time():
     assert times["ended"] == times["behind"] == [None] * 3
     # The clients' frames are few: the job takes as long beside them.
     assert times["mix"] == pytest.approx(times["alone"], rel=0.01)
+
+
+def test_a_number_of_requests_that_nothing_has_is_told_in_one_line() -> None:
+    arm: dict[str, Any] = {"schemes": ["sev-pcie"], "policies": ["all"], "seeds": 1}
+    recorded = {"kind": "gpu", "trace": "sample:kv_swap", "limit": 8}
+    gpu = {"preset": "gpu-gen5", "link": "gen5x16", "traffic": recorded}
+    scenarios = [
+        small(name="counts"),
+        small(name="ends", duration="20us"),
+        small(name="replays", workload=[{"name": "w", "device": {"gpu": gpu}}]),
+    ]
+    warned = "requests = 50 has no effect on ends (ends by its duration, 20us), replays (replays recordings)"
+    assert compare(scenarios, requests=50, **arm).record.warnings == [warned]
+    assert compare(scenarios, **arm).record.warnings == []
+    assert compare(scenarios[:1], requests=50, **arm).record.warnings == []

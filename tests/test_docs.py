@@ -48,9 +48,8 @@ def test_a_session_prints_what_the_page_shows(page):
         text=True,
         check=False,
     )
-    # A first run says in between that it compiles, and a slow one what it is at.
-    aside = re.compile(r"sevpcie: \w+ \.\.\.")
-    shown = [line for line in done.stdout.rstrip().split("\n") if not aside.fullmatch(line)]
+    # A first run, or a slow machine, says in between what takes so long.
+    shown = [line for line in done.stdout.rstrip().split("\n") if not re.match(r"sevpcie: .* \.\.\.$", line)]
     assert "\n".join(shown) == printed
 
 

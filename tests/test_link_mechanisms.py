@@ -188,6 +188,12 @@ def test_buffers_that_would_never_let_anything_pass_are_refused(what: str, credi
         link_row(**shape, completion_bytes=256, propagation_ps=0, up=credits, down=credits)
 
 
+@pytest.mark.parametrize("size", [0, (2**24 - 2) * 256 + 1])
+def test_a_transfer_of_nothing_or_of_too_much_is_refused_with_the_bound(size: int) -> None:
+    with pytest.raises(MisuseError, match="device 0: a transfer without bytes, or of more than 4294966784, "):
+        run([replace(step, bytes=size) for step in stream(READ_UP, 1, 64)], Port(mps=128, mrrs=256))
+
+
 @settings(fixed, max_examples=150)
 @given(cases())
 def test_whatever_the_buffers_and_tags_everything_ends_and_every_credit_comes_back(case: Case) -> None:

@@ -37,6 +37,7 @@ def made(traffic: dict[str, Any], **other: Any) -> Scenario:
         (NVME | {"block": "1MiB"}, None, 128),
         (NVME | {"block": [[1, "1MiB"], [1, "3MiB"]]}, None, 64),
         (NVME | {"block": "1MiB"}, 100, 100),
+        (NVME | {"block": "1MiB", "write_block": "3MiB", "read_share": 0.5}, None, 64),
         (COPIES | {"size": "1MiB"}, None, 128),
         (COPIES | {"size": "1GiB"}, None, QUICK_FEWEST),
         (COPIES | {"size": "1GiB"}, 2, 2),

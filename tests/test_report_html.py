@@ -114,6 +114,16 @@ def test_summary_in_the_browser_agrees_with_the_record(
             assert row["verdict"]["end_to_end"] in text
 
 
+def test_what_limits_under_one_protection_alone_stands_in_its_cell(record: dict[str, Any]) -> None:
+    changed = copy.deepcopy(record)
+    first = view.all_lines(changed)[0]
+    rows = list(first.protected.values())
+    for row, limit in zip(rows, ("credits", "iommu", "tags"), strict=True):
+        row["limited_by"] = limit
+    cells = re.findall(r'<td class="cost">.*?</td>', render_html(changed), re.DOTALL)[: len(rows)]
+    assert [re.findall(r"limited by (\w+)", cell) for cell in cells] == [["credits"], ["iommu"], ["tags"]]
+
+
 def test_wide_table_opens_and_holds_every_row(browser: Any, record: dict[str, Any], written: Path) -> None:
     with Opened(browser, written) as opened:
         assert not opened.page.locator("table.wide").is_visible()

@@ -188,6 +188,39 @@ def test_narrow_terminal_has_a_printed_line_per_protection() -> None:
         assert pct in line
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_what_limits_under_one_protection_alone_stands_with_it(width: int) -> None:
+    shapes = {"nic": {"w": {"all": (1_000, 0.1, 20, 64, 4_000, 1.0, None)}}}
+
+    def found(*under: str) -> tuple[list[str], str]:
+        record = make_record(["nic"], shapes=shapes)
+        for row, limit in zip(record["results"], ("link", *under), strict=True):
+            row["limited_by"] = limit
+        text = summary_text(record, width=width)
+        return text.splitlines(), " ".join(text.split())
+
+    lines, text = found("engine", "engine", "engine")
+    assert (text.count("> engine"), text.count("limited by engine")) == (1, 0)
+    lines, text = found("link", "engine", "host")
+    assert "> engine" not in text
+    assert "> host" not in text
+    own = {"limited by engine": "SEV-PCIe all", "limited by host": "PCIe IDE all"}
+    if width == 80:
+        found_with = {}
+        title = ""
+        for line in lines:
+            title = line.split("  ")[1] if re.match("  [A-Z]", line) else title
+            if line.strip().startswith("limited by "):
+                found_with[line.strip()] = title
+        assert found_with == own
+    else:
+        head = next(line for line in lines if "plaintext  " in line)
+        below = next(line for line in lines if "limited by engine" in line)
+        assert {told: below.index(told) for told in own} == {k: head.index(v) for k, v in own.items()}
+    text = found("link", "link", "link")[1]
+    assert "> " not in text.replace("without > with", "")
+
+
 def test_many_protections_are_stacked() -> None:
     more = (*ARMS, ("pcie-ide", "selective"), ("bounce-buffer", "all"))
     text = summary_text(make_record(["nic"], arms=more), width=120)
@@ -292,7 +325,7 @@ def test_nothing_but_nulls_still_prints() -> None:
 def test_below_five_seeds_nothing_is_over() -> None:
     over = (7.0, (None, None), (6.0, 9.0))
     record, row = one_line(latency_p50=NEAR, latency_p99=NEAR, throughput=over, io_path_p50=over)
-    assert view.beside_latency(row, 5.0) == []
+    assert view.beside_latency(record, row) == []
     assert "! " not in summary_text(record)
 
 
@@ -404,6 +437,33 @@ def test_over_the_budget_beside_latency_has_a_line(changes: dict[str, Any], expe
     assert ("over the budget, though latency" in text) == bool(expected)
     assert ("Verdicts judge latency" in text) == bool(expected)
     assert ("lost throughput (1)" in text) == ("throughput" in changes and bool(expected))
+
+
+@pytest.mark.parametrize(
+    ("requests", "seeds", "shown"),
+    [
+        # One of 99 and of 101 copies is 1 %, by which the low end of 6 % is above the budget.
+        (5 * 99, 5, False),
+        (5 * 101, 5, True),
+        # Seeds round alike, so that more of them do not help.
+        (20 * 99, 20, False),
+        (20 * 101, 20, True),
+        (4, 5, False),
+        (0, 5, False),
+    ],
+)
+def test_lost_throughput_is_more_than_a_request_of_each_run(requests: int, seeds: int, shown: bool) -> None:
+    same = dict.fromkeys(("latency_p50", "latency_p99", "io_path_p50", "io_path_p99"), NEAR)
+    record, row = one_line(**same, throughput=(7.0, (6.5, 7.5), (6.0, 9.0)))
+    row["requests"] = requests
+    record["seeds"] = list(range(seeds))
+    del record["options"]["scenarios"][0]["scenario"]["seeds"]
+    assert ("! throughput" in summary_text(record)) == shown
+    assert ("lost throughput" in sentence(record)) == shown
+    # A scenario of a record with others says how many are its own.
+    record["seeds"] = list(range(100))
+    record["options"]["scenarios"][0]["scenario"]["seeds"] = seeds
+    assert ("! throughput" in summary_text(record)) == shown
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_the_text_is_good(load):
         ("queue_depth = 4", "queue_depth = 4\nbatch = 3", 10, "traffic.queue_depth: 4; expected a multiple of batch x queues, 3"),
         ("queue_depth = 4", "iops = 1000\nbatch = 1024", 11, "traffic.batch: 1024; expected at most 1023"),
         ("queue_depth = 4", "queue_depth = 65536", 10, "traffic.queue_depth: 65536 per queue; expected at most 65535"),
-        ("queue_depth = 4", 'span = "64GiB"', 10, "unknown key 'span'; allowed: kind, block, read_share"),
+        ("queue_depth = 4", 'span = "64GiB"', 10, "unknown key 'span'; allowed: kind, block, write_block, read_share"),
         ("queue_depth = 4", "read_share = 0x1" + "0" * 400, 10, "read_share: a number of more than 60 digits; expected a number"),
         ('link = "gen5x4"', 'link = "gen5x' + "9" * 5000 + '"', 2, "expected one of gen3x8"),
         # What would change nothing.
@@ -109,8 +109,8 @@ def test_the_text_is_good(load):
         ('name = "mine"', 'name = "mine"\nregions = { data = 2 }', 2, "regions.data: 2; expected a number from 0 to 1"),
         ('preset = "nvme-dram"', 'preset = "nvme-dram"\nrequests = 0', 8, "workload[0].device.ssd.requests: 0; expected a whole number"),
         # Keys.
-        ("queue_depth = 4", "qd = 4", 10, "workload[0].device.ssd.traffic: unknown key 'qd'; allowed: kind, block, read_share, flush_share, trim_share, zeroes_share, sequential_share, batch, buffer_offset, window, pattern, queue_depth, think; did you mean 'queue_depth'?"),
-        ("queue_depth = 4", "Block = 512", 10, "unknown key 'Block'; allowed: kind, block, read_share, flush_share, trim_share, zeroes_share, sequential_share, batch, buffer_offset, window, pattern, queue_depth, think; did you mean 'block'?"),
+        ("queue_depth = 4", "qd = 4", 10, "workload[0].device.ssd.traffic: unknown key 'qd'; allowed: kind, block, write_block, read_share, flush_share, trim_share, zeroes_share, sequential_share, batch, buffer_offset, window, pattern, queue_depth, think; did you mean 'queue_depth'?"),
+        ("queue_depth = 4", "Block = 512", 10, "unknown key 'Block'; allowed: kind, block, write_block, read_share, flush_share, trim_share, zeroes_share, sequential_share, batch, buffer_offset, window, pattern, queue_depth, think; did you mean 'block'?"),
         ("queue_depth = 4", '"a key" = 4', 10, "unknown key 'a key'; allowed"),
         ("queue_depth = 4", "direction = 4", 10, "unknown key 'direction'; allowed: kind, block"),
         ('name = "mine"', 'name = "mine"\nfoo = 1', 2, "unknown key 'foo'; allowed: schema_version, name, title, link"),
@@ -483,3 +483,72 @@ def test_numbers_that_python_does_not_write(key):
     device = {"preset": "nvme-dram", "link": "gen5x4", "traffic": traffic}
     with pytest.raises(ConfigError, match=rf"{key}.* a number of more than 6[04] digits; expected"):
         Scenario.from_dict({"name": "x", "workload": [{"name": "w", "device": {"d": device}}]})
+
+
+GPU = """\
+name = "mine"
+link = {link}
+[[workload]]
+name = "first"
+[workload.device.gpu]
+preset = "gpu-gen5"
+[workload.device.gpu.traffic]
+kind = "gpu"
+job = {said}
+"""
+# 2**24 - 2 read requests of 256 B; a buffer may begin anywhere, which cuts two more.
+MOST = 4_294_966_784
+WIDE, NARROW = '"gen5x16"', '{ base = "gen5x16", mps = 128, mrrs = 128 }'
+
+
+@pytest.mark.parametrize(
+    ("link", "said", "line", "problem"),
+    [
+        (WIDE, '"checkpoint"\nbatch = 60000', 10, "batch: a copy of 9031680000 bytes (batch x sample); expected at most 4294966784"),
+        (WIDE, '"training"\nsample = "1GiB"', 10, "sample: a copy of 68719476736 bytes (batch x sample); expected at most 4294966784"),
+        (WIDE, '"training"\nlabel = "1GiB"', 10, "label: a copy of 68719476736 bytes (batch x label); expected"),
+        (WIDE, '"training"\noffload = "9GiB"\npieces = 2', 10, "offload: a copy of 4831838208 bytes (offload / pieces); expected"),
+        (WIDE, '"checkpoint"\noffload = "5GiB"', 10, "offload: a copy of 5368709120 bytes (offload / pieces); expected"),
+        (WIDE, '"checkpoint"\ntensors = 2\nweights = "9GiB"', 11, "weights: a copy of 4831838208 bytes (weights / tensors); expected"),
+        (WIDE, '"decode"\nprompt = 65536\ntoken = "1MiB"', 10, "prompt: a copy of 549755813888 bytes (batch x prompt x token); expected"),
+        (WIDE, '"decode"\nprompt = 1\ntoken = "1GiB"', 10, "prompt: a copy of 8589934592 bytes (batch x prompt x token); expected"),
+        (WIDE, '"kv-swap"\nblock = "8GiB"', 10, "block: a copy of 8589934592 bytes; expected at most 4294966784"),
+        (WIDE, '"weights"\nlayer = "1TiB"', 10, "layer: a copy of 1099511627776 bytes; expected at most 4294966784"),
+        (WIDE, f'"weights"\nlayer = {MOST + 1}', 10, f"layer: a copy of {MOST + 1} bytes; expected at most {MOST}"),
+        (NARROW, f'"weights"\nlayer = {MOST // 2 + 1}', 10, f"layer: a copy of {MOST // 2 + 1} bytes; expected at most {MOST // 2}"),
+        (WIDE, '"copies"\ndirection = "h2d"\nsize = ["3GiB", "5GiB"]', 11, "size: a copy of 5368709120 bytes; expected at most 4294966784"),
+    ],
+)  # fmt: skip
+def test_copies_that_no_link_takes_as_one_name_their_keys(load, tmp_path, link, said, line, problem):
+    with pytest.raises(ConfigError) as caught:
+        load(GPU.format(link=link, said=said))
+    place = f"{tmp_path / 'my.toml'}:{line}: workload[0].device.gpu.traffic."
+    assert str(caught.value).startswith(place + problem)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [MOST // 2, MOST // 2 + 1])
+def test_the_longest_copy_behind_a_switch(load, size):
+    text = GPU.format(link=NARROW, said=f'"weights"\nlayer = {size}')
+    switch = '[workload.switch.s]\nuplink = { base = "gen5x16", mps = 128, mrrs = 128 }\nlatency = "110ns"\n'
+    text = text.replace('preset = "gpu-gen5"', 'preset = "gpu-gen5"\nswitch = "s"') + switch
+    if size == MOST // 2:
+        assert load(text).resolve().workloads[0].switches[0].name == "s"
+    else:
+        with pytest.raises(ConfigError, match=r"traffic\.layer: a copy of"):
+            load(text)
+
+
+@pytest.mark.parametrize(
+    ("link", "said"),
+    [
+        (WIDE, f'"weights"\nlayer = {MOST}'),
+        (NARROW, f'"kv-swap"\nblock = {MOST // 2}'),
+        (WIDE, '"checkpoint"\nweights = "1TiB"\ntensors = 257\ninterval = 50'),
+        (WIDE, '"copies"\ndirection = "d2h"\nsize = "4095MiB"'),
+        (WIDE, '"idle"'),
+    ],
+)
+def test_the_longest_copies_load(load, link, said):
+    other = '[workload.device.ssd]\npreset = "nvme-dram"\nlink = "gen5x4"\ntraffic = { kind = "nvme" }\n'
+    assert load(GPU.format(link=link, said=said) + other).workload[0].device["gpu"].traffic.kind == "gpu"

@@ -11,7 +11,7 @@ from sevpcie_core.experiment.programs import build
 from sevpcie_core.experiment.runner import Task
 from sevpcie_core.experiment.scenario import Scenario, load_scenario, load_scheme
 from sevpcie_core.spec import BUFFER_DATA
-from sevpcie_core.workload.program import DELAY, WRITE_DOWN
+from sevpcie_core.workload.program import DELAY, READ_UP, WRITE_DOWN, WRITE_UP
 
 TEXT = """\
 name = "reads"
@@ -70,11 +70,23 @@ def test_every_arm_moves_it_all(load: Load, preset: str, traffic: str) -> None:
     assert len(moved) == 1
 
 
+def test_writes_may_have_blocks_of_their_own(load: Load) -> None:
+    steps = steps_of(
+        load("fetch = 1", 'read_share = 0.5, block = "8KiB", write_block = [[1, "4KiB"], [2, "64KiB"]]')
+    )
+    data = steps[(steps["buffer"] == BUFFER_DATA) & (steps["kind"] != DELAY)]
+    assert set(data["bytes"][data["kind"] == WRITE_UP].tolist()) == {8192}
+    assert set(data["bytes"][data["kind"] == READ_UP].tolist()) == {4096, 65_536}
+
+
 def test_what_is_not_said_is_not_in_the_digest(load: Load) -> None:
     plain = load("mdts = 0", "queue_depth = 8").digest()
     assert plain == load("fetch = 1", "queue_depth = 8").digest()
     assert plain == load("fetch = 1", "queue_depth = 8, sequential_share = 0").digest()
     assert plain != load("mdts = '4KiB'", "queue_depth = 8").digest()
+    split = "queue_depth = 8, read_share = 0.5"
+    other = {load("fetch = 1", f"{split}{more}").digest() for more in ("", ", write_block = '8KiB'")}
+    assert len(other) == 2
     ahead = "media_read_ahead = '3us'"
     assert plain != load(ahead, "queue_depth = 8").digest()
     assert load(ahead, "queue_depth = 8").digest() != load(ahead, "iops = 5, sequential_share = 1").digest()
@@ -87,6 +99,27 @@ def test_what_is_not_said_is_not_in_the_digest(load: Load) -> None:
             "fetch = 1",
             "sequential_share = 0.5",
             "sequential_share: 0.5 on nvme-dram-custom, which reads nothing ahead; expected 0, or a device",
+        ),
+        (
+            "fetch = 1",
+            "write_block = '8KiB'",
+            "write_block: beside read_share = 1, with which there are reads only; expected no such key",
+        ),
+        (
+            "fetch = 1",
+            "iops = 5, read_share = 0, write_block = '8KiB'",
+            "write_block: beside read_share = 0, with which there are writes only; expected no such key",
+        ),
+        ("fetch = 1", "read_share = 0.5, write_block = 100", "write_block: 100; expected a size from 512"),
+        (
+            "fetch = 1",
+            "read_share = 0.5, write_block = '64KiB', window = '32KiB'",
+            "window: 32KiB, too small for a request of 64KiB; expected that at least",
+        ),
+        (
+            "mdts = '4KiB', queue_entries = 64",
+            "queue_depth = 8, read_share = 0.5, write_block = '64KiB'",
+            "queue_depth: 8 per queue of 16 commands each; expected at most 3: one less than its 64 entries",
         ),
         ("media_read_ahead = 3", "iops = 5", "preset.media_read_ahead: 3: no unit; expected a time"),
         ("mdts = '5KiB'", "queue_depth = 8", "preset.mdts: '5KiB'; expected 0, 4096, 8192, "),

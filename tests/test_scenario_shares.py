@@ -105,6 +105,12 @@ def test_show_prints_the_rates_that_they_come_to(load: Load, tmp_path: Path, cap
     assert load(by_hand).digest() == scenario.digest()
 
 
+def test_writes_of_other_sizes_count_in_the_data(load: Load) -> None:
+    both = 'block = [[1, "4KiB"], [1, "12KiB"]], read_share = 0.75, write_block = "64KiB"'
+    scenario = load(TEXT.replace('block = [[1, "4KiB"], [1, "12KiB"]]', both))
+    assert rates(scenario)["drive"] == round(15e9 / 8 / (0.75 * 8192 + 0.25 * 65_536) / 0.8)
+
+
 def test_operations_are_shared_too(load: Load) -> None:
     scenario = load(TEXT.replace('"60Gb/s"', '"2Mops/s"'))
     line = round(500_000 * (sum(w * (s + 24) for w, s in IMIX) / 52) * 8)

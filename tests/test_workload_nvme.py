@@ -1,6 +1,7 @@
 """NVMe: rings, batches, data pointers, shared interrupts, loops closed and open."""
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,13 +51,11 @@ def run(program: Program, keep: int = 0) -> Outcome:
 
 
 block_sizes = st.sampled_from([512, 4096, 12_288, 131_072, 524_288])
+several_sizes = st.lists(st.tuples(st.integers(1, 9), block_sizes), min_size=1, max_size=3)
 mixes = st.builds(
     nvme.Mix,
-    sizes=st.lists(
-        st.tuples(st.integers(1, 9), block_sizes),
-        min_size=1,
-        max_size=3,
-    ),
+    sizes=several_sizes,
+    write_sizes=st.just(()) | several_sizes,
     read_share=st.floats(0, 1),
     flush_share=st.sampled_from([0.0, 0.1, 0.3]),
     trim_share=st.sampled_from([0.0, 0.2]),
@@ -90,7 +89,7 @@ def programs(draw: st.DrawFn) -> tuple[Program, nvme.Controller, nvme.Mix, int]:
     batch = draw(st.sampled_from([1, 1, 2, 4]))
     seed = draw(st.integers(0, 99))
     depth = 8 * control.queues
-    commands = nvme.commands_of(max(size for _, size in mix.sizes), control.most)
+    commands = nvme.commands_of(mix.largest(), control.most)
     if draw(st.booleans()) and 8 * commands < control.entries:
         return (
             nvme.closed_loop(control, mix, requests=n, queue_depth=depth, batch=batch, seed=seed, stream=7),
@@ -138,10 +137,11 @@ def test_any_program(made: tuple[Program, nvme.Controller, nvme.Mix, int]) -> No
         of_queue = step["buffer"] == BUFFER_QUEUE and step["kind"] == READ_UP and step["address"] >= top
         if of_queue and step["bytes"] > 4:
             lists[int(step["request"])].append(int(step["bytes"]))
-    allowed = {size for _, size in mix.sizes}
+    reads, writes = ({size for _, size in pairs} for pairs in (mix.sizes, mix.write_sizes or mix.sizes))
     commands = n
     for request, moved in data.items():
         size = sum(int(one["bytes"]) for one in moved)
+        allowed = reads if moved[0]["kind"] == WRITE_UP else writes
         assert size in allowed or size == 16
         if size in allowed:
             # In order, and each but the last as large as a command may be.
@@ -575,6 +575,38 @@ def test_shares_and_sizes_are_those_asked_for() -> None:
         (steps["buffer"] == BUFFER_DATA) & (steps["bytes"] > 16) & (steps["kind"] != DELAY)
     ]
     assert (sizes == 4096).mean() == pytest.approx(0.7, abs=0.015)
+
+
+def data_of(mix: nvme.Mix) -> dict[int, np.ndarray]:
+    """Return the bytes of each read and of each write of a program, by request."""
+    program = nvme.closed_loop(controller(), mix, requests=20_000, queue_depth=32, seed=3, stream=9)
+    steps = steps_of(program)
+    moved = steps[(steps["buffer"] == BUFFER_DATA) & (steps["kind"] != DELAY)]
+    return {kind: moved[["request", "bytes"]][moved["kind"] == kind] for kind in (WRITE_UP, READ_UP)}
+
+
+def test_writes_have_sizes_of_their_own_and_reads_keep_theirs() -> None:
+    mix = nvme.Mix(sizes=((7, 4096), (3, 65_536)), read_share=0.6)
+    same = data_of(mix)
+    other = data_of(replace(mix, write_sizes=((1, 8192), (1, 16_384), (2, 512))))
+    for kind, sizes in ((WRITE_UP, mix.sizes), (READ_UP, ((1, 8192), (1, 16_384), (2, 512)))):
+        found = Counter(other[kind]["bytes"].tolist())
+        total, weights = sum(found.values()), sum(w for w, _ in sizes)
+        assert set(found) == {size for _, size in sizes}
+        shares = {size: n / total for size, n in found.items()}
+        assert shares == pytest.approx({size: w / weights for w, size in sizes}, abs=0.02)
+        assert (other[kind]["request"] == same[kind]["request"]).all()
+    assert (other[WRITE_UP] == same[WRITE_UP]).all()
+    # Said twice it is what is said once.
+    twice = data_of(replace(mix, write_sizes=mix.sizes))
+    assert all((twice[kind] == same[kind]).all() for kind in same)
+
+
+def test_the_mean_and_the_largest_count_both_kinds() -> None:
+    mix = nvme.Mix(sizes=((1, 4096), (3, 8192)), write_sizes=((1, 1 << 20),), read_share=0.75)
+    assert mix.mean_bytes() == (3 * 7168 + 2**20) / 4
+    assert mix.largest() == 1 << 20
+    assert nvme.Mix(sizes=((1, 4096), (3, 8192)), read_share=0.1).mean_bytes() == 7168
 
 
 def test_an_open_loop_shows_a_drive_that_stalls_and_a_closed_one_hides_it() -> None:

@@ -16,6 +16,7 @@ from ..errors import ConfigError, NothingMeasuredError
 from ..link.run import warm_up
 from ..record import RunRecord, results_digest
 from ..stats.hist import Histogram
+from ..units import format_time
 from . import overhead
 from .fingerprint import host_facts, versions
 from .hardware import contexts_of, engine_of
@@ -62,6 +63,21 @@ class _Meter:
         return samples
 
 
+class _Count:
+    """Tells how many runs are done, one call at a time: a seed's alone may take minutes."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.lock = threading.Lock()
+        self.progress = progress
+        self.done = 0
+        self.total = 0
+
+    def step(self) -> None:
+        with self.lock:
+            self.done += 1
+            self.progress("simulating", self.done, self.total)
+
+
 def _in_parallel(jobs: int, work: Sequence[Callable[[], None]], step: Callable[[], None]) -> None:
     """Run independent work on threads; an interrupt or an error stops what has not begun."""
     pool = ThreadPoolExecutor(max_workers=jobs)
@@ -88,6 +104,7 @@ def run_all(
     """Run every workload of every scenario under every arm and seed."""
     cells: list[Cell] = []
     work: list[Callable[[], None]] = []
+    count = _Count(progress)
     for scenario in scenarios:
         arms = (baseline, *[a for a in scenario.arms if _key(a) != _key(baseline)])
         for workload in scenario.workloads:
@@ -103,25 +120,18 @@ def run_all(
                 [[list(blank) for _ in _ENDS] if ranged(a.scheme) else [] for a in arms],
             )
             cells.append(cell)
-            work.extend(_work_of(cell, i, meter) for i in range(scenario.seeds))
+            work.extend(_work_of(cell, i, meter, count.step) for i in range(scenario.seeds))
+            count.total += scenario.seeds * sum(1 + len(ends) for ends in cell.ends)
     stop = threading.Event()
     guarded = [_unless(stop, w) for w in work]
-    done = 0
     progress("compiling", 0, 0)
     warm_up()
+    progress("simulating", 0, count.total)
     # The first piece compiles what is left, before threads would wait for each other's compiler.
     if guarded:
         guarded[0]()
-        done = 1
-
-    def step() -> None:
-        nonlocal done
-        done += 1
-        progress("simulating", done, len(work))
-
-    progress("simulating", done, len(work))
     try:
-        _in_parallel(jobs, guarded[1:], step)
+        _in_parallel(jobs, guarded[1:], lambda: None)
     except BaseException:
         stop.set()
         raise
@@ -132,7 +142,9 @@ def _unless(stop: threading.Event, work: Callable[[], None]) -> Callable[[], Non
     return lambda: None if stop.is_set() else work()
 
 
-def _work_of(cell: Cell, seed_index: int, meter: _Meter) -> Callable[[], None]:
+def _work_of(cell: Cell, seed_index: int, meter: _Meter, step: Callable[[], None]) -> Callable[[], None]:
+    """Return the runs of one seed, which call `step` after each."""
+
     def work() -> None:
         scenario = cell.scenario
         task = (
@@ -154,6 +166,7 @@ def _work_of(cell: Cell, seed_index: int, meter: _Meter) -> Callable[[], None]:
             )
             if key not in known:
                 known[key] = meter.run(task, arm, variant)
+            step()
             return known[key]
 
         for a, arm in enumerate(cell.arms):
@@ -420,6 +433,8 @@ def _name_reasons(
         done += 1
         progress("asking which parameter decides", done, len(wanted))
 
+    if wanted:
+        progress("asking which parameter decides", 0, len(wanted))
     _in_parallel(jobs, [work_of(k, r) for k, r in wanted.items()], step)
 
 
@@ -440,6 +455,19 @@ def _arms_asked(
     fit += [(s, p) for s in missing_schemes for p in policies or ("selective", "all")]
     fit += [(s, p) for p in missing_policies for s in schemes or list(dict.fromkeys(o[0] for o in own))]
     return [(tables.get(s, s), p) for s, p in dict.fromkeys(fit)]
+
+
+def _without_effect(requests: int | None, scenarios: Sequence[Resolved]) -> list[str]:
+    """Warn where a number of requests was asked for and nothing has one: in one line, of all scenarios."""
+    if requests is None:
+        return []
+    found = []
+    for s in scenarios:
+        if s.duration_ps:
+            found.append(f"{s.name} (ends by its duration, {format_time(s.duration_ps)})")
+        elif not any(run.requests for workload in s.workloads for run in workload.devices):
+            found.append(f"{s.name} (replays recordings)")
+    return [f"requests = {requests} has no effect on {', '.join(found)}"] if found else []
 
 
 def compare_scenarios(
@@ -538,7 +566,10 @@ def compare_scenarios(
                 "threads": threads,
             },
             "digest": results_digest(rows),
-            "warnings": list(dict.fromkeys(w for s in resolved for w in warnings_of(s))),
+            "warnings": [
+                *_without_effect(requests, resolved),
+                *dict.fromkeys(w for s in resolved for w in warnings_of(s)),
+            ],
             "results": rows,
         }
     )

@@ -24,13 +24,35 @@ MEASURED: Final = "xeon-h100"
 _Kind: TypeAlias = Annotated[Literal["gpu"], Choice(("gpu",))]
 _Number: TypeAlias = Annotated[int, Whole(0, 1 << 16)]
 _Some: TypeAlias = Annotated[int, Whole(1, 1 << 16)]
-# Of a sample, a token: batches of them are copied at once.
+# Of a sample, a token: batches of them are copied at once. One alone fits a transfer over any link.
 _Little: TypeAlias = Annotated[int, Size(0, 1 << 30)]
 _Data: TypeAlias = Annotated[int, Size(0, 1 << 40)]
 _Time: TypeAlias = Annotated[int, Time()]
 
 
-class _JobTable(Table):
+# What makes a copy of which keys, and its bytes.
+_Copy: TypeAlias = tuple[str, int]
+
+
+class CopiesTable(Table):
+    """What has copies."""
+
+    def _copies(self) -> Iterator[_Copy]:
+        """Yield the copies that there are, of like ones the longest."""
+        raise NotImplementedError
+
+    def too_long(self, most: int) -> tuple[str, str] | None:
+        """Return the key of a copy longer than that, and what to say of it; None where there is none."""
+        for made, size in self._copies():
+            if size > most:
+                keys = [key for key in made.split() if key in type(self).model_fields]
+                said = [key for key in keys if key in self.model_fields_set]
+                of = f" ({made})" if len(keys) > 1 else ""
+                return (said or keys)[0], f"a copy of {size} bytes{of}; expected at most {most}"
+        return None
+
+
+class _JobTable(CopiesTable):
     """A program's job and its parameters."""
 
     model: ClassVar[type[Job]]
@@ -56,6 +78,12 @@ class _JobTable(Table):
         return resolved.GpuJobTraffic(str(self.model_dump()["job"]), self._job())
 
 
+def _of_a_step(said: "GpuTraining | GpuCheckpoint") -> Iterator[_Copy]:
+    yield "batch x sample", said.batch * said.sample
+    yield "batch x label", said.batch * said.label
+    yield "offload / pieces", -(-said.offload // said.pieces)
+
+
 class GpuTraining(_JobTable):
     """Training: samples in, kernels, loss out; optionally gradients out and weights in."""
 
@@ -72,6 +100,9 @@ class GpuTraining(_JobTable):
     gap: _Time = Training.gap_ps
     offload: _Data = Training.offload_bytes
     pieces: _Some = Training.pieces
+
+    def _copies(self) -> Iterator[_Copy]:
+        return _of_a_step(self)
 
 
 class GpuCheckpoint(_JobTable):
@@ -95,6 +126,10 @@ class GpuCheckpoint(_JobTable):
     tensors: _Some = Checkpoint.tensors
     copy_gap: _Time = Checkpoint.copy_gap_ps
 
+    def _copies(self) -> Iterator[_Copy]:
+        yield from _of_a_step(self)
+        yield "weights / tensors", -(-self.weights // self.tensors)
+
 
 class GpuDecode(_JobTable):
     """Inference: a prompt in, then token by token, each out and in again."""
@@ -111,6 +146,10 @@ class GpuDecode(_JobTable):
     kernel: _Time = Decode.kernel_ps
     gap: _Time = Decode.gap_ps
 
+    def _copies(self) -> Iterator[_Copy]:
+        yield "batch x prompt x token", self.batch * self.prompt * self.token
+        yield "batch x token", self.batch * self.token
+
 
 class GpuKvSwap(_JobTable):
     """KV-cache blocks out and in on two streams."""
@@ -123,6 +162,9 @@ class GpuKvSwap(_JobTable):
     gap: _Time = KvSwap.gap_ps
     pause: _Time = KvSwap.pause_ps
 
+    def _copies(self) -> Iterator[_Copy]:
+        yield "block", self.block
+
 
 class GpuWeights(_JobTable):
     """Layers streamed from the host ahead of their use."""
@@ -134,6 +176,9 @@ class GpuWeights(_JobTable):
     kernels: _Number = Weights.kernels
     kernel: _Time = Weights.kernel_ps
     gap: _Time = Weights.gap_ps
+
+    def _copies(self) -> Iterator[_Copy]:
+        yield "layer", self.layer
 
 
 class GpuZeroCopy(Table):
@@ -185,7 +230,7 @@ class GpuZeroCopy(Table):
         return replace(closed, gap=second // ops if ops else second * 8 * closed.moved() // bps)
 
 
-class GpuCopies(Table):
+class GpuCopies(CopiesTable):
     """Copies of one size or of several by turns, back to back."""
 
     kind: _Kind
@@ -193,6 +238,9 @@ class GpuCopies(Table):
     direction: Annotated[Literal["h2d", "d2h", "both"], Choice(("h2d", "d2h", "both"))]
     size: Annotated[tuple[int, ...], Sizes(1, 1 << 40)] = (1 << 20,)
     queue_depth: Annotated[int, Whole(1, 512)] = 2
+
+    def _copies(self) -> Iterator[_Copy]:
+        yield "size", max(self.size)
 
     def build(self, trace: resolved.TraceFile | None) -> resolved.GpuCopiesTraffic:
         """Return the frozen traffic."""

@@ -194,7 +194,7 @@ def document(
 
 
 # Keys that a look names whatever they are.
-_ALWAYS: Final = ("queue_depth", "iops", "block", "read_share")
+_ALWAYS: Final = ("queue_depth", "iops", "block", "write_block", "read_share")
 
 
 def _traffic(table: Any) -> dict[str, Any]:

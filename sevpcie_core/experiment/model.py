@@ -17,12 +17,13 @@ from pydantic import Field, PrivateAttr, ValidationError
 
 from .. import spec
 from ..errors import ConfigError, FormatError, MisuseError
+from ..link.layout import most_bytes
 from ..units import format_rate
 from ..workload import nvme, traces
 from . import presets, resolved, shares
 from .fields import Choice, Name, Number, Text, Whole
-from .gpu_traffic import GpuIdle
-from .hardware import row_of, uplink_row
+from .gpu_traffic import CopiesTable, GpuIdle
+from .hardware import row_of, rows_of, uplink_row
 from .problems import Origin, Place, first_problem, suggestion
 from .quantities import Time
 from .systems import with_platform
@@ -280,6 +281,7 @@ class Scenario(Table):
         )
         for i, workload in enumerate(workloads):
             self._check_peers(i, workload)
+            self._check_copies(i, workload, host)
         return resolved.Resolved(
             name=self.name,
             title=self.title,
@@ -364,6 +366,18 @@ class Scenario(Table):
                 )
             self._check_same(place, run.link, by_name[run.peer].link, f"{run.peer}'s link")
 
+    def _check_copies(self, i: int, workload: resolved.WorkloadRun, host: resolved.Host) -> None:
+        """Refuse generated copies that are too long for a transfer over the links of their way."""
+        gpus = [entry.traffic for entry in self.workload[i].device.values()]
+        if not any(isinstance(traffic, CopiesTable) for traffic in gpus):
+            return
+        # Behind the devices' rows are those of uplinks.
+        for run, link, traffic in zip(workload.devices, rows_of(host, workload), gpus, strict=False):
+            if isinstance(traffic, CopiesTable) and (problem := traffic.too_long(most_bytes(link))):
+                raise self._origin.error(
+                    ("workload", i, "device", run.name, "traffic", problem[0]), problem[1]
+                )
+
     def _asked(self) -> tuple[ArmEntry, ...]:
         """Return the arms: of those by default not one that stages data which lie in a device."""
         if self.arm == _DEFAULT_ARMS and self._peer():
@@ -446,7 +460,7 @@ class Scenario(Table):
                 expected = "0, or a device with media_read_ahead"
                 raise fail((*at_traffic, "sequential_share"), f"{found}; expected {expected}")
             depth = traffic.queue_depth if isinstance(traffic, NvmeLoop) else 0
-            commands = nvme.commands_of(max(size for _, size in traffic.block), device.mdts)
+            commands = nvme.commands_of(max(size for _, size in traffic.blocks), device.mdts)
             entries = nvme.ring_entries(device.queue_entries or 0, depth, device.queues, commands)
             fit = (traffic.batch, device.queues, device.coalesce, entries, depth, commands)
             if problem := nvme.misfit(*fit):

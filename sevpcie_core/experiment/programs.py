@@ -162,8 +162,8 @@ def _check_longest(records: np.ndarray, mdts: int, name: str) -> None:
 def _nvme(
     device: NvmeDevice, traffic: NvmeTraffic, requests: int, seed: int, stream: int, repeats: bool
 ) -> Program:
-    sizes = traffic.blocks or ((1, traffic.block),)
-    commands = nvme.commands_of(max(size for _, size in sizes), device.mdts)
+    mix = traffic.mix()
+    commands = nvme.commands_of(mix.largest(), device.mdts)
     controller = nvme.Controller(
         media_read=device.media_read,
         media_write=device.media_write,
@@ -185,17 +185,6 @@ def _nvme(
         if again := period_ps(records["t_ps"]) if repeats else 0:
             records, again = several(records, again)
         return nvme.replay(controller, records, repeat_ps=again, seed=seed, stream=stream)
-    mix = nvme.Mix(
-        sizes=sizes,
-        read_share=traffic.read_share,
-        flush_share=traffic.flush_share,
-        trim_share=traffic.trim_share,
-        zeroes_share=traffic.zeroes_share,
-        offset=traffic.offset,
-        window=traffic.window,
-        random=traffic.random,
-        sequential_share=traffic.sequential_share,
-    )
     batch = traffic.batch or 1
     if traffic.rate:
         return nvme.open_loop(

@@ -39,8 +39,7 @@ def first_look(scenario: Scenario) -> Scenario:
 def _mean_bytes(traffic: Traffic) -> int:
     """Return the mean data of a generated request, in bytes; 0 where it is a frame or an access."""
     if isinstance(traffic, NvmeTraffic):
-        blocks = traffic.blocks or ((1, traffic.block),)
-        return sum(weight * size for weight, size in blocks) // sum(weight for weight, _ in blocks)
+        return int(traffic.mix().mean_bytes())
     if isinstance(traffic, GpuJobTraffic):
         return int(traffic.job.cycle().records["bytes"].mean())
     if isinstance(traffic, GpuCopiesTraffic):

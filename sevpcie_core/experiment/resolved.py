@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from .. import spec
 from ..link.params import Credits, DataLink, Iommu, RootPort
+from ..workload import nvme
 from ..workload.expand import Sizes
 from ..workload.gpu_commands import Engine
 from ..workload.gpu_jobs import Job
@@ -270,6 +271,8 @@ class NvmeTraffic:
     """Requests per second of an open loop; 0: a closed one, or a trace."""
     blocks: tuple[tuple[int, int], ...] = field(default=(), metadata={"sparse": True})
     """(weight, bytes) of requests of several sizes; empty: all have `block`."""
+    write_blocks: tuple[tuple[int, int], ...] = field(default=(), metadata={"sparse": True})
+    """(weight, bytes) of writes; empty: as the others."""
     batch: int = field(default=0, metadata={"sparse": True})
     """Commands per doorbell; 0: one."""
     flush_share: float = field(default=0.0, metadata={"sparse": True})
@@ -287,6 +290,21 @@ class NvmeTraffic:
     recorded_batches: bool = field(default=False, metadata={"sparse": True})
     """Whether commands of the trace share a doorbell where they did; else each has its own."""
     reading: Reading | None = field(default=None, metadata={"sparse": True})
+
+    def mix(self) -> nvme.Mix:
+        """Return what is asked of the drive, where it is generated."""
+        return nvme.Mix(
+            sizes=self.blocks or ((1, self.block),),
+            write_sizes=self.write_blocks,
+            read_share=self.read_share,
+            flush_share=self.flush_share,
+            trim_share=self.trim_share,
+            zeroes_share=self.zeroes_share,
+            offset=self.offset,
+            window=self.window,
+            random=self.random,
+            sequential_share=self.sequential_share,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,7 @@ def _rate(entry: DeviceEntry, load: Offered, share: Fraction, origin: Origin, pl
         moving = 1 - sum((Fraction(str(part)) for part in still), Fraction(0))
         if data and moving <= 0:
             raise origin.error((*place, "traffic"), "moves no data; expected some, or a load in ops/s")
-        return round(operations or data / (8 * _mean(traffic.block) * moving))
+        return round(operations or data / (8 * traffic.build(None).mix().mean_bytes() * moving))
     if isinstance(traffic, NicLoad):
         sizes = traffic.sizes
         pairs = (

@@ -158,6 +158,7 @@ class NvmeRequests(Table):
 
     kind: Annotated[Literal["nvme"], Choice(("nvme",))]
     block: _Blocks = ((1, 4096),)
+    write_block: _Blocks | None = None
     read_share: _Share = 1.0
     flush_share: _Share = 0.0
     trim_share: _Share = 0.0
@@ -174,12 +175,21 @@ class NvmeRequests(Table):
         rest = self.flush_share + self.trim_share + self.zeroes_share
         if rest > 1 + 1e-9:
             yield "flush_share", f"{rest:g} with trim_share and zeroes_share; expected 1 at most in all"
-        largest = self.buffer_offset + max(size for _, size in self.block)
+        if self.write_block is not None and self.read_share in (0, 1):
+            of = "reads" if self.read_share else "writes"
+            found = f"beside read_share = {self.read_share:g}, with which there are {of} only"
+            yield "write_block", f"{found}; expected no such key"
+        largest = self.buffer_offset + max(size for _, size in self.blocks)
         if 0 < self.window < largest:
             found = f"{format_bytes(self.window)}, too small for a request of {format_bytes(largest)}"
             yield "window", f"{found}; expected that at least, or 0: a buffer for each in flight"
         if self.pattern == "random" and not self.window:
             yield "pattern", "'random' without a window; expected window = SIZE to take buffers from"
+
+    @property
+    def blocks(self) -> tuple[tuple[int, int], ...]:
+        """Return (weight, bytes) of reads, and of writes where they have others."""
+        return self.block + (self.write_block or ())
 
     def _traffic(self, queue_depth: int, think_ps: int, rate: int) -> resolved.NvmeTraffic:
         one = len(self.block) == 1
@@ -192,6 +202,7 @@ class NvmeRequests(Table):
             limit=0,
             rate=rate,
             blocks=() if one else self.block,
+            write_blocks=self.write_block or (),
             batch=self.batch if self.batch > 1 else 0,
             flush_share=self.flush_share,
             trim_share=self.trim_share,

@@ -1,11 +1,14 @@
 """What a run changes, as columns of integer arrays: the kernels' shared memory map.
 
-Rule: names and places only. One row per device, per step in flight, per request class.
+Rule: names and places, and what their widths bound. One row per device, per step in flight, per request
+class.
 """
 
 from typing import Any, Final, NamedTuple
 
-from .params import CONTEXTS
+import numpy as np
+
+from .params import CONTEXTS, MRRS, QUANTUM_BYTES
 from .places import PLACES
 
 # Directions of a link, and the engines of a device's link: sender's and receiver's side of each direction.
@@ -34,6 +37,12 @@ STEP_SHIFT: Final = KIND_BITS + SPLIT_BITS
 DEVICE_SHIFT: Final = STEP_SHIFT + STEP_BITS
 MAX_DEVICES: Final = 1 << (63 - DEVICE_SHIFT)
 MAX_SPLITS: Final = 1 << SPLIT_BITS
+
+
+def most_bytes(link: np.ndarray) -> int:
+    """Return the most bytes of one transfer over a link, int64[LINK_COLUMNS], wherever it begins."""
+    return (MAX_SPLITS - 2) * min(int(link[MRRS]), int(link[QUANTUM_BYTES]))
+
 
 # Columns of `device`, one row per device: its program ...
 LOADED: Final = 0  # steps loaded so far

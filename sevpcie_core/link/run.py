@@ -23,11 +23,9 @@ from .params import (
     CREDITS,
     DEN,
     ERROR_EVERY,
-    MRRS,
     NO_IOMMU,
     NUM,
     PATH,
-    QUANTUM_BYTES,
     REPLAY_UNITS,
     TAGS,
     UPLINK,
@@ -104,7 +102,7 @@ class Outcome:
 
 
 _REFUSED = {
-    kernel.BAD_SIZE: "a transfer without bytes, or too large a one (over a gigabyte)",
+    kernel.BAD_SIZE: "a transfer without bytes, or of more than {most}, as many as fit a run",
     kernel.BAD_DEPENDENCY: "a step that waits for one beyond the reach of its program, or before its start",
     kernel.BAD_PEER: "a transfer with a peer that its program does not have",
     kernel.BAD_SERVER: "a step that occupies a server which its program does not have",
@@ -345,7 +343,7 @@ def simulate(
             waiting = _grown_waiting(state.waiting, waiting, device)
             accounts = _grown_ledger(state.ledger, ring.shape[1], device) if ledger else state.ledger
             state = state._replace(ring=ring, heap=heap, waiting=waiting, ledger=accounts)
-        most = (layout.MAX_SPLITS - 2) * min(int(links[d, MRRS]), int(links[d, QUANTUM_BYTES]))
+        most = layout.most_bytes(links[d])
         program = programs[d]
         sealed = markers[d](steps)
         begin = time.thread_time()
@@ -354,7 +352,7 @@ def simulate(
         )
         seconds += time.thread_time() - begin
         if status != kernel.LOADED_OK:
-            raise MisuseError(f"device {d}: {_REFUSED[status]}")
+            raise MisuseError(f"device {d}: {_REFUSED[status].format(most=most)}")
         device[d, layout.HORIZON] = chunk.horizon_ps
 
     if d == kernel.TOO_LONG:

@@ -60,7 +60,7 @@ def parts(record: Record, row: Row, glyphs: Glyphs) -> list[Part]:
     if note:
         told.append((note, view.judge(view.overhead(row, "latency_p99"), budget), "latency_p99"))
     over = glyphs.symbols["over"]
-    told += [(f"{over} {name}", "over", metric) for name, metric in view.beside_latency(row, budget)]
+    told += [(f"{over} {name}", "over", metric) for name, metric in view.beside_latency(record, row)]
     return [
         Part(text, word or "", share(row, metric), extra(row, metric, glyphs), bounds(row, metric, budget))
         for text, word, metric in told
@@ -110,8 +110,24 @@ def mark(word: str | None, glyphs: Glyphs) -> str:
 
 
 def limits(line: Line) -> list[str]:
-    """Return what limits: without protection, then anything else that limits with one."""
-    return list(dict.fromkeys(limit(row) for _, row in line.rows if row.get("limited_by")))
+    """Return what limits: without protection, then with any, if that is another one for all of them."""
+    with_any = _limits_with(line)
+    found = [limit(line.baseline)] if line.baseline and line.baseline.get("limited_by") else []
+    return list(dict.fromkeys(found + (list(with_any.values()) if _agree(line) else [])))
+
+
+def limit_under(line: Line, arm: Arm) -> str:
+    """Say what limits with one protection where that differs between them and from none, else ''."""
+    found = _limits_with(line).get(arm)
+    return "" if found is None or _agree(line) or found in limits(line) else f"limited by {found}"
+
+
+def _limits_with(line: Line) -> dict[Arm, str]:
+    return {arm: limit(row) for arm, row in line.protected.items() if row.get("limited_by")}
+
+
+def _agree(line: Line) -> bool:
+    return len(set(_limits_with(line).values())) <= 1
 
 
 def limit(row: Row) -> str:

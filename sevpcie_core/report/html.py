@@ -163,6 +163,7 @@ def _line(record: Record, line: Line, arms: Sequence[Arm]) -> dict[str, Any]:
             {
                 "parts": cells.parts(record, row, FANCY) if row is not None else [],
                 "job": (cells.added(entry, FANCY), cells.percent(entry)) if jobs else None,
+                "limit": cells.limit_under(line, arm),
             }
         )
     return {

@@ -46,7 +46,7 @@ def meaning(record: Record) -> list[str]:
         "lost throughput" if metric == "throughput" else "the I/O path (latency without media and compute)"
         for line in lines
         for row in line.protected.values()
-        for _, metric in view.beside_latency(row, view.budget_pct(record))
+        for _, metric in view.beside_latency(record, row)
     )
     if beside:
         told = ", ".join(f"{name} ({count})" for name, count in beside.items())

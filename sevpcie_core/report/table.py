@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from sevpcie_core.report import cells, view
 from sevpcie_core.report.cells import ASCII, FANCY, SATURATED, SEEDS, Column, Glyphs
 from sevpcie_core.report.sentence import basis, meaning
-from sevpcie_core.report.view import Arm, Line, Record, Row
+from sevpcie_core.report.view import Arm, Line, Record
 from sevpcie_core.stats.interval import MIN_SEEDS as FEWEST_SEEDS
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ def _block(record: Record, line: Line, arms: list[Arm], glyphs: Glyphs) -> list[
     name += [Cell(f"  {line.class_title}")] if line.class_title else []
     p50, p99 = (cells.latency(line.baseline, p, glyphs) for p in ("p50", "p99"))
     plain = [Cell(p50.rjust(7), p99)]
-    costs = [_cost(record, line.protected.get(arm), glyphs) for arm in arms]
+    costs = [_cost(record, line, arm, glyphs) for arm in arms]
     if _has_job(line):
         height = max([len(name), *(len(cost) for cost in costs)])
         for column in (name, plain, *costs):
@@ -255,14 +255,16 @@ def _block(record: Record, line: Line, arms: list[Arm], glyphs: Glyphs) -> list[
     return [name, plain, *costs, limits]
 
 
-def _cost(record: Record, row: Row | None, glyphs: Glyphs) -> list[Cell]:
+def _cost(record: Record, line: Line, arm: Arm, glyphs: Glyphs) -> list[Cell]:
     """Return what one protection does to one line: verdict and per cent, below them time and range."""
+    row = line.protected.get(arm)
     if row is None:
         return [Cell(view.NOTHING)]
     out = []
     for part in cells.parts(record, row, glyphs):
         out += [Cell(part.text, part.percent, part.word), Cell(part.added, part.span, "dim")]
-    return out
+    limit = cells.limit_under(line, arm)
+    return [*out, Cell(limit, role="dim")] if limit else out
 
 
 def _print_block(columns: list[list[Cell]], widths: list[int]) -> list[Text]:
@@ -315,6 +317,8 @@ def _stacked(record: Record, arms: list[Arm], glyphs: Glyphs, width: int) -> lis
                     text.add(share.text, share.role, widths[1], right=True).add(gap)
                     text.add(extra.text, extra.role, widths[2], right=True).add("  ")
                     out.append(text.add(bounds.text, bounds.role))
+                if limit := cells.limit_under(line, arm):
+                    out.append(Text().add("", width=titles + 4).add(limit, "dim"))
     return out
 
 

@@ -12,6 +12,7 @@ io path leaves out the media.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final
 
 import numpy as np
@@ -60,11 +61,12 @@ _DRAW_SEQUENTIAL: Final = 6
 
 
 @kernel
-def _draw(operations, sizes, buffers, first, shares, weights, choices, place, key):
+def _draw(operations, sizes, buffers, first, shares, weights, choices, reads, place, key):
     """Draw what consecutive requests are.  Modified in place: operations, sizes, buffers.
 
     shares : int64[5], in 1/2**20, running sums by operation; weights : int64[k], running sums; choices :
-    int64[k], bytes; place : int64[2], buffers, and 1 where they are taken at random.
+    int64[k], bytes; the first `reads` of both are of reads, the others of writes.
+    place : int64[2], buffers, and 1 where they are taken at random.
     """
     for i in range(len(operations)):
         share = np.int64(draw_u64(key[0], key[1] + _DRAW_KIND, first + i) >> np.uint64(44))
@@ -72,14 +74,12 @@ def _draw(operations, sizes, buffers, first, shares, weights, choices, place, ke
         while operation < ZEROES and share >= shares[operation]:
             operation += 1
         operations[i] = operation
-        size = choices[0]
-        if len(choices) > 1:
-            pick = below(draw_u64(key[0], key[1] + _DRAW_SIZE, first + i), weights[-1])
-            at = 0
+        at, end = (0, reads) if operation == READ else (reads, len(choices))
+        if end - at > 1:
+            pick = below(draw_u64(key[0], key[1] + _DRAW_SIZE, first + i), weights[end - 1])
             while pick >= weights[at]:
                 at += 1
-            size = choices[at]
-        sizes[i] = size if operation <= WRITE else 0
+        sizes[i] = choices[at] if operation <= WRITE else 0
         buffers[i] = (first + i) % place[0]
         if place[1]:
             buffers[i] = below(draw_u64(key[0], key[1] + _DRAW_BUFFER, first + i), place[0])
@@ -115,7 +115,8 @@ class Mix:
 
     Attributes
     ----------
-    sizes : (weight, bytes) of reads and writes. read_share : of these, 0..1.
+    sizes : (weight, bytes) of reads and writes; write_sizes : of writes, where they have others.
+    read_share : of reads and writes, 0..1.
     flush_share, trim_share, zeroes_share : of all requests, 0..1; the others are reads and writes.
     offset : of the first byte of each buffer in its page.
     window : bytes of all buffers; 0: one buffer per slot. random : they are taken at random, not in turn.
@@ -131,6 +132,19 @@ class Mix:
     window: int = 0
     random: bool = False
     sequential_share: float = 0.0
+    write_sizes: Sequence[tuple[int, int]] = ()
+
+    def mean_bytes(self) -> Fraction:
+        """Return the mean bytes of reads and writes."""
+        reads, writes = (
+            Fraction(sum(w * size for w, size in pairs), sum(w for w, _ in pairs))
+            for pairs in (self.sizes, self.write_sizes or self.sizes)
+        )
+        return writes + (reads - writes) * Fraction(str(self.read_share))
+
+    def largest(self) -> int:
+        """Return the bytes of the largest request."""
+        return max(size for _, size in (*self.sizes, *self.write_sizes))
 
     def shares(self) -> np.ndarray:
         """Return int64[5], in 1/2**20, the running sums of the shares by operation.
@@ -170,10 +184,11 @@ def _generated(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return operations, sizes, offsets and buffers of n requests."""
     operations, sizes, places = np.empty(n, np.uint8), np.empty(n, np.int64), np.empty(n, np.int64)
-    weights = np.cumsum([w for w, _ in mix.sizes]).astype(np.int64)
-    choices = np.array([size for _, size in mix.sizes], np.int64)
+    both = (mix.sizes, mix.write_sizes or mix.sizes)
+    weights = np.concatenate([np.cumsum([w for w, _ in pairs]) for pairs in both]).astype(np.int64)
+    choices = np.array([size for pairs in both for _, size in pairs], np.int64)
     where = np.array([buffers, mix.random], np.int64)
-    _draw(operations, sizes, places, first, mix.shares(), weights, choices, where, key)
+    _draw(operations, sizes, places, first, mix.shares(), weights, choices, len(mix.sizes), where, key)
     return operations, sizes, np.full(n, mix.offset, np.int64), places
 
 
@@ -187,7 +202,7 @@ def _sequential(mix: Mix, n: int, first: int, key: np.ndarray) -> np.ndarray:
 
 def _buffers(mix: Mix, slots: int) -> tuple[int, int]:
     """Return how many buffers there are, and bytes of the largest."""
-    largest = max(max(size for _, size in mix.sizes), TRIM_BYTES)
+    largest = max(mix.largest(), TRIM_BYTES)
     stride = -(-(mix.offset + largest) // PAGE) * PAGE
     return max(mix.window // stride, 1) if mix.window else slots, largest
 
