@@ -201,6 +201,7 @@ def test_what_limits_under_one_protection_alone_stands_with_it(width: int) -> No
 
     lines, text = found("engine", "engine", "engine")
     assert (text.count("> engine"), text.count("limited by engine")) == (1, 0)
+    assert "limited by: without > with protection" in text
     lines, text = found("link", "engine", "host")
     assert "> engine" not in text
     assert "> host" not in text
@@ -217,8 +218,11 @@ def test_what_limits_under_one_protection_alone_stands_with_it(width: int) -> No
         head = next(line for line in lines if "plaintext  " in line)
         below = next(line for line in lines if "limited by engine" in line)
         assert {told: below.index(told) for told in own} == {k: head.index(v) for k, v in own.items()}
+    assert "limited by: without protection, below one: with it" in text
     text = found("link", "link", "link")[1]
-    assert "> " not in text.replace("without > with", "")
+    assert "> " not in text
+    assert "limited by: without protection" in text
+    assert "below one" not in text
 
 
 def test_many_protections_are_stacked() -> None:

@@ -189,8 +189,11 @@ def _legend(record: Record, glyphs: Glyphs, wide: bool, body: Sequence[Text]) ->
         said.append(f"a..b{SEEDS}: the 95 % interval over the paired seeds, which decides there")
     if SATURATED in shown:
         said.append(f"{SATURATED}: more arrives than is carried, so latency grows as long as the run")
+    lines = [line for scenario in view.scenarios(record, every_class=wide) for line in scenario.lines]
     if not wide:
-        said.append(f"limited by: without {glyphs.arrow} with protection")
+        with_all = f"{glyphs.arrow} with " if f" {glyphs.arrow} " in shown else ""
+        own = any(cells.limit_under(line, arm) for line in lines for arm in line.protected)
+        said.append(f"limited by: without {with_all}protection{', below one: with it' if own else ''}")
         if " in bursts" in shown:
             said.append("in bursts: full for moments only, but there requests queue")
         over = glyphs.symbols["over"]
@@ -200,7 +203,6 @@ def _legend(record: Record, glyphs: Glyphs, wide: bool, body: Sequence[Text]) ->
                 f"{over} {', '.join(names)}: over the budget, though latency, which is judged, is not"
             )
     percentiles = ("p50", "p99", "p999") if wide else ("p50", "p99")
-    lines = (line for scenario in view.scenarios(record, every_class=wide) for line in scenario.lines)
     if any(row["latency_ns"].get(p) is None for line in lines for _, row in line.rows for p in percentiles):
         said.append(f"{view.NOTHING}: fewer than 10 samples above that percentile")
     if len(record["seeds"]) < FEWEST_SEEDS:
