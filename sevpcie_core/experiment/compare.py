@@ -109,7 +109,9 @@ def run_all(
     done = 0
     progress("compiling", 0, 0)
     warm_up()
-    # The first piece compiles what is left, before threads would wait for each other's compiler.
+    # The first piece compiles what is left, before threads would wait for each other's compiler. While it
+    # does, whoever shows progress says so; a long one is a simulation like the others.
+    progress("simulating", done, len(work))
     if guarded:
         guarded[0]()
         done = 1
