@@ -135,6 +135,12 @@ def test_a_number_of_requests_is_no_limit_of_a_trace(disk, capsys):
     assert "--requests 5 with --trace; a recording has its own, of which --limit takes some" in error
 
 
+def test_one_recording_at_a_time(disk, torn, capsys):
+    """The last one would be replayed, and the others not."""
+    assert cli.main(["compare", "--trace", str(disk), "--trace", str(torn)]) == 2
+    assert "--trace 2 times; expected one recording" in capsys.readouterr().err
+
+
 def test_an_offset_beyond_the_end(disk):
     with pytest.raises(FormatError, match="after the first 5 records; expected at least one"):
         times(device(disk, offset=5))

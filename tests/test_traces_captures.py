@@ -360,3 +360,20 @@ def test_packets_of_others_are_counted(capture):
     bad = Bad()
     assert traces.read_nic(path, bad=bad).size == 3
     assert list(bad.notes()) == ["left out: 1 packet of interfaces with another link type"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ([60, 1514, 9014, 9238], []),
+        ([1514, 9239], ["1 frame of up to 9239 B"]),
+        ([65550, 1514, 14494], ["2 frames of up to 65550 B"]),
+    ],
+)
+def test_frames_that_no_line_carries_are_told_of(capture, sizes, said):
+    """Captures on a host see what the driver hands to the adapter, before it is cut."""
+    parts = [enhanced(NOW + i, packet(SERVER), size) for i, size in enumerate(sizes)]
+    bad = Bad()
+    traces.read_nic(capture(section(), interface(), *parts), bad=bad)
+    tail = "which segmentation offload or a loopback made: an adapter has several on its line for each"
+    assert list(bad.notes()) == [f"{found}, {tail}" for found in said]

@@ -32,8 +32,8 @@ def compare(
             metavar="SCENARIO", help="Shipped names or TOML files. Default: every shipped scenario."
         ),
     ] = None,
-    trace: Annotated[
-        Path | None,
+    traces: Annotated[
+        list[Path] | None,
         typer.Option(
             "--trace", metavar="FILE", help="Replay a recording, or sample:NAME, instead of scenarios."
         ),
@@ -97,6 +97,11 @@ def compare(
     ] = None,
 ) -> int:
     """Compare encrypted with plaintext links on generated or recorded traffic."""
+    if traces and len(traces) > 1:
+        raise MisuseError(
+            f"--trace {len(traces)} times; expected one recording (a scenario file may have several)"
+        )
+    trace = traces[0] if traces else None
     if trace is not None and scenario:
         raise MisuseError(f"--trace and scenarios ({', '.join(scenario)}) together; expected one of them")
     reading: dict[str, Any] = {

@@ -27,9 +27,9 @@ class Bad:
     place : how to name record i of the batch that a reader has just yielded, such as `trace.csv:17`; None
     where the reader does not say. `collect` speaks of order and span with it.
     aside : sound packets that are of another adapter, how many by why. gpus : whose work was found; drives :
-    whose requests, as major and minor number. pageable : copies of PAGEABLE_BYTES or more of a GPU from or to
-    pageable memory. They are counted as far as the file was read, which may be
-    shortly behind the last record that is taken.
+    whose requests, as major and minor number. large, largest : frames that no Ethernet carries as one, and
+    the bytes of the largest. pageable : copies of PAGEABLE_BYTES or more of a GPU from or to pageable memory.
+    They are counted as far as the file was read, which may be shortly behind the last record that is taken.
     """
 
     def __init__(self, skip: bool = False) -> None:
@@ -41,6 +41,7 @@ class Bad:
         self.gpus: set[int] = set()
         self.drives: set[tuple[int, int]] = set()
         self.pageable = 0
+        self.large = self.largest = 0
 
     def report(self, message: str, count: int = 1) -> None:
         """Leave out `count` records, of which `message` is about the first: file, place, field and reason.
@@ -57,6 +58,10 @@ class Bad:
         """Yield in what a replay of the sound records is not what was recorded."""
         for why, count in self.aside.items():
             yield f"left out: {count} {'packet' if count == 1 else 'packets'} {why}"
+        if self.large:
+            frames = "1 frame" if self.large == 1 else f"{self.large} frames"
+            made = "which segmentation offload or a loopback made"
+            yield f"{frames} of up to {self.largest} B, {made}: an adapter has several on its line for each"
         if len(self.gpus) > 1:
             gpus = f"{len(self.gpus)} GPUs ({_listed(sorted(self.gpus))})"
             yield f"work of {gpus} is replayed as that of one GPU, on one link"

@@ -6,6 +6,7 @@ adapter in it becomes an error. What it has no part in is counted.
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from .bad import Bad
 from .ends import no_end
 from .packets import ANY, ETHERNET_HEADER, INBOUND, OTHER, ROOM, UNSAID, Packets, direction, parse_local
 from .records import NIC_DTYPE, NIC_RX, NIC_TX, Records
+
+LARGEST_FRAME: Final = 9216 + 14 + 2 * 4
+"""Bytes of the largest usual jumbo frame: an MTU of 9,216 (adapters, switches), with two VLAN tags."""
 
 
 @kernel
@@ -59,6 +63,9 @@ def frames(path: Path, packets: Iterable[Packets], bad: Bad, local: str | None) 
         if taken < len(found):
             bad.aside[f"that {local} has no part in"] += len(found) - taken
         if taken:
+            sizes = found["bytes"][:taken]
+            bad.large += int(np.count_nonzero(sizes > LARGEST_FRAME))
+            bad.largest = max(bad.largest, int(sizes.max()))
             bad.place = lambda i, base=some.base: f"{path}: offset {base + places[i]}"
             yield found[:taken]
     if count and not matched:
