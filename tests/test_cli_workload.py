@@ -9,7 +9,8 @@ import pytest
 
 from sevpcie_core import cli
 from sevpcie_core.cli import outdir
-from sevpcie_core.experiment.looks import catalogue, document
+from sevpcie_core.experiment.looks import document
+from sevpcie_core.experiment.named import catalogue
 from sevpcie_core.experiment.programs import build
 from sevpcie_core.experiment.scenario import load_scenario
 from sevpcie_core.report.workload import render
