@@ -70,6 +70,16 @@ def test_devices_have_numbers_of_requests_of_their_own(capsys, tmp_path):
 # --- list ---------------------------------------------------------------------------------------------------
 
 
+def test_a_number_of_requests_is_of_what_generates(capsys):
+    said = "requests = 5 has no effect on sample:redis (replays recordings)"
+    assert shown(capsys, "sample:redis", "--requests", "5")["warnings"] == [said]
+    assert shown(capsys, "sample:redis", "--quick")["warnings"] == []
+    # What ends by duration generates, and so many of it are looked at.
+    found = shown(capsys, "mix/mixed/nvme", "--requests", "5")
+    assert found["warnings"] == []
+    assert found["workloads"][0]["devices"][0]["operations"]["count"] == 5
+
+
 def test_everything_listed_can_be_shown(capsys):
     assert cli.main(["workload", "list", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)

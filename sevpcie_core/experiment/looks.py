@@ -19,7 +19,7 @@ from ..workload.tlps import Capture, capture
 from ..workload.traces import TLP_DTYPE
 from .fingerprint import versions
 from .named import Found, find
-from .programs import Recording, build, recorded, trace_of, warnings_of
+from .programs import Recording, build, recorded, trace_of, warnings_of, without_effect
 from .quick import QUICK_REQUESTS
 from .resolved import DeviceRun, GpuIdleTraffic, Resolved, TraceFile, WorkloadRun
 from .runner import region_shares
@@ -57,6 +57,7 @@ def document(
     found = found._replace(scenario=found.scenario.with_options(seed=seed, regions=protect))
     resolved = found.scenario.resolve()
     views = list(views_of(found, resolved, requests, quick))
+    generated = any(trace_of(view.run.traffic) is None for view in views)
     out: list[Document] = []
     for at, view in enumerate(views):
         progress("looking", at, len(views))
@@ -72,7 +73,10 @@ def document(
         "options": {"name": name, "requests": requests, "quick": quick, "seed": resolved.seed},
         "scenario": resolved.name,
         "title": resolved.title,
-        "warnings": warnings_of(resolved, [w["workload"] for w in out]),
+        "warnings": [
+            *without_effect(requests, [] if generated else [f"{name} (replays recordings)"]),
+            *warnings_of(resolved, [w["workload"] for w in out]),
+        ],
         "workloads": out,
     }
 
