@@ -70,12 +70,12 @@ def test_devices_have_numbers_of_requests_of_their_own(capsys, tmp_path):
 # --- list ---------------------------------------------------------------------------------------------------
 
 
-def test_a_number_of_requests_is_of_what_generates(capsys):
+def test_a_number_of_requests_is_of_what_generates():
     said = "requests = 5 has no effect on sample:redis (replays recordings)"
-    assert shown(capsys, "sample:redis", "--requests", "5")["warnings"] == [said]
-    assert shown(capsys, "sample:redis", "--quick")["warnings"] == []
+    assert document("sample:redis", requests=5)["warnings"] == [said]
+    assert document("sample:redis", quick=True)["warnings"] == []
     # What ends by duration generates, and so many of it are looked at.
-    found = shown(capsys, "mix/mixed/nvme", "--requests", "5")
+    found = document("mix/mixed/nvme", requests=5)
     assert found["warnings"] == []
     assert found["workloads"][0]["devices"][0]["operations"]["count"] == 5
 
