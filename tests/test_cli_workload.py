@@ -9,7 +9,8 @@ import pytest
 
 from sevpcie_core import cli
 from sevpcie_core.cli import outdir
-from sevpcie_core.experiment.looks import catalogue, document
+from sevpcie_core.experiment.looks import document
+from sevpcie_core.experiment.named import catalogue
 from sevpcie_core.experiment.programs import build
 from sevpcie_core.experiment.scenario import load_scenario
 from sevpcie_core.report.workload import render
@@ -67,6 +68,16 @@ def test_devices_have_numbers_of_requests_of_their_own(capsys, tmp_path):
 
 
 # --- list ---------------------------------------------------------------------------------------------------
+
+
+def test_a_number_of_requests_is_of_what_generates():
+    said = "requests = 5 has no effect on sample:redis (replays recordings)"
+    assert document("sample:redis", requests=5)["warnings"] == [said]
+    assert document("sample:redis", quick=True)["warnings"] == []
+    # What ends by duration generates, and so many of it are looked at.
+    found = document("mix/mixed/nvme", requests=5)
+    assert found["warnings"] == []
+    assert found["workloads"][0]["devices"][0]["operations"]["count"] == 5
 
 
 def test_everything_listed_can_be_shown(capsys):

@@ -32,7 +32,7 @@ def _overview(context: typer.Context) -> None:
 @app.command("list", epilog="Example: sevpcie workload list")
 def list_(json: options.Json = False) -> None:
     """List what `workload show` can be asked for: the workloads of shipped scenarios, and recordings."""
-    from ..experiment.looks import catalogue
+    from ..experiment.named import catalogue
 
     found = catalogue()
     if json:

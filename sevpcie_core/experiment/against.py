@@ -18,16 +18,10 @@ from ..workload.look import ClassLook, Look
 from ..workload.nvme_steps import TRIM_BYTES
 from ..workload.traces.pace import LINE_OVERHEAD, MIN_FRAME
 from .fingerprint import versions
-from .looks import (
-    Document,
-    View,
-    distribution,
-    find,
-    names_scenario,
-    refuse_reading,
-    views_of,
-)
+from .looks import View, views_of
+from .named import find, names_scenario, refuse_reading
 from .programs import warnings_of
+from .told import Document, distribution
 from .traffic import SAMPLE
 
 SCHEMA_VERSION: Final = 1
@@ -54,7 +48,7 @@ def document(
 
     Parameters
     ----------
-    name, against : as `looks.find` takes them. reading : of each of the two that is a trace, as in `find`.
+    name, against : as `named.find` takes them. reading : of each of the two that is a trace, as in `find`.
     requests, quick, seed, protect : as in `looks.document`, of each.
 
     Raises

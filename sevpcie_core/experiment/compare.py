@@ -22,7 +22,7 @@ from .fingerprint import host_facts, versions
 from .hardware import contexts_of, engine_of
 from .limits import in_bursts, limited_by
 from .model import Scenario
-from .programs import warnings_of
+from .programs import warnings_of, without_effect
 from .quick import first_look
 from .resolved import Arm, Resolved, Scheme, WorkloadRun, at_variant
 from .runner import Sample, Task, ranged, shortened
@@ -459,15 +459,13 @@ def _arms_asked(
 
 def _without_effect(requests: int | None, scenarios: Sequence[Resolved]) -> list[str]:
     """Warn where a number of requests was asked for and nothing has one: in one line, of all scenarios."""
-    if requests is None:
-        return []
     found = []
     for s in scenarios:
         if s.duration_ps:
             found.append(f"{s.name} (ends by its duration, {format_time(s.duration_ps)})")
         elif not any(run.requests for workload in s.workloads for run in workload.devices):
             found.append(f"{s.name} (replays recordings)")
-    return [f"requests = {requests} has no effect on {', '.join(found)}"] if found else []
+    return without_effect(requests, found)
 
 
 def compare_scenarios(

@@ -132,6 +132,11 @@ def warnings_of(scenario: Resolved, workloads: Collection[str] = ()) -> list[str
     return list(dict.fromkeys(found))
 
 
+def without_effect(requests: int | None, on: Collection[str]) -> list[str]:
+    """Return what to warn of where a number of requests was asked for, and these have none."""
+    return [f"requests = {requests} has no effect on {', '.join(on)}"] if requests and on else []
+
+
 def _unlike(found: tlps.Capture, link: Link) -> Iterator[str]:
     """Yield in what a replay of recorded TLPs is not what was recorded."""
     if found.left_out:
