@@ -227,7 +227,7 @@ def test_it_says_what_the_numbers_rest_on(page_text: str) -> None:
         "SEV-PCIe is a profile of this project",
         "PCIe IDE is the standard",
         "No public measurement",
-        "fitted to one machine",
+        "only some are measured",
         "Not modelled",
     ):
         assert said in page_text

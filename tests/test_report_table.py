@@ -587,7 +587,7 @@ def test_sentence_says_on_what_it_rests() -> None:
         "not measured",
         "profile",
         "PCIe IDE is the standard",
-        "fitted to one machine",
+        "only some are measured",
     ):
         assert said in text
     only_standard = " ".join(basis(make_record(["nvme"], arms=(("pcie-ide", "all"),))))

@@ -101,7 +101,7 @@ def basis(record: Record) -> list[str]:
     if not record.get("complete", True):
         out.append("The run was interrupted: the record is INCOMPLETE.")
     if record["options"].get("quick"):
-        out.append("A quick run: few requests, so tails are missing or rough.")
+        out.append("A quick run: few requests of what is generated, so tails are missing or rough.")
     arms = view.arms(record)
     if arms:
         paired = f"{seeds} paired seed{'s' if seeds != 1 else ''}"
@@ -125,8 +125,8 @@ def basis(record: Record) -> list[str]:
         standard = "; PCIe IDE is the standard" if "pcie-ide" in schemes else ""
         out.append(f"SEV-PCIe is this project's profile of a description, not documented silicon{standard}.")
     out.append(
-        "Plaintext times are presets, each number with its source; only some are measured, and none is fitted"
-        " to one machine (`sevpcie validate` holds the simulator against two that are)."
+        "Plaintext times are presets, each number with its source; only some are measured (`sevpcie validate`"
+        " compares the GPU's, and platforms that were calibrated, with machines)."
     )
     return out
 
