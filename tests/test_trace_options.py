@@ -11,6 +11,7 @@ from sevpcie_core.experiment.presets import sample
 from sevpcie_core.experiment.programs import build, recorded
 from sevpcie_core.experiment.resolved import Reading
 from sevpcie_core.experiment.scenario import Scenario, scenario_from_trace
+from sevpcie_core.units import parse_time_ps
 from sevpcie_core.workload import traces
 from sevpcie_core.workload.program import BEGIN
 
@@ -126,6 +127,28 @@ def test_what_only_captures_have(disk, key):
         scenario_from_trace(disk, **{key: value})
     with pytest.raises(ConfigError, match="--pace line: sample:kv_swap is gpu-csv"):
         scenario_from_trace("sample:kv_swap", pace="line")
+
+
+@pytest.mark.parametrize(("streams", "recorded_us", "told"), [(8, 23, True), (1, 23, False), (1, 15, True)])
+def test_a_replay_that_takes_longer_than_recorded_is_told_of(tmp_path, streams, recorded_us, told):
+    """Copies of 1 MiB take some 22 us each: of eight GPUs at once, or where they were recorded as faster."""
+    rows = [
+        f"{recorded_us * i},{recorded_us},memcpy,Memcpy HtoD (Pinned -> Device),1048576,{stream}\n"
+        for i in range(10)
+        for stream in range(streams)
+    ]
+    path = tmp_path / "job.csv"
+    path.write_text("t_us,dur_us,event,name,bytes,stream\n" + "".join(rows))
+    found = compare(trace=str(path), schemes=["sev-pcie"], policies=["all"], seeds=1)
+    warnings = found.record.warnings
+    assert len(warnings) == told
+    for warning in warnings:
+        start = f"{path}: the replay takes "
+        assert warning.startswith(start)
+        takes, took = warning.removeprefix(start).split(" before anything is added, ")
+        took = took.split(" were")[0]
+        assert took in ("230 us", "150 us")
+        assert parse_time_ps(takes.replace(" ", "")) > 1.05 * parse_time_ps(took.replace(" ", ""))
 
 
 def test_a_number_of_requests_is_no_limit_of_a_trace(disk, capsys):

@@ -16,13 +16,13 @@ from ..errors import ConfigError, NothingMeasuredError
 from ..link.run import warm_up
 from ..record import RunRecord, results_digest
 from ..stats.hist import Histogram
-from ..units import format_time
+from ..units import format_duration, format_time
 from . import overhead
 from .fingerprint import host_facts, versions
 from .hardware import contexts_of, engine_of
 from .limits import in_bursts, limited_by
 from .model import Scenario
-from .programs import warnings_of, without_effect
+from .programs import recorded, trace_of, warnings_of, without_effect
 from .quick import first_look
 from .resolved import Arm, Resolved, Scheme, WorkloadRun, at_variant
 from .runner import Sample, Task, ranged, shortened
@@ -567,10 +567,34 @@ def compare_scenarios(
             "warnings": [
                 *_without_effect(requests, resolved),
                 *dict.fromkeys(w for s in resolved for w in warnings_of(s)),
+                *_slower(cells),
             ],
             "results": rows,
         }
     )
+
+
+# So much longer than recorded a replayed job may take before a word is said.
+_SLOWER = 1.05
+
+
+def _slower(cells: Sequence[Cell]) -> Iterator[str]:
+    """Yield which replayed GPU jobs take longer in the baseline than the recorded ones took."""
+    for cell in cells:
+        for group in cell.first.groups:
+            traffic = None if group.job_device is None else cell.workload.devices[group.job_device].traffic
+            trace = None if traffic is None else trace_of(traffic)
+            jobs = [ps for seed in cell.samples[0] if (ps := seed[group.name].job_ps) is not None]
+            if traffic is None or trace is None or not jobs:
+                continue
+            records = recorded(traffic).records
+            took_ps = int((records["t_ps"] + records["dur_ps"]).max() - records["t_ps"].min())
+            takes_ps = sum(jobs) / len(jobs)
+            if takes_ps > _SLOWER * took_ps:
+                yield (
+                    f"{trace.spec}: the replay takes {format_duration(takes_ps)} before anything is added, "
+                    f"{format_duration(took_ps)} were recorded: copies are slower on this link, or share it"
+                )
 
 
 def _rows(cells: Sequence[Cell]) -> Iterator[dict[str, Any]]:
