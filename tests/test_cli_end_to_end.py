@@ -117,7 +117,7 @@ def test_gate_on_a_real_record(result, tmp_path, capsys):
 def test_a_trace_of_ones_own(tmp_path, capsys):
     trace = tmp_path / "jobs.csv"
     lines = ["t_us,dur_us,event,name,bytes"]
-    lines += [f"{10 * i},0.5,memcpy,Memcpy HtoD (Pinned -> Device),4096" for i in range(50)]
+    lines += [f"{10 * i},3,memcpy,Memcpy HtoD (Pinned -> Device),4096" for i in range(50)]
     trace.write_text("\n".join(lines) + "\n")
     code = cli.main(["compare", "--trace", str(trace), "--as", "gpu", "--link", "gen4x16", "--json"])
     captured = capsys.readouterr()
