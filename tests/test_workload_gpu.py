@@ -683,7 +683,7 @@ def test_a_queue_hides_the_way_to_the_engine_and_not_its_set_up() -> None:
     alone, queued = (period_ps(Copies("h2d", (4096,), depth)) for depth in (1, 8))
     assert alone - queued == pytest.approx(path, rel=0.15)
     # Set-up, round trip, and 4 KiB on the wire.
-    assert queued == pytest.approx(ENGINE.copy_setup_ps + 550_000 + 4096 / 0.060, rel=0.05)
+    assert queued == pytest.approx(ENGINE.h2d_setup_ps + 550_000 + 4096 / 0.060, rel=0.05)
 
 
 @pytest.mark.parametrize("direction", ["h2d", "d2h"])

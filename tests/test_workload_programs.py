@@ -280,6 +280,14 @@ def test_a_copy_whose_command_comes_late_is_late() -> None:
     assert latency(0) - latency(10 * US) == pytest.approx(ENGINE.launch_lead_ps, rel=0.05)
 
 
+def test_a_copy_behind_a_long_one_was_rung_in_when_that_one_started() -> None:
+    """The first takes 20 us more than recorded, which makes the host late; the second takes 90 us less."""
+    rows = [(0, US, gpu.H2D, 1 << 20, 1), (3 * US, 100 * US, gpu.H2D, 4096, 1)]
+    alone = run(gpu_job([(10 * US, US, gpu.H2D, 4096, 1)]), keep=1).kept_ps[0, 0]
+    found = run(gpu_job([*rows, (104 * US, US, gpu.H2D, 4096, 1)]), keep=3)
+    assert found.kept_ps[0, 2] == pytest.approx(alone, rel=0.01)
+
+
 def test_many_events_at_one_time_take_linear_time() -> None:
     # Walking back over all of them for each would take minutes.
     outcome = run(gpu_job([(0, 0, gpu.WORK, 0, 1)] * 200_000))

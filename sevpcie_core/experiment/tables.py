@@ -437,7 +437,11 @@ class GpuTable(Preset):
     kind: Annotated[Literal["gpu"], Choice(("gpu",))]
     tags: _Tags
     read_bytes: Annotated[int, PowerSize(min(spec.PAYLOAD_SIZES), max(spec.PAYLOAD_SIZES))]
-    copy_setup: Annotated[int, Time()]
+    h2d_setup: Annotated[int, Time()]
+    d2h_setup: Annotated[int, Time()]
+    d2h_pause: Annotated[int, Time()] = 0
+    small_copy: Annotated[int, Size(0, 1 << 20)] = 0
+    small_setup: Annotated[int, Time()] = 0
     doorbells: Annotated[int, Whole(1, 8)]
     entry_bytes: Annotated[int, Size(4, 256, 4)]
     copy_command_bytes: Annotated[int, Size(4, 65536, 4)]
@@ -458,7 +462,11 @@ class GpuTable(Preset):
             tags=self.tags,
             read_bytes=self.read_bytes,
             engine=Engine(
-                copy_setup_ps=self.copy_setup,
+                h2d_setup_ps=self.h2d_setup,
+                d2h_setup_ps=self.d2h_setup,
+                small_bytes=self.small_copy,
+                small_setup_ps=self.small_setup,
+                d2h_pause_ps=self.d2h_pause,
                 front_end_ps=self.front_end,
                 launch_lead_ps=self.launch_lead,
                 doorbells=self.doorbells,

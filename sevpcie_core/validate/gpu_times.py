@@ -31,10 +31,18 @@ HOST: Final = "server"
 
 _METRIC: Final = "us"
 _DIRECTIONS: Final[Mapping[str, int]] = {"h2d": GPU_H2D, "d2h": GPU_D2H}
-# The row that told `copy_setup`.
-_TOLD: Final = ("gpu_gen5x16_h100", "d2h", 4096)
-
-# Smaller ones to the device go another way (data/measured/README.md, `copy`).
+# Rows that told `h2d_setup` and `d2h_pause`, and sizes in jobs that told `d2h_setup` and `small_setup`.
+_TOLD: Final = frozenset(
+    {
+        ("gpu_gen5x16_h100", "h2d", 4096),
+        ("gpu_gen5x16_h100", "h2d", 1 << 20),
+        ("gpu_gen5x16_h100", "d2h", 4096),
+        ("offload_h100", "d2h", 4096),
+        ("offload_h100", "d2h", 1 << 16),
+        ("training_h100", "h2d", 512),
+    }
+)
+# Smaller ones are not measured waiting.
 _SMALL: Final = 4096
 # What nobody waits for.
 _LARGE: Final = 1 << 28
@@ -100,7 +108,7 @@ def queued(data: Path) -> DataSet:
             size,
             statistics.median(values),
             period_us(direction, size),
-            fitted=(file, direction, size) == _TOLD,
+            fitted=(file, direction, size) in _TOLD,
         )
         for (file, direction, size), values in table.items()
     ]
@@ -111,7 +119,7 @@ def queued(data: Path) -> DataSet:
         "bytes",
         5,
         10,
-        free_parameters=1,
+        free_parameters=2,
         points=points,
         not_modelled=skipped,
     )
@@ -133,19 +141,17 @@ def _passed(direction: str, size: int, value: float) -> str:
 
 def jobs(data: Path) -> DataSet:
     """Compare copies of recorded jobs from 64 KiB on. Raises FormatError."""
-    return _jobs(data, "gpu_job_copies", "from 64 KiB on", 5, lambda size: size >= _MANY)
+    return _jobs(data, "gpu_job_copies", "from 64 KiB on", 5, lambda size: size >= _MANY, free=1)
 
 
 def small_jobs(data: Path) -> DataSet:
-    """Compare smaller ones, most of whose time is the set-up. Raises FormatError.
-
-    The profiler's start lies within the set-up, some 0.5 us of which a copy to the host has before it. Here
-    it counts whole, hence the bar.
-    """
-    return _jobs(data, "gpu_job_small", "below 64 KiB", 35, lambda size: size < _MANY)
+    """Compare smaller ones, most of whose time is the set-up. Raises FormatError."""
+    return _jobs(data, "gpu_job_small", "below 64 KiB", 15, lambda size: size < _MANY, free=2)
 
 
-def _jobs(data: Path, name: str, words: str, bar: float, takes: Callable[[int], bool]) -> DataSet:
+def _jobs(
+    data: Path, name: str, words: str, bar: float, takes: Callable[[int], bool], free: int = 0
+) -> DataSet:
     points: list[Point] = []
     skipped: dict[str, int] = {}
     for path in sorted((data / JOBS).glob("*.csv.gz")):
@@ -164,6 +170,7 @@ def _jobs(data: Path, name: str, words: str, bar: float, takes: Callable[[int], 
                     size,
                     statistics.median(measured),
                     statistics.median(modelled),
+                    fitted=(file, direction, size) in _TOLD,
                 )
             )
     return DataSet(
@@ -173,6 +180,7 @@ def _jobs(data: Path, name: str, words: str, bar: float, takes: Callable[[int], 
         "bytes",
         bar,
         None,
+        free_parameters=free,
         points=points,
         not_modelled=skipped,
     )
@@ -198,8 +206,6 @@ def _left_out(path: Path, direction: str, size: int, count: int) -> str:
     """Return why copies of a size are not compared, or nothing."""
     if (direction, size) in _pageable(path):
         return "of pageable memory"
-    if direction == "h2d" and size < _SMALL:
-        return f"to the device below {_SMALL >> 10} KiB"
     return f"of sizes with fewer than {_LEAST}" if count < _LEAST else ""
 
 

@@ -21,9 +21,12 @@ from ..spec import BUFFER_DATA
 from .buffers import Allocator
 from .gpu_commands import (
     BUFFER_STRIDE,
-    COPY_SETUP,
+    D2H_SETUP,
     FIRST_BUFFER,
+    H2D_SETUP,
     LEAD,
+    SMALL,
+    SMALL_SETUP,
     Engine,
     put_commands,
     put_fences,
@@ -105,6 +108,9 @@ def _fill(
         queued = before >= 0 and t[i] - t[before] - duration[before] < lead
         due = max(t[i] - (QUEUED_AHEAD * lead if queued else lead), np.int64(0))
         first = place[i] - rank[stream[i]]
+        if queued and place[before] > first:
+            # It was so when its predecessor started, however long that took.
+            due = min(due, max(t[before], finish[place[before] - 1]))
         rank[stream[i]] += 1
         low = first
         high = place[i]
@@ -140,7 +146,10 @@ def _fill(
             at = put(out, at, DELAY, 0, 0, 0, request, stat, BEGIN, 1 if gap >= 0 else 0, 0)
             out[at - 1]["not_before_ps"] = t[i]
             gap = at - 1
-            at = put(out, at, DELAY, 0, 0, 0, request, stat, 0, at - ready, numbers[COPY_SETUP])
+            setup = numbers[D2H_SETUP]
+            if kind[i] == H2D:
+                setup = numbers[SMALL_SETUP] if size[i] <= numbers[SMALL] else numbers[H2D_SETUP]
+            at = put(out, at, DELAY, 0, 0, 0, request, stat, 0, at - ready, setup)
         else:
             at = put(out, at, DELAY, 0, 0, 0, -1, stat, 0, at - ready, duration[i])
             out[at - 1]["not_before_ps"] = t[i] if before < 0 else 0

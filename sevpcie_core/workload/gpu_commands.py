@@ -27,7 +27,7 @@ SEMAPHORES: Final = 1024
 FENCE_BYTES: Final = 4
 
 # Columns of `Engine.numbers`.
-COPY_SETUP: Final = 0
+H2D_SETUP: Final = 0
 FRONT_END: Final = 1
 LEAD: Final = 2
 DOORBELLS: Final = 3
@@ -36,6 +36,10 @@ COPY_COMMANDS: Final = 5
 LAUNCH_COMMANDS: Final = 6
 SEMAPHORE: Final = 7
 FENCES: Final = 8
+D2H_SETUP: Final = 9
+D2H_PAUSE: Final = 10
+SMALL: Final = 11
+SMALL_SETUP: Final = 12
 
 # Columns of `Rings.places`: addresses, the distances of entries and of commands.
 _ENTRIES: Final = 0
@@ -55,7 +59,9 @@ class Engine:
 
     Attributes
     ----------
-    copy_setup_ps : from a fetched copy command to the first request of the copy engine.
+    h2d_setup_ps, d2h_setup_ps : from a fetched copy command to the first request of the copy engine.
+    small_bytes, small_setup_ps : most bytes of copies to the device that go another way, and its set-up.
+    d2h_pause_ps : from the data of a copy to the host to the next set-up at the earliest, back to back.
     front_end_ps : from fetched commands to the start of the work on the device.
     launch_lead_ps : how long before its recorded start the command of an event is rung in by the host.
     doorbells : posted writes of the host per piece of work, the last of which is the doorbell.
@@ -65,7 +71,11 @@ class Engine:
     launch_fences : writes of FENCE_BYTES behind a kernel, before its semaphore.
     """
 
-    copy_setup_ps: int
+    h2d_setup_ps: int
+    d2h_setup_ps: int
+    small_bytes: int
+    small_setup_ps: int
+    d2h_pause_ps: int
     front_end_ps: int
     launch_lead_ps: int
     doorbells: int
@@ -77,10 +87,10 @@ class Engine:
 
     @property
     def numbers(self) -> np.ndarray:
-        """Return them as int64[9], in the order of the columns above."""
+        """Return them as int64[13], in the order of the columns above."""
         return np.array(
             [
-                self.copy_setup_ps,
+                self.h2d_setup_ps,
                 self.front_end_ps,
                 self.launch_lead_ps,
                 self.doorbells,
@@ -89,6 +99,10 @@ class Engine:
                 self.launch_command_bytes,
                 self.semaphore_bytes,
                 self.launch_fences,
+                self.d2h_setup_ps,
+                self.d2h_pause_ps,
+                self.small_bytes,
+                self.small_setup_ps,
             ]
         )
 

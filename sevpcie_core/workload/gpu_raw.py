@@ -22,8 +22,10 @@ from .dma import MOST, Dma, Kind, Pattern
 from .gpu import BUFFERS, D2H, H2D
 from .gpu_commands import (
     BUFFER_STRIDE,
-    COPY_SETUP,
+    D2H_PAUSE,
+    D2H_SETUP,
     FIRST_BUFFER,
+    H2D_SETUP,
     Engine,
     put_commands,
     put_semaphore,
@@ -177,7 +179,8 @@ def _fill(out, first, count, both, only, sizes, slots, each, places, numbers):
         at = put_commands(out, at, places, numbers, copy, False, copy, stat, True, after)
         # The engine is free behind the data before. What it has written it hears no more of.
         flags = EARLY2 if stat == D2H else 0
-        at = put(out, at, DELAY, 0, 0, 0, copy, stat, flags, 1, numbers[COPY_SETUP])
+        setup = numbers[D2H_PAUSE] + numbers[D2H_SETUP] if stat == D2H else numbers[H2D_SETUP]
+        at = put(out, at, DELAY, 0, 0, 0, copy, stat, flags, 1, setup)
         out[at - 1]["after2"] = turn * each - 1 if copy >= turn else 0
         buffer = places[FIRST_BUFFER] + copy % places[NUMBER_OF_BUFFERS] * places[BUFFER_STRIDE]
         kind = READ_UP if stat == H2D else WRITE_UP
