@@ -10,6 +10,7 @@ import time
 
 import pytest
 from interrupts import heed_interrupts
+from told import without_progress
 
 from sevpcie_core import cli
 from sevpcie_core.experiment.scenario import load_scenario
@@ -32,9 +33,10 @@ def lines_of_error(capsys, code, *argv):
     assert cli.main(list(argv)) == code
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("sevpcie: error: ")
-    assert captured.err.count("\n") == 1
-    return captured.err
+    err = without_progress(captured.err)
+    assert err.startswith("sevpcie: error: ")
+    assert err.count("\n") == 1
+    return err
 
 
 def test_the_folder_holds_all_that_was_asked_for(result):

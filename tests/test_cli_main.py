@@ -1,5 +1,6 @@
 """What every command shares: help, errors, interrupts, closed pipes, start-up time."""
 
+import contextlib
 import os
 import re
 import signal
@@ -199,6 +200,36 @@ def _timed(command):
     begin = time.perf_counter()
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True)
     return time.perf_counter() - begin, done.stderr
+
+
+def test_what_an_interrupt_left_half_made_is_not_spoken_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its finalizer lacks attributes, and may come long after."""
+    told: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_value))
+
+    class Half:
+        def __del__(self) -> None:
+            self.missing()  # type: ignore[attr-defined]
+
+    class Wrong:
+        def __del__(self) -> None:
+            raise ValueError
+
+    with signals.heeded():
+        signals.interrupted()
+        Half()
+    Half()
+    assert told == []
+    with contextlib.suppress(KeyboardInterrupt), signals.heeded():
+        raise KeyboardInterrupt
+    Half()
+    assert told == []
+    Wrong()
+    assert [type(error) for error in told] == [ValueError]
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_value))
+    with signals.heeded():
+        Half()
+    assert [type(error) for error in told] == [ValueError, AttributeError]
 
 
 @pytest.mark.parametrize(

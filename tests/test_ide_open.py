@@ -242,7 +242,9 @@ def test_pcrc_where_it_must_not_be() -> None:
     with_pcrc = StreamConfig(aggregation=(2, 2, 2), pcrc=True)
     rejected(ends(with_pcrc)[1], made(with_pcrc, 1, 1, [R], word(1, p=1), pcrc=crc(b"")), "PCRC_UNEXPECTED")
     wire = made(with_pcrc, 0, 1, [W, W], word(m=0, p=1), word(p=1), pcrc=crc(W[16:] * 2))
-    rejected(ends(with_pcrc)[1], wire, "PCRC_WITHOUT_MAC")
+    # P says that there are 4 B more; one that has none is too short before it is wrong.
+    rejected(ends(with_pcrc)[1], wire, "LENGTH")
+    rejected(ends(with_pcrc)[1], [wire[0] + bytes(4), wire[1]], "PCRC_WITHOUT_MAC")
 
 
 def test_pcrc_where_it_must_be() -> None:

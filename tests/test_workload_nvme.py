@@ -106,6 +106,16 @@ def programs(draw: st.DrawFn) -> tuple[Program, nvme.Controller, nvme.Mix, int]:
     )
 
 
+@pytest.mark.parametrize("seed", [1, 18, 23])
+def test_one_queue_may_take_small_requests_while_another_takes_those_of_several_commands(seed: int) -> None:
+    control = controller(queues=2, entries=9, most=16384)
+    mix = nvme.Mix(sizes=[(1, 512), (1, 131072)], read_share=0.0)
+    program = nvme.open_loop(control, mix, requests=40, rate=10_000, seed=seed, stream=7)
+    steps = steps_of(program)
+    assert max(steps["after"].max(), steps["after2"].max()) <= program.reach
+    assert sum(c.requests for c in run(program).classes) == 40
+
+
 @settings(max_examples=60)
 @given(programs())
 def test_any_program(made: tuple[Program, nvme.Controller, nvme.Mix, int]) -> None:

@@ -101,6 +101,7 @@ def _open_closed_streams() -> None:
 
 
 def _interrupted(stop: KeyboardInterrupt) -> int:
+    signals.interrupted()
     terminated = isinstance(stop, signals.Terminated)
     code = signals.TERMINATED if terminated else INTERRUPTED
     with contextlib.suppress(OSError):

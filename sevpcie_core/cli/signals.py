@@ -17,6 +17,7 @@ TERMINATED: Final = 143
 _MOMENT_S: Final = 0.001
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 _written: list[Path] = []
+_interrupted = threading.Event()
 
 
 class Terminated(KeyboardInterrupt):
@@ -30,11 +31,16 @@ def heeded() -> Iterator[None]:
     What a signal raises within a finalizer Python prints and drops; then the signal comes once more.
     """
     _written.clear()
+    _interrupted.clear()
     dropped = sys.unraisablehook
+
+    def of_whole_objects(unraisable: "sys.UnraisableHookArgs") -> None:
+        if not _half_made(unraisable):
+            dropped(unraisable)
 
     def once_more(unraisable: "sys.UnraisableHookArgs") -> None:
         if not isinstance(unraisable.exc_value, KeyboardInterrupt):
-            dropped(unraisable)
+            of_whole_objects(unraisable)
             return
         number = signal.SIGTERM if isinstance(unraisable.exc_value, Terminated) else signal.SIGINT
         # Nothing is waited for here: a signal that came meanwhile would be dropped too.
@@ -47,10 +53,25 @@ def heeded() -> Iterator[None]:
         signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
+    except KeyboardInterrupt:
+        interrupted()
+        raise
     finally:
-        sys.unraisablehook = dropped
+        # Finalizers of what was being made may come as late as the end of the process.
+        sys.unraisablehook = of_whole_objects if _interrupted.is_set() else dropped
         if ours:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def interrupted() -> None:
+    """Say nothing, from here to the end, of objects whose making was interrupted."""
+    _interrupted.set()
+
+
+def _half_made(unraisable: "sys.UnraisableHookArgs") -> bool:
+    """Return whether this is a finalizer that lacks an attribute of its object, after an interrupt."""
+    of_finalizer = getattr(unraisable.object, "__name__", "") == "__del__"
+    return _interrupted.is_set() and of_finalizer and isinstance(unraisable.exc_value, AttributeError)
 
 
 def _send(number: int, hook: CodeType) -> None:

@@ -12,14 +12,14 @@ from .. import spec
 from .._jit import inline_kernel, kernel
 from ..tlp.flit import OHC_A, OHC_B, OHC_C, kind_of, ohc_words
 from ..tlp.kinds import ATOMIC, FAMILY_MASK, LOCAL_PREFIX, MEMORY, NONE, TRAITS
-from ..tlp.size import ide_bytes
 from .prefix import flag_of, sub_stream_of_word
 
 _DW: Final = spec.DW_BYTES
 _HEADER_3DW: Final = spec.HEADER_3DW_BYTES
 _HEADER_4DW: Final = spec.HEADER_4DW_BYTES
 _IDE: Final = spec.IDE_PREFIX
-_IDE_BYTES: Final = spec.IDE_PREFIX_BYTES
+_MAC_BYTES: Final = spec.IDE_MAC_BYTES
+_PCRC_BYTES: Final = spec.IDE_PCRC_BYTES
 _NO_SUB_STREAM: Final = spec.IDE_NO_SUB_STREAM
 _P: Final = spec.IDE_P
 _M: Final = spec.IDE_M
@@ -154,6 +154,12 @@ def trailer_flags(data: np.ndarray, ide: int, header: int, flit: bool) -> tuple[
 
 
 @inline_kernel
+def trailer_bytes(m: int, p: int) -> int:
+    """Return the bytes behind the payload that M and P speak of, also where a sender breaks their rules."""
+    return m * _MAC_BYTES + p * _PCRC_BYTES
+
+
+@inline_kernel
 def put_trailer_flags(data: np.ndarray, header: int, m: int, p: int) -> None:
     """Have the header of a flit-mode IDE TLP speak of OHC-C and of its trailer.  Modified in place: data."""
     ts = _TS_NONE if m == 0 else _TS_PCRC_MAC if p != 0 else _TS_MAC
@@ -187,7 +193,7 @@ def delimit(data: np.ndarray, start: int, stop: int, flit: bool, offsets: np.nda
             trailer = _DW if has_digest(data, header, flit) else 0
             if ide >= 0:
                 m, p = trailer_flags(data, ide, header, flit)
-                trailer = ide_bytes(m != 0, p != 0) - _IDE_BYTES
+                trailer = trailer_bytes(m, p)
             end = min(stop, header + size + payload_size(data, header, kind) + trailer)
         count += 1
         offsets[count] = end

@@ -12,9 +12,8 @@ from .. import spec
 from .._jit import kernel
 from ..tlp.codec import NO_LIMIT, parse_all
 from ..tlp.rules import Rule
-from ..tlp.size import ide_bytes
 from .eligible import may_ride, sub_stream_of
-from .framing import has_digest, has_ohc_a1, payload_size, traffic_class, trailer_flags
+from .framing import has_digest, has_ohc_a1, payload_size, traffic_class, trailer_bytes, trailer_flags
 from .header_encryption import hidden_bytes
 from .layout import MAX_CLEAR_BYTES, UNIT_BYTES, OpenCode, Slot
 from .messages import message_code, routed_as
@@ -24,7 +23,6 @@ from .states import Reason
 _POSTED: Final = spec.SUB_STREAM_POSTED
 _NON_POSTED: Final = spec.SUB_STREAM_NON_POSTED
 _SUBS: Final = spec.IDE_SUB_STREAMS
-_PREFIX_BYTES: Final = spec.IDE_PREFIX_BYTES
 _SYNC: Final = spec.MESSAGE_IDE_SYNC
 _FAIL: Final = spec.MESSAGE_IDE_FAIL
 _SYNC_NPR_AT: Final = spec.IDE_SYNC_NPR_AT
@@ -112,11 +110,10 @@ def read(work, i, first, header, size, kind, settings, rows):
     flit = settings[0]["flit"] != 0
     m, p = trailer_flags(work, rows[i]["ide"], header, flit)
     data_bytes = payload_size(work, header, kind)
-    trailer = ide_bytes(m != 0, p != 0) - _PREFIX_BYTES
     clear = rows[i]["start"] if settings[0]["link"] != 0 else first
     if header + size - clear > MAX_CLEAR_BYTES:
         return _R_PREFIX
-    if header + size + data_bytes + trailer != rows[i]["end"]:
+    if header + size + data_bytes + trailer_bytes(m, p) != rows[i]["end"]:
         return _R_LENGTH
     rows[i]["clear"] = clear
     rows[i]["header"] = header

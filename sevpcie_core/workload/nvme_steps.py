@@ -488,7 +488,10 @@ class Driver:
         self.most = 8 + listed + batched + (3 if c.shadow else 0) + (1 if c.coalesce > 1 else 0)
         self.most += 2 if parts > 1 else 0
         self.slots = depth or (c.entries - 1) * c.queues
-        in_flight = (depth * parts or self.slots) + batch * parts - 1 + c.coalesce - 1
+        # Queues take turns by batches: while one fills up with requests of one command, those of the others
+        # may have as many as there are.
+        entries = (c.entries - 1) * (1 + (c.queues - 1) * parts)
+        in_flight = (depth * parts or entries) + batch * parts - 1 + c.coalesce - 1
         self.reach = in_flight * self.most
 
     def chunks(self, work: Iterator[Work], stats: np.ndarray) -> Iterator[Chunk]:
