@@ -1,5 +1,6 @@
 """What several test files share: reference data, packages of the system, records."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -17,6 +18,12 @@ from sevpcie_core.record import RunRecord
 # The same examples on every run, and no deadline: the first call of a kernel compiles it.
 settings.register_profile("sevpcie", deadline=None, derandomize=True)
 settings.load_profile("sevpcie")
+# Newer versions also draw constants of those modules of the project that happen to be imported, which differ
+# from one worker to the next.
+with contextlib.suppress(ImportError):
+    from hypothesis.internal.conjecture import providers
+
+    providers._get_local_constants = lambda: providers._local_constants
 
 ROOT = Path(__file__).resolve().parent.parent
 
