@@ -5,13 +5,14 @@ without their units, and so are the defaults (`workload/gpu_jobs.py`). Loads and
 numbers of the platform that was measured.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
 from ..errors import ConfigError
 from ..workload.dma import MOST, MOST_GAP
-from ..workload.gpu_jobs import Checkpoint, Decode, Job, KvSwap, Training, Weights
+from ..workload.gpu_jobs import Checkpoint, Decode, Job, KvSwap, Training, Weights, tensors_of
 from ..workload.gpu_raw import Copies, ZeroCopy
 from . import resolved
 from .fields import Choice, Whole
@@ -37,9 +38,9 @@ _Copy: TypeAlias = tuple[str, int]
 class CopiesTable(Table):
     """What has copies."""
 
+    @abstractmethod
     def _copies(self) -> Iterator[_Copy]:
         """Yield the copies that there are, of like ones the longest."""
-        raise NotImplementedError
 
     def too_long(self, most: int) -> tuple[str, str] | None:
         """Return the key of a copy longer than that, and what to say of it; None where there is none."""
@@ -81,7 +82,7 @@ class _JobTable(CopiesTable):
 def _of_a_step(said: "GpuTraining | GpuCheckpoint") -> Iterator[_Copy]:
     yield "batch x sample", said.batch * said.sample
     yield "batch x label", said.batch * said.label
-    yield "offload / pieces", -(-said.offload // said.pieces)
+    yield "offload / pieces", int(tensors_of(said.offload, said.pieces).max())
 
 
 class GpuTraining(_JobTable):
@@ -128,7 +129,7 @@ class GpuCheckpoint(_JobTable):
 
     def _copies(self) -> Iterator[_Copy]:
         yield from _of_a_step(self)
-        yield "weights / tensors", -(-self.weights // self.tensors)
+        yield "weights / tensors", int(tensors_of(self.weights, self.tensors).max())
 
 
 class GpuDecode(_JobTable):

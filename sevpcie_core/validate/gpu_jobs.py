@@ -2,7 +2,7 @@
 
 Rule: a job is generated with its defaults, for as many iterations as a recording has, and must be the same
 copies: per iteration and stream as many, as many bytes and as many launches. In order and by size they are
-compared one by one; what differs is told. Times are not compared: they are the recording machine's.
+compared one by one; what differs is told. Times are no matter of this set (`gpu_times.py`).
 
 An iteration has as many copies as a cycle of the job. Streams are compared in the order of their first copy.
 A recording whose name, without the GPU's behind it, is not that of a job is counted and not looked at.
